@@ -1,0 +1,1 @@
+"""The only SQL of the engine: one query, one home."""

@@ -1,0 +1,1 @@
+"""The sequence language: documents, validation, expressions and templates. Pure: no I/O, clock or randomness."""

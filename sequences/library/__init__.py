@@ -1,0 +1,1 @@
+"""Ready definitions, one JSON document each, loaded by name."""

@@ -1,0 +1,1 @@
+"""The hands: they claim ready steps, run handlers and report outcomes."""
