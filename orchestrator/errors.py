@@ -1,0 +1,63 @@
+"""Every error the engine raises on purpose.
+
+    OrchestratorError
+    ├── RequestError            the caller's fault; nothing was changed
+    │   ├── InvalidArgument     correct the request
+    │   ├── Unprocessable       the data does not fit a schema
+    │   ├── NotFound            no such thing in this tenant
+    │   ├── AlreadyExists       the name or id is taken
+    │   ├── Conflict            the thing is in another state than the request needs; re-read it
+    │   ├── Forbidden           the caller's tenant or key does not allow it
+    │   └── PayloadTooLarge     send less
+    ├── LostClaim               the claim has ended; drop the result
+    ├── StoreUnavailable        PostgreSQL did not answer; try again
+    └── ConfigurationError      a setting or the installation is wrong; the message says which and what to do
+"""
+
+
+class OrchestratorError(Exception):
+    """Root of all errors raised on purpose."""
+
+
+class RequestError(OrchestratorError):
+    """The caller asked for something that cannot be done; nothing was changed."""
+
+
+class InvalidArgument(RequestError):
+    """The request is well-formed but means nothing valid."""
+
+
+class Unprocessable(RequestError):
+    """Data does not fit the schema it must fit."""
+
+
+class NotFound(RequestError):
+    """The named thing does not exist in the caller's tenant."""
+
+
+class AlreadyExists(RequestError):
+    """The id or the name and version are taken."""
+
+
+class Conflict(RequestError):
+    """The thing's present state does not allow the request."""
+
+
+class Forbidden(RequestError):
+    """The caller's tenant or capabilities do not allow the request."""
+
+
+class PayloadTooLarge(RequestError):
+    """The payload is over a documented limit."""
+
+
+class LostClaim(OrchestratorError):
+    """The claim has ended: another attempt owns the step, or nobody does. The result must be dropped."""
+
+
+class StoreUnavailable(OrchestratorError):
+    """PostgreSQL did not answer in time. Trying again later is right."""
+
+
+class ConfigurationError(OrchestratorError):
+    """A setting or the installation is wrong."""
