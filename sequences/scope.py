@@ -1,7 +1,7 @@
 """What templates and expressions can see, and how a dotted path is looked up in it (§6.3, §8.2).
 
-Every section may be a lazy `Mapping`: only what a path needs is read, a `KeyError` means missing, and any other error of
-its `__getitem__` reaches the caller untouched. Clock, chance and ids come in as values, so reading stays pure.
+Every section may be a lazy `Mapping`: only what a path needs is read, a `KeyError` means missing, and any other error
+of its `__getitem__` reaches the caller untouched. Clock, chance and ids come in as values, so reading stays pure.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -68,10 +68,10 @@ class Scope:
         """Return the value of a name that is no root, as a template sees it; `MISSING` if there is none."""
         if name in self.bindings:
             return self.bindings[name]
-        return self.variables[name] if name in self.variables else MISSING
+        return self.variables.get(name, MISSING)
 
     def bare(self, name: str) -> Any:
-        """Return the value of a bare word of an expression: a binding, else a key of `context.data`, else a variable."""
+        """Return what a bare word of an expression means: a binding, else a key of `context.data`, else a variable."""
         if name in self.bindings:
             return self.bindings[name]
         found = member(self.data, name)
