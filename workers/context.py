@@ -1,0 +1,74 @@
+"""What a handler gets to see of the step it runs, and the few things it can tell the engine meanwhile."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Protocol
+from uuid import UUID
+
+from sequences.scope import Scope
+
+
+class StepLog(Protocol):
+    """Writes one line to the instance's log."""
+
+    def __call__(self, message: Any, *, level: str = "info", **fields: Any) -> None:
+        """Write `message` (any JSON value); `level` is `debug`, `info` or `warn`."""
+
+
+def _log_nowhere(message: Any, *, level: str = "info", **fields: Any) -> None:
+    """Drop the line."""
+
+
+def _nothing() -> None:
+    """Report to nobody."""
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepContext:
+    """One attempt at a step, as its handler sees it.
+
+    Everything here is for reading: outputs, state and context are changed by what the handler returns.
+
+    Args:
+        instance_id: The instance.
+        sequence: Name of its sequence.
+        block_id: The step.
+        handler: The name under which the handler was called.
+        idempotency_key: Stable over retries and crashes: `<instance id>:<block id>[:<iteration path>]`. Pass it to
+            whoever must not do the same thing twice.
+        iteration: Path of the loops around the step, `""` outside of any.
+        attempt: From 0.
+        queue: The queue the step waited in.
+        context: `data`, `config`, `audit`, `runtime`, filtered by the step's `context_access`.
+        outputs: Newest output of each finished block, by block id; may load on access.
+        state: The instance's key-value state; may load on access.
+        scope: What expressions read.
+        log: Writes a line to the instance's log.
+        heartbeat: Says that the handler is alive and getting on; cheap enough for every turn of a loop.
+        is_cancelled: Whether the attempt was cancelled or paused; poll it and return early.
+        remaining: Time this attempt had left when it started; None without a limit.
+        dry_run: Whether effects on the outside world must be left out.
+    """
+
+    instance_id: UUID
+    sequence: str
+    block_id: str
+    handler: str
+    idempotency_key: str
+    iteration: str = ""
+    attempt: int = 0
+    queue: str = "default"
+    context: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    state: Mapping[str, Any] = field(default_factory=dict)
+    scope: Scope = field(default_factory=Scope)
+    log: StepLog = _log_nowhere
+    heartbeat: Callable[[], None] = _nothing
+    is_cancelled: Callable[[], bool] = _never
+    remaining: timedelta | None = None
+    dry_run: bool = False
