@@ -2,8 +2,8 @@
 
 The parser never raises. A bad character becomes a `Bad` operand, which is null and never turns true, not by `!` and not
 by `==`; a text without a tree is `Bad` as a whole. So one tree serves both modes: lenient evaluation uses it as it is,
-strict evaluation first asks whether anything was wrong. Chains (`a + b + c`) are flat nodes and nesting is limited, so neither parsing nor evaluating can
-recurse deeply; a budget bounds the work of functions.
+strict evaluation first asks whether anything was wrong. Chains (`a + b + c`) are flat nodes and nesting is limited, so
+neither parsing nor evaluating can recurse deeply; a budget bounds the work of functions.
 
 Loosest first: `c ? a : b` · `||` · `&&` · one comparison or `in` · `+ -` · `* /` · `! -` · primary.
 """

@@ -44,7 +44,8 @@ def apply_filter(name: str, value: Any, arguments: Arguments) -> Any:
     return FILTERS[name](value, arguments)
 
 
-def _limited(text: str) -> str:
+def limited(text: str) -> str:
+    """Return a result that is not over 4 MiB; raises `TemplateError` for one that is."""
     if len(text) > MAX_TEXT_BYTES // 4 and byte_length(text) > MAX_TEXT_BYTES:
         raise TemplateError("filter result exceeds 4 MiB")
     return text
@@ -90,11 +91,11 @@ def _round(value: Any, arguments: Arguments) -> Any:
 
 
 def _url_encode(value: Any, _: Arguments) -> str:
-    return _limited(quote(_lenient_text(value), safe="", errors="replace"))
+    return limited(quote(_lenient_text(value), safe="", errors="replace"))
 
 
 def _base64(value: Any, _: Arguments) -> str:
-    return _limited(base64.b64encode(_lenient_text(value).encode("utf-8", "replace")).decode("ascii"))
+    return limited(base64.b64encode(_lenient_text(value).encode("utf-8", "replace")).decode("ascii"))
 
 
 def _base64_decode(value: Any, _: Arguments) -> str:
@@ -102,7 +103,7 @@ def _base64_decode(value: Any, _: Arguments) -> str:
         decoded = base64.b64decode(_lenient_text(value), validate=True)
     except (binascii.Error, ValueError) as error:
         raise TemplateError("filter `base64_decode`: not base64") from error
-    return _limited(decoded.decode("utf-8", "replace"))
+    return limited(decoded.decode("utf-8", "replace"))
 
 
 def _replace(value: Any, arguments: Arguments) -> str:
@@ -113,7 +114,7 @@ def _replace(value: Any, arguments: Arguments) -> str:
     text = text_of(value)
     if len(text) + text.count(old) * (len(new) - len(old)) > MAX_TEXT_BYTES:
         raise TemplateError("filter result exceeds 4 MiB")
-    return _limited(text.replace(old, new))
+    return limited(text.replace(old, new))
 
 
 def _default(value: Any, arguments: Arguments) -> Any:
@@ -124,8 +125,8 @@ def _truncate(value: Any, arguments: Arguments) -> str:
     length = _count("truncate", arguments)
     text = _lenient_text(value)
     if len(text) <= length:
-        return _limited(text)
-    return _limited(text[:length] + (text_of(arguments[1]) if len(arguments) > 1 else ""))
+        return limited(text)
+    return limited(text[:length] + (text_of(arguments[1]) if len(arguments) > 1 else ""))
 
 
 def _join(value: Any, arguments: Arguments) -> str:
@@ -139,12 +140,12 @@ def _join(value: Any, arguments: Arguments) -> str:
         size += len(parts[-1]) + len(separator)
         if size - len(separator) > MAX_TEXT_BYTES:
             raise TemplateError("filter result exceeds 4 MiB")
-    return _limited(separator.join(parts))
+    return limited(separator.join(parts))
 
 
 def _split(value: Any, arguments: Arguments) -> list[str]:
     separator = text_of(_argument("split", arguments))
-    text = _limited(_string(value))
+    text = limited(_string(value))
     if not isinstance(value, str):
         return []
     return text.split(separator) if separator else list(text)
@@ -158,9 +159,9 @@ def _hash(value: Any, arguments: Arguments) -> str:
 
 FILTERS: Final[Mapping[str, Callable[[Any, Arguments], Any]]] = MappingProxyType(
     {
-        "upper": lambda value, _: _limited(_string(value).upper()),
-        "lower": lambda value, _: _limited(_string(value).lower()),
-        "trim": lambda value, _: _limited(_string(value).strip()),
+        "upper": lambda value, _: limited(_string(value).upper()),
+        "lower": lambda value, _: limited(_string(value).lower()),
+        "trim": lambda value, _: limited(_string(value).strip()),
         "abs": _abs,
         "round": _round,
         "url_encode": _url_encode,

@@ -138,7 +138,7 @@ def _sort(call: Call) -> Any:
     if array is None:
         return None
     memo: dict[int, Any] = {}
-    call.budget.charge(4 * len(array))
+    call.budget.charge(len(array))
     return sorted(array, key=lambda value: order_key(value, call.budget, memo), reverse=call.arg(1) == "desc")
 
 

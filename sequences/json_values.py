@@ -26,7 +26,7 @@ class Budget:
 
     __slots__ = ("left",)
 
-    def __init__(self, units: int = 2_000_000) -> None:
+    def __init__(self, units: int = 1_000_000) -> None:
         self.left = units
 
     def charge(self, units: int) -> None:

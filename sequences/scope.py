@@ -5,7 +5,7 @@ of its `__getitem__` reaches the caller untouched. Clock, chance and ids come in
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from random import Random
 from types import MappingProxyType
@@ -23,6 +23,10 @@ DEFAULT_RUNTIME: Final[Mapping[str, Any]] = MappingProxyType(
 )
 
 
+def _nothing() -> Mapping[str, Any]:
+    return EMPTY
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
     """Everything one evaluation can read.
@@ -38,13 +42,13 @@ class Scope:
 
     data: Any = None
     config: Any = None
-    outputs: Mapping[str, Any] = EMPTY
-    state: Mapping[str, Any] = EMPTY
-    runtime: Mapping[str, Any] = EMPTY
-    session: Mapping[str, Any] = EMPTY
+    outputs: Mapping[str, Any] = field(default_factory=_nothing)
+    state: Mapping[str, Any] = field(default_factory=_nothing)
+    runtime: Mapping[str, Any] = field(default_factory=_nothing)
+    session: Mapping[str, Any] = field(default_factory=_nothing)
     instance_id: str = ""
-    bindings: Mapping[str, Any] = EMPTY
-    variables: Mapping[str, Any] = EMPTY
+    bindings: Mapping[str, Any] = field(default_factory=_nothing)
+    variables: Mapping[str, Any] = field(default_factory=_nothing)
     now: datetime | None = None
     random: Random | None = None
     new_uuid: Callable[[], object] | None = None
@@ -131,17 +135,17 @@ def resolve(scope: Scope, root: str, keys: tuple[str, ...]) -> Any:
         case "data":
             return _data(scope, keys)
         case "config":
-            return follow(scope.config, keys) if keys or scope.config is not None else {}
+            return _section(scope.config, keys)
         case "context":
             return _context(scope, keys)
         case "input":
             return _data(scope, ("input", *keys))
         case "state":
-            return follow(scope.state, keys)
+            return _section(scope.state, keys)
         case "runtime":
-            return follow(scope.runtime, keys)
+            return _section(scope.runtime, keys)
         case "session":
-            return follow(scope.session, keys)
+            return _section(scope.session, keys)
         case _:
             return None if keys else scope.instance_id
 
@@ -151,9 +155,15 @@ def plain(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) and not isinstance(value, dict) else value
 
 
+def _section(section: Any, keys: tuple[str, ...]) -> Any:
+    if keys:
+        return follow(section, keys)
+    return {} if section is None else plain(section)
+
+
 def _data(scope: Scope, keys: tuple[str, ...]) -> Any:
     if not scope.bindings:
-        return follow(scope.data, keys) if keys or scope.data is not None else {}
+        return _section(scope.data, keys)
     if not keys:
         return {**(scope.data if isinstance(scope.data, Mapping) else {}), **scope.bindings}
     if keys[0] in scope.bindings:
@@ -163,7 +173,7 @@ def _data(scope: Scope, keys: tuple[str, ...]) -> Any:
 
 def _context(scope: Scope, keys: tuple[str, ...]) -> Any:
     if not keys:
-        return {"data": plain(_data(scope, ())), "config": plain(resolve(scope, "config", ()))}
+        return {"data": _data(scope, ()), "config": _section(scope.config, ())}
     return resolve(scope, keys[0], keys[1:]) if keys[0] in {"data", "config"} else None
 
 
