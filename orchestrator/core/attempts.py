@@ -1,0 +1,253 @@
+"""The attempts of a step: its gates in order, its outcomes, its retries (sequences contract §5).
+
+Gates are passed in the order of §5.1; one that is closed leaves the step on a row with the moment or the event that
+will open it, and nothing else. A step that is re-entered continues behind the gate it stood at.
+"""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, assert_never
+
+import orjson
+
+from orchestrator.core import calendars, gates
+from orchestrator.core.conditions import guard_holds
+from orchestrator.core.model import NodeKey, Step
+from orchestrator.core.outcomes import (
+    Completed,
+    DataWritten,
+    Effect,
+    Failed,
+    FailureKind,
+    Outcome,
+    StateDeleted,
+    StateWritten,
+    Suspended,
+)
+from orchestrator.core.retries import backoff, may_retry
+from orchestrator.core.states import Activity, NodeState, StepState
+from orchestrator.core.steps import (
+    DEFAULT_QUEUE,
+    block_of,
+    complete_step,
+    end_node,
+    fail_step,
+    fail_unstarted,
+    make_ready,
+)
+from orchestrator.core.turn import Turn
+from sequences import document
+from sequences.durations import after
+from sequences.expressions import ExpressionError
+from sequences.schemas import compile_schema
+
+
+def enter_step(turn: Turn, key: NodeKey) -> None:
+    """Reach a step for the first time: test its guard, then start at its first gate."""
+    block = block_of(turn, key)
+    try:
+        if block.when is not None and not guard_holds(turn, key, block.when):
+            end_node(turn, key, NodeState.SKIPPED)
+            return
+    except ExpressionError as error:
+        fail_unstarted(turn, key, f"when guard of step {key.block_id!r} is invalid: {error}")
+        return
+    step = Step(
+        key=key,
+        id=turn.new_id(),
+        state=StepState.DELAYED,
+        activity=Activity.SCHEDULED,
+        handler=block.handler,
+        queue=block.queue_name or DEFAULT_QUEUE,
+        is_queue_named=block.queue_name is not None,
+        tenant_id=turn.instance.tenant_id,
+        priority=turn.instance.priority,
+        entered_at=turn.now,
+    )
+    if block.delay is not None:
+        due_at = _delay_due(turn, block.delay)
+        if due_at > turn.now:
+            turn.put_step(replace(step, wake_at=due_at))
+            return
+    _pass_window(turn, step)
+
+
+def _delay_due(turn: Turn, delay: document.Delay) -> datetime:
+    holidays: Any = []
+    if delay.business_days_only:
+        config = turn.context.config
+        holidays = config.get("holidays") or [] if isinstance(config, dict) else []
+    return calendars.delay_due(
+        delay,
+        start=turn.now,
+        timezone=turn.instance.timezone,
+        holidays=[day for day in holidays if isinstance(day, str)] if isinstance(holidays, list) else [],
+        random=turn.facts.random,
+    )
+
+
+def _pass_window(turn: Turn, step: Step) -> None:
+    window = block_of(turn, step.key).send_window
+    opening = None
+    if window is not None:
+        opening = calendars.next_opening(window, now=turn.now, timezone=turn.instance.timezone)
+    if opening is not None:
+        turn.put_step(replace(step, state=StepState.WINDOW, activity=Activity.SCHEDULED, wake_at=opening))
+        return
+    turn.amend(current_step=step.key.block_id, current_step_started_at=turn.now)
+    if gates.comes_first(block_of(turn, step.key)):
+        gates.open_gate(turn, step)
+    else:
+        make_ready(turn, step)
+
+
+def wake(turn: Turn, step: Step) -> None:
+    """Go on with a step whose moment has come."""
+    match step.state:
+        case StepState.DELAYED:
+            _pass_window(turn, step)
+        case StepState.WINDOW:
+            _pass_window(turn, step)
+        case StepState.BACKOFF:
+            make_ready(turn, step)
+        case StepState.GATE:
+            gates.time_out(turn, step)
+        case StepState.ASLEEP if step.expires_at is not None and step.expires_at <= turn.now:
+            turn.record_attempt(step, "timed_out")
+            _attempt_failed(turn, step, timed_out(turn, step.key))
+        case StepState.ASLEEP:
+            finish(turn, step, Completed(output=step.output))
+        case StepState.READY | StepState.CLAIMED:
+            turn.record_attempt(step, "timed_out")
+            _attempt_failed(turn, step, timed_out(turn, step.key))
+        case StepState.HELD:
+            pass
+        case _:
+            assert_never(step.state)
+
+
+def timed_out(turn: Turn, key: NodeKey) -> Failed:
+    """Describe the end of an attempt's time-out."""
+    timeout = block_of(turn, key).timeout or timedelta(0)
+    return Failed(message=f"step timed out after {_milliseconds(timeout)} ms", retryable=True, kind=FailureKind.TIMEOUT)
+
+
+def finish(turn: Turn, step: Step, outcome: Outcome) -> None:
+    """Settle an attempt: store its output, try again later, or fail the step."""
+    match outcome:
+        case Completed():
+            _complete(turn, step, outcome)
+        case Failed():
+            turn.record_attempt(step, "failed", _error_of(outcome))
+            _attempt_failed(turn, step, outcome)
+        case Suspended():
+            _suspend(turn, step, outcome)
+        case _:
+            assert_never(outcome)
+
+
+def _complete(turn: Turn, step: Step, outcome: Completed) -> None:
+    refusal = _refusal(turn, step, outcome)
+    if refusal is not None:
+        turn.record_attempt(step, "failed", _error_of(refusal))
+        fail_step(turn, step, refusal)
+        return
+    turn.record_attempt(step, "completed")
+    turn.add_output(step.key, outcome.output, attempt=step.attempt)
+    if outcome.merges and isinstance(outcome.output, dict) and outcome.output:
+        turn.merge_data(outcome.output)
+    for effect in outcome.effects:
+        _apply_effect(turn, effect)
+    turn.amend(total_steps=turn.instance.total_steps + 1)
+    if gates.comes_last(block_of(turn, step.key)):
+        gates.open_gate(turn, step)
+        return
+    complete_step(turn, step)
+
+
+def _refusal(turn: Turn, step: Step, outcome: Completed) -> Failed | None:
+    schema = block_of(turn, step.key).output_schema
+    if schema is not None and (violations := compile_schema(schema).violations(outcome.output)):
+        message = "output failed output_schema validation: " + "; ".join(violations[:10])
+        return Failed(message=message, retryable=False, kind=FailureKind.OUTPUT)
+    if outcome.merges and isinstance(outcome.output, dict) and outcome.output:
+        return _too_large(turn, outcome.output)
+    return None
+
+
+def _too_large(turn: Turn, output: dict[str, Any]) -> Failed | None:
+    data = turn.context.data
+    size = len(orjson.dumps({**data, **output} if isinstance(data, dict) else output))
+    if size <= turn.facts.max_context_bytes:
+        return None
+    message = f"merging the output would make the context {size} bytes; the limit is {turn.facts.max_context_bytes}"
+    return Failed(message=message, retryable=False, kind=FailureKind.OUTPUT)
+
+
+def _apply_effect(turn: Turn, effect: Effect) -> None:
+    match effect:
+        case StateWritten(key=key, value=value):
+            turn.set_state(key, value)
+        case StateDeleted(key=key):
+            turn.delete_state(key)
+        case DataWritten(path=path, value=value):
+            turn.merge_data({path[0]: _written(_member(turn.context.data, path[0]), path[1:], value)})
+        case _:
+            assert_never(effect)
+
+
+def _member(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, dict) else None
+
+
+def _written(current: Any, path: tuple[str, ...], value: Any) -> Any:
+    if not path:
+        return value
+    members = current if isinstance(current, dict) else {}
+    return {**members, path[0]: _written(members.get(path[0]), path[1:], value)}
+
+
+def _suspend(turn: Turn, step: Step, outcome: Suspended) -> None:
+    wake_at = after(turn.now, outcome.duration)
+    timeout = block_of(turn, step.key).timeout
+    expires_at = after(step.claimed_at or turn.now, timeout) if timeout is not None else None
+    if expires_at is not None and expires_at < wake_at:
+        wake_at = expires_at
+    else:
+        expires_at = None
+    turn.put_step(replace(step, state=StepState.ASLEEP, wake_at=wake_at, expires_at=expires_at, output=outcome.output))
+
+
+def _attempt_failed(turn: Turn, step: Step, failure: Failed) -> None:
+    block = block_of(turn, step.key)
+    if not may_retry(turn, step, failure, block.retry):
+        fail_step(turn, step, failure)
+        return
+    again = replace(
+        step,
+        id=turn.new_id(),
+        attempt=step.attempt + 1,
+        token=None,
+        worker_id=None,
+        worker_name=None,
+        slot=None,
+        claimed_at=None,
+        claim_epoch=0,
+        expires_at=None,
+    )
+    assert block.retry is not None  # noqa: S101 - may_retry says no without a policy
+    pause = backoff(block.retry, step.attempt, turn.facts.random)
+    turn.put_step(replace(again, state=StepState.BACKOFF, activity=Activity.SCHEDULED, wake_at=after(turn.now, pause)))
+
+
+def _error_of(failure: Failed) -> dict[str, Any]:
+    return {
+        "kind": failure.kind.value,
+        "message": failure.message,
+        "retryable": failure.retryable,
+        "details": failure.details,
+    }
+
+
+def _milliseconds(duration: timedelta) -> int:
+    return round(duration.total_seconds() * 1000)

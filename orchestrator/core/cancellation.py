@@ -1,0 +1,72 @@
+"""Ending work that is no longer wanted, and what is shielded from it (sequences contract §9.5).
+
+A cancelled leaf ends as `cancelled` and that end travels up like any other: lists stop, try_catch blocks run their
+finally list, and the instance is cancelled when the last shielded leaf is done.
+"""
+
+from dataclasses import replace
+
+from orchestrator.core.model import ROOT_KEY, Node, NodeKey, Step
+from orchestrator.core.states import NodeState, StepState
+from orchestrator.core.steps import block_of, cancel_step
+from orchestrator.core.turn import Ended, Turn
+
+_STARTED = frozenset({StepState.READY, StepState.CLAIMED, StepState.ASLEEP, StepState.GATE})
+
+
+def request_cancel(turn: Turn) -> None:
+    """Cancel the instance; shielded work that has started is finished first."""
+    had_not_started = not turn.open_steps() and not _polling(turn)
+    turn.amend(is_cancelling=True, is_held=False, parked_reason=None)
+    for step in turn.open_steps():
+        if not _is_shielded(turn, step):
+            cancel_step(turn, step)
+    for node in _polling(turn):
+        if not turn.plan.places[node.key.block_id].is_shielded:
+            _cancel_polling(turn, node)
+    if had_not_started:
+        if turn.instance.scheduled:
+            turn.drop_timer(ROOT_KEY)
+        turn.end(NodeState.CANCELLED, None)
+
+
+def cancel_inside(turn: Turn, key: NodeKey) -> None:
+    """End everything open below a composite, shielded or not; finally lists still run."""
+    for step in turn.open_steps():
+        if turn.plan.is_inside(step.key, key):
+            cancel_step(turn, step)
+    for node in _polling(turn):
+        if turn.plan.is_inside(node.key, key):
+            _cancel_polling(turn, node)
+
+
+def _is_shielded(turn: Turn, step: Step) -> bool:
+    if turn.plan.places[step.key.block_id].is_shielded:
+        return True
+    return not block_of(turn, step.key).cancellable and step.state in _STARTED
+
+
+def _polling(turn: Turn) -> list[Node]:
+    return [node for node in turn.open_nodes() if node.memory.get("polling")]
+
+
+def _cancel_polling(turn: Turn, node: Node) -> None:
+    turn.drop_timer(node.key)
+    turn.put_node(
+        replace(node, state=NodeState.CANCELLED, completed_at=turn.now, memory={**node.memory, "polling": False})
+    )
+    turn.todo.append(Ended(node.key, NodeState.CANCELLED))
+
+
+def withdraw_everything(turn: Turn) -> None:
+    """Close all open work at once, without finishing anything: the instance's state was set by hand."""
+    for step in turn.open_steps():
+        cancel_step(turn, step)
+    turn.todo.clear()
+    for node in turn.open_nodes():
+        if node.memory.get("polling"):
+            turn.drop_timer(node.key)
+        turn.put_node(replace(node, state=NodeState.CANCELLED, completed_at=turn.now))
+    if turn.instance.scheduled:
+        turn.drop_timer(ROOT_KEY)
+    turn.todo.clear()

@@ -1,0 +1,173 @@
+"""What a decision changes. The store writes these values; the in-memory slice takes over the same values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from orchestrator.core.model import Instance, Iteration, KeptSignal, Node, NodeKey, Step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstancePut:
+    """The instance row reads as given; its version has risen by one."""
+
+    instance: Instance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodePut:
+    """The node row reads as given."""
+
+    node: Node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeGone:
+    """The node returns to `pending`: its row is removed."""
+
+    key: NodeKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepPut:
+    """The open step reads as given."""
+
+    step: Step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepGone:
+    """The step is no longer open."""
+
+    key: NodeKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimerPut:
+    """Look at the node when `due_at` has come."""
+
+    key: NodeKey
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimerGone:
+    """The node no longer waits for a moment."""
+
+    key: NodeKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputAdded:
+    """A new output row; rows are never changed."""
+
+    id: UUID
+    key: NodeKey
+    lane: Iteration
+    output: Any
+    attempt: int
+    created_at: datetime
+    ref: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorRowsRemoved:
+    """The rows that record failures of the former round are dropped by a retry."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRecorded:
+    """One execution has ended: the history row of an attempt."""
+
+    id: UUID
+    key: NodeKey
+    step_id: UUID
+    attempt: int
+    handler: str
+    queue: str
+    outcome: str
+    token: UUID | None
+    worker_id: UUID | None
+    claimed_at: datetime | None
+    ended_at: datetime
+    error: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransitionRecorded:
+    """The audit row of a move of the instance."""
+
+    id: UUID
+    from_state: str
+    to_state: str
+    block_id: str | None
+    details: Mapping[str, Any]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextPut:
+    """The data and config sections read as given."""
+
+    data: Any
+    config: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatePut:
+    """One key of the key-value state reads as given."""
+
+    name: str
+    value: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateGone:
+    """One key of the key-value state is removed."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemsCaptured:
+    """The collection of a `for_each`, as it was when the block started."""
+
+    key: NodeKey
+    items: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalKept:
+    """A custom signal waits for its gate."""
+
+    signal: KeptSignal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalConsumed:
+    """A kept signal was used, or swallowed by its gate."""
+
+    id: UUID
+
+
+Change = (
+    InstancePut
+    | NodePut
+    | NodeGone
+    | StepPut
+    | StepGone
+    | TimerPut
+    | TimerGone
+    | OutputAdded
+    | ErrorRowsRemoved
+    | AttemptRecorded
+    | TransitionRecorded
+    | ContextPut
+    | StatePut
+    | StateGone
+    | ItemsCaptured
+    | SignalKept
+    | SignalConsumed
+)

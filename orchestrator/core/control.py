@@ -1,0 +1,145 @@
+"""What people do to a whole instance: pause, resume, set its state, retry it (sequences contract §9.2, §9.4, §9.7)."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from orchestrator.core.cancellation import withdraw_everything
+from orchestrator.core.model import ROOT_KEY, Node, NodeKey, Step
+from orchestrator.core.slice import Needs, Unloaded
+from orchestrator.core.states import InstanceState, NodeState, StepState
+from orchestrator.core.steps import make_ready, runs_in_process
+from orchestrator.core.turn import Enter, Turn
+from sequences import document
+
+
+def start(turn: Turn, not_before: datetime | None) -> None:
+    """Begin with the first block, now or at a moment in the future."""
+    if not_before is not None and not_before > turn.now:
+        turn.put_timer(ROOT_KEY, not_before)
+        return
+    turn.amend(started_at=turn.now)
+    turn.todo.append(Enter(NodeKey(turn.plan.root[0])))
+
+
+def start_time_came(turn: Turn) -> None:
+    """Begin, or go on, when the moment a client chose has come."""
+    turn.drop_timer(ROOT_KEY)
+    if turn.instance.started_at is None:
+        start(turn, None)
+    else:
+        release_held(turn)
+
+
+def pause(turn: Turn) -> None:
+    """Let no further step start. A running handler finishes first; a sleep is interrupted; a wait goes on."""
+    turn.amend(is_held=True)
+    is_only_waiting = turn.instance.waiting and not turn.instance.running
+    if is_only_waiting:
+        return
+    for step in turn.open_steps():
+        if step.state is StepState.ASLEEP or (step.state is StepState.READY and runs_in_process(step.handler)):
+            _hold(turn, step)
+
+
+def park(turn: Turn, step: Step, reason: str) -> None:
+    """Stop the instance for a human and say why; the step is tried again after a resume."""
+    turn.amend(is_held=True, parked_reason=reason)
+    _hold(turn, replace(step, losses=0))
+
+
+def resume(turn: Turn) -> None:
+    """Go on after a pause; no effect on an instance that is not paused."""
+    if turn.instance.is_held:
+        turn.amend(is_held=False, parked_reason=None)
+        release_held(turn)
+
+
+def release_held(turn: Turn) -> None:
+    """Let workers have the steps that a pause kept back."""
+    for step in turn.open_steps():
+        if step.state is StepState.HELD:
+            make_ready(turn, step)
+
+
+def _hold(turn: Turn, step: Step) -> None:
+    turn.put_step(
+        replace(
+            step,
+            id=turn.new_id(),
+            state=StepState.HELD,
+            wake_at=None,
+            expires_at=None,
+            token=None,
+            worker_id=None,
+            worker_name=None,
+            slot=None,
+            claimed_at=None,
+            output=None,
+        )
+    )
+
+
+def force(turn: Turn, state: InstanceState, not_before: datetime | None) -> None:
+    """Bring an instance to the state a client set; its work ends or goes on as the state says."""
+    match state:
+        case InstanceState.COMPLETED | InstanceState.FAILED | InstanceState.CANCELLED:
+            withdraw_everything(turn)
+            turn.end(NodeState(state.value), None)
+        case InstanceState.PAUSED:
+            turn.amend(is_held=True)
+            _hold_all(turn)
+        case InstanceState.SCHEDULED | InstanceState.RUNNING | InstanceState.WAITING:
+            _set_going(turn, not_before)
+
+
+def _hold_all(turn: Turn) -> None:
+    for step in turn.open_steps():
+        if step.state is StepState.CLAIMED:
+            turn.record_attempt(step, "cancelled")
+        if step.state in {StepState.CLAIMED, StepState.READY, StepState.ASLEEP}:
+            _hold(turn, step)
+
+
+def _set_going(turn: Turn, not_before: datetime | None) -> None:
+    if turn.instance.state.is_terminal:
+        retry(turn)
+        return
+    turn.amend(is_held=False, parked_reason=None)
+    if turn.instance.started_at is None:
+        turn.drop_timer(ROOT_KEY)
+        start(turn, not_before)
+        return
+    _hold_all(turn)
+    if not_before is not None and not_before > turn.now:
+        turn.put_timer(ROOT_KEY, not_before)
+    else:
+        release_held(turn)
+
+
+def retry(turn: Turn) -> None:
+    """Reopen an instance that has ended: completed steps keep their rows, the failed one is tried again."""
+    root = [NodeKey(block_id) for block_id in turn.plan.root]
+    unknown = frozenset(key for key in root if key not in turn.slice.nodes)
+    if unknown:
+        raise Unloaded(Needs(nodes=unknown))
+    for node in turn.ended_badly():
+        _reopen(turn, node)
+    turn.remove_error_rows()
+    turn.amend(
+        round=turn.instance.round + 1,
+        run_id=turn.new_id(),
+        is_held=False,
+        is_cancelling=False,
+        parked_reason=None,
+        started_at=turn.instance.started_at or turn.now,
+    )
+    turn.todo.append(Enter(root[0]))
+
+
+def _reopen(turn: Turn, node: Node) -> None:
+    place = turn.plan.places.get(node.key.block_id)
+    has_no_memory = "error" in node.memory and len(node.memory) == 1
+    if place is None or isinstance(place.block, document.Step) or not node.memory or has_no_memory:
+        turn.forget_node(node.key)
+    else:
+        turn.put_node(replace(node, state=NodeState.PENDING, completed_at=None))

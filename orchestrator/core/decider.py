@@ -1,0 +1,163 @@
+"""The decision: what an event changes in an instance. Pure and total.
+
+`decide` either says what changes, or names what it would have to read first. It is called again with more in hand
+until it can say. Nothing is mutated and nothing is awaited.
+"""
+
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from orchestrator.core import attempts, blocks, cancellation, control, gates, recovery
+from orchestrator.core.changes import Change
+from orchestrator.core.events import (
+    AttemptFinished,
+    AttemptLost,
+    CancelRequested,
+    ContextReplaced,
+    ContextUpdated,
+    Created,
+    Event,
+    PauseRequested,
+    ResumeRequested,
+    RetryRequested,
+    SignalReceived,
+    StateForced,
+    TimerFired,
+)
+from orchestrator.core.model import ROOT_KEY, Claim, KeptSignal, NodeKey, Step
+from orchestrator.core.slice import Needs, Slice, Unloaded
+from orchestrator.core.states import InstanceState, NodeState, route
+from orchestrator.core.turn import Facts, Turn
+from sequences import document
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What an event changes.
+
+    Args:
+        changes: In the order they were decided; empty when the event came too late to mean anything.
+        is_stale: The event spoke for a claim, or for a moment, that is no longer current.
+        refusal: Why a client's request cannot be done; nothing changes then.
+    """
+
+    changes: tuple[Change, ...] = ()
+    is_stale: bool = False
+    refusal: str | None = None
+
+
+def decide(current: Slice, event: Event, facts: Facts) -> Decision | Needs:
+    """Say what an event changes in an instance, or what must be loaded to say it."""
+    turn = Turn(current, facts)
+    try:
+        if not _begin(turn, event):
+            return Decision(is_stale=True)
+        blocks.walk(turn)
+    except Unloaded as unloaded:
+        return unloaded.needs
+    except gates.Ambiguous as ambiguous:
+        return Decision(refusal=str(ambiguous))
+    _settle_instance(turn, event)
+    return Decision(changes=turn.changes())
+
+
+def _begin(turn: Turn, event: Event) -> bool:  # noqa: PLR0912 - one case for each event
+    match event:
+        case Created():
+            control.start(turn, event.not_before)
+        case AttemptFinished(claim=claim, outcome=outcome):
+            if (step := _claimed_step(turn, claim)) is None:
+                return False
+            attempts.finish(turn, step, outcome)
+        case AttemptLost(claim=claim, reason=reason):
+            if (step := _claimed_step(turn, claim)) is None:
+                return False
+            recovery.lose(turn, step, reason)
+        case TimerFired(key=key):
+            return _timer_fired(turn, key)
+        case PauseRequested():
+            control.pause(turn)
+        case ResumeRequested():
+            control.resume(turn)
+        case CancelRequested():
+            cancellation.request_cancel(turn)
+        case ContextUpdated(data=data):
+            turn.merge_data(data)
+        case ContextReplaced(data=data, config=config):
+            turn.put_context(data, config)
+        case SignalReceived():
+            gates.receive(turn, KeptSignal(id=event.id, name=event.name, payload=event.payload))
+        case RetryRequested():
+            control.retry(turn)
+        case StateForced(state=state, not_before=not_before):
+            control.force(turn, state, not_before)
+        case _:
+            assert_never(event)
+    return True
+
+
+def _claimed_step(turn: Turn, claim: Claim) -> Step | None:
+    if turn.instance.state.is_terminal:
+        return None
+    step = turn.step(claim.key)
+    return step if step is not None and step.token == claim.token else None
+
+
+def _timer_fired(turn: Turn, key: NodeKey) -> bool:
+    if turn.instance.state.is_terminal:
+        return False
+    if key == ROOT_KEY:
+        control.start_time_came(turn)
+        return True
+    place = turn.plan.places.get(key.block_id)
+    if place is None:
+        return False
+    if not isinstance(place.block, document.Step):
+        blocks.poll(turn, key)
+        return True
+    step = turn.step(key)
+    if step is None or step.wake_at is None or step.wake_at > turn.now:
+        return False
+    attempts.wake(turn, step)
+    return True
+
+
+def _settle_instance(turn: Turn, event: Event) -> None:
+    former = turn.instance.state
+    state = _state_of(turn, event)
+    turn.amend(state=state)
+    if isinstance(event, StateForced):
+        return
+    for target in route(former, state):
+        if (former, target) != (InstanceState.SCHEDULED, InstanceState.RUNNING):
+            details: dict[str, Any] = (
+                {"error": turn.ending.error.to_json()} if turn.ending and turn.ending.error else {}
+            )
+            if turn.instance.parked_reason is not None and target is InstanceState.PAUSED:
+                details = {"parked_reason": turn.instance.parked_reason}
+            block_id = turn.ending.error.step_id if turn.ending and turn.ending.error else None
+            turn.record_transition(former, target, block_id, details)
+        former = target
+
+
+def _state_of(turn: Turn, event: Event) -> InstanceState:
+    instance = turn.instance
+    if turn.ending is not None:
+        return _final_state(turn.ending.state, is_cancelling=instance.is_cancelling)
+    if isinstance(event, ContextReplaced | ContextUpdated) and instance.state.is_terminal:
+        return instance.state
+    if isinstance(event, StateForced) and event.state is InstanceState.PAUSED:
+        return InstanceState.PAUSED
+    if instance.running:
+        return InstanceState.RUNNING
+    if instance.waiting:
+        return InstanceState.WAITING
+    return InstanceState.PAUSED if instance.is_held else InstanceState.SCHEDULED
+
+
+def _final_state(result: NodeState, *, is_cancelling: bool) -> InstanceState:
+    if result is NodeState.FAILED:
+        return InstanceState.FAILED
+    if result is NodeState.CANCELLED or is_cancelling:
+        return InstanceState.CANCELLED
+    return InstanceState.COMPLETED

@@ -1,0 +1,109 @@
+"""What can happen to an instance. Each event is one transaction."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from orchestrator.core.model import Claim, NodeKey
+from orchestrator.core.outcomes import Outcome
+from orchestrator.core.states import InstanceState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Created:
+    """The instance was accepted; its first block may start, not before `not_before`."""
+
+    not_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptFinished:
+    """A worker reports the outcome of the attempt it had claimed."""
+
+    claim: Claim
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptLost:
+    """The worker that held the claim is gone; `reason` says how that was seen."""
+
+    claim: Claim
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimerFired:
+    """The moment a node waited for has come. What it waited for stands on its own row."""
+
+    key: NodeKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseRequested:
+    """Stop before the next step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeRequested:
+    """Go on after a pause."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRequested:
+    """End the instance; shielded work is finished first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextUpdated:
+    """Merge the keys of `data` shallowly into `context.data`."""
+
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextReplaced:
+    """Replace the data and config sections."""
+
+    data: Any
+    config: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalReceived:
+    """A custom signal came in. `name` is None for the nameless short form."""
+
+    id: UUID
+    name: str | None
+    payload: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryRequested:
+    """Reopen a failed instance at its failed step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateForced:
+    """A client set the state by hand; the move was checked at the door."""
+
+    state: InstanceState
+    not_before: datetime | None = None
+
+
+Event = (
+    Created
+    | AttemptFinished
+    | AttemptLost
+    | TimerFired
+    | PauseRequested
+    | ResumeRequested
+    | CancelRequested
+    | ContextUpdated
+    | ContextReplaced
+    | SignalReceived
+    | RetryRequested
+    | StateForced
+)

@@ -1,0 +1,177 @@
+"""Human gates: a step that waits for a person (sequences contract §5.5, §16).
+
+A gate with choices (`wait_for_input`) stands before the handler; an open gate (`wait_for_signal`) stands behind it and
+takes any payload. An answer may come before its gate opens: it is kept on the signal's row.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from orchestrator.core.model import KeptSignal, Step
+from orchestrator.core.outcomes import Failed, FailureKind
+from orchestrator.core.states import Activity, StepState
+from orchestrator.core.steps import block_of, complete_step, fail_step, make_ready
+from orchestrator.core.turn import Turn, rfc3339
+from sequences import document
+from sequences.durations import after
+from sequences.signals import HUMAN_INPUT_PREFIX, exact_choice, nameless_choice
+
+GATE_MARK = "_orch8_human_gate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a person said, in a form the gate accepts."""
+
+    value: Any
+    payload: Any
+    comment: str | None = None
+
+
+class Ambiguous(Exception):  # noqa: N818 - a refusal, told to the client
+    """A nameless signal that several gates could take."""
+
+
+def comes_first(block: document.Step) -> bool:
+    """Tell whether a gate stands before the handler."""
+    return block.wait_for_input is not None
+
+
+def comes_last(block: document.Step) -> bool:
+    """Tell whether a gate stands behind the handler."""
+    return block.wait_for_input is None and bool(block.wait_for_signal)
+
+
+def open_gate(turn: Turn, step: Step) -> None:
+    """Start to wait for a person; an answer that came early is taken at once."""
+    gate = _gate_of(block_of(turn, step.key))
+    wake_at = after(turn.now, gate.timeout) if gate.timeout is not None else None
+    waiting = replace(
+        step,
+        state=StepState.GATE,
+        activity=Activity.WAITING,
+        wake_at=wake_at,
+        ready_at=turn.now,
+        token=None,
+        worker_id=None,
+        slot=None,
+        claimed_at=None,
+        expires_at=None,
+    )
+    turn.put_step(waiting)
+    if turn.instance.dry_run_auto_approve:
+        _take(turn, waiting, Answer(value=_first_choice(turn, waiting), payload=None))
+        return
+    for signal in turn.kept_signals():
+        if _is_for(turn, waiting, signal):
+            turn.consume_signal(signal.id)
+            if (answer := _read(turn, waiting, signal)) is not None:
+                _take(turn, waiting, answer)
+                return
+
+
+def receive(turn: Turn, signal: KeptSignal) -> None:
+    """Hand a custom signal to the gate it answers; keep it for later when no such gate is open.
+
+    Raises:
+        Ambiguous: The signal has no name and several gates are open.
+    """
+    waiting = [step for step in turn.open_steps() if step.state is StepState.GATE]
+    if signal.name is None and len(waiting) > 1:
+        names = ", ".join(sorted(repr(step.key.block_id) for step in waiting))
+        raise Ambiguous(f"several gates are open ({names}): name the one that is meant")
+    for step in waiting:
+        if _is_for(turn, step, signal):
+            answer = _read(turn, step, signal)
+            if answer is not None:
+                _take(turn, step, answer)
+            return
+    if _may_be_answer(turn, signal):
+        turn.keep_signal(signal)
+
+
+def time_out(turn: Turn, step: Step) -> None:
+    """End a wait that nobody answered: escalate if the gate says how, else fail the step."""
+    gate = _gate_of(block_of(turn, step.key))
+    seconds = gate.timeout.total_seconds() if gate.timeout is not None else 0
+    if gate.escalation_handler is None:
+        message = f"human input timed out after {seconds:g} seconds"
+        fail_step(turn, step, Failed(message=message, retryable=False, kind=FailureKind.TIMEOUT))
+        return
+    turn.add_output(
+        step.key,
+        {
+            "_escalated": True,
+            "_escalation_handler": gate.escalation_handler,
+            "_timeout_seconds": int(seconds) if seconds == int(seconds) else seconds,
+        },
+    )
+    complete_step(turn, step)
+
+
+def _gate_of(block: document.Step) -> document.WaitForInput | document.WaitForSignal:
+    gate = block.wait_for_input or block.wait_for_signal
+    if isinstance(gate, document.WaitForInput | document.WaitForSignal):
+        return gate
+    return document.WaitForSignal()
+
+
+def _is_for(turn: Turn, step: Step, signal: KeptSignal) -> bool:
+    return signal.name is None or signal.name in _signal_names(block_of(turn, step.key))
+
+
+def _signal_names(block: document.Step) -> frozenset[str]:
+    """Give the names of the signals that answer a gate."""
+    named = HUMAN_INPUT_PREFIX + block.id
+    if comes_first(block):
+        return frozenset({named})
+    gate = _gate_of(block)
+    own_name = gate.name if isinstance(gate, document.WaitForSignal) else None
+    return frozenset({named, own_name or block.id})
+
+
+def _may_be_answer(turn: Turn, signal: KeptSignal) -> bool:
+    if signal.name is None:
+        return True
+    gates = (
+        place.block
+        for place in turn.plan.places.values()
+        if isinstance(place.block, document.Step) and (comes_first(place.block) or comes_last(place.block))
+    )
+    return any(signal.name in _signal_names(block) for block in gates)
+
+
+def _read(turn: Turn, step: Step, signal: KeptSignal) -> Answer | None:
+    gate = _gate_of(block_of(turn, step.key))
+    if isinstance(gate, document.WaitForSignal):
+        return Answer(value=signal.payload, payload=signal.payload)
+    values = [choice.value for choice in gate.effective_choices]
+    choose = nameless_choice if signal.name is None else exact_choice
+    value = choose(signal.payload, values)
+    if value is None:
+        return None
+    comment = signal.payload.get("comment") if isinstance(signal.payload, dict) and gate.allow_comment else None
+    return Answer(value=value, payload=signal.payload, comment=comment if isinstance(comment, str) else None)
+
+
+def _first_choice(turn: Turn, step: Step) -> Any:
+    gate = _gate_of(block_of(turn, step.key))
+    return gate.effective_choices[0].value if isinstance(gate, document.WaitForInput) else {}
+
+
+def _take(turn: Turn, step: Step, answer: Answer) -> None:
+    gate = _gate_of(block_of(turn, step.key))
+    if isinstance(gate, document.WaitForSignal):
+        payload = answer.value
+        turn.add_output(step.key, payload if isinstance(payload, dict) else {"value": payload}, attempt=step.attempt)
+        turn.merge_data({step.key.block_id: payload})
+        complete_step(turn, step)
+        return
+    row: dict[str, Any] = {"value": answer.value, GATE_MARK: True, "responded_at": rfc3339(turn.now)}
+    if answer.comment is not None:
+        row["comment"] = answer.comment
+    if answer.payload is not None:
+        row["payload"] = answer.payload
+    turn.add_output(step.key, row)
+    turn.merge_data({gate.store_as or step.key.block_id: answer.value})
+    make_ready(turn, step)

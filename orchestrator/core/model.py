@@ -1,0 +1,179 @@
+"""The values the core reasons about: instances, nodes, open steps and claims.
+
+A node is named by its block id and the iteration numbers of the loops around it, outermost first. The name does not
+depend on the block's position, so injected blocks and migrated definitions keep it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from orchestrator.core.states import Activity, InstanceState, NodeState, StepState
+
+Iteration = tuple[int, ...]
+
+
+class NodeKey(NamedTuple):
+    """Name of a node within its instance."""
+
+    block_id: str
+    iteration: Iteration = ()
+
+
+ROOT_KEY = NodeKey("")
+"""Key of the instance itself, used by its start timer. No block has an empty id."""
+
+
+class OutputKey(NamedTuple):
+    """Name of a newest output: the block, and the lane it must come from.
+
+    A lane is the iteration prefix down to the innermost `for_each` that runs items concurrently, so that items in
+    progress at once never read each other's outputs. None means "of whichever lane".
+    """
+
+    block_id: str
+    lane: Iteration | None
+
+
+class ItemKey(NamedTuple):
+    """Name of one captured item of a `for_each`."""
+
+    node: NodeKey
+    position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """The hot part of an instance; its context lives apart.
+
+    Args:
+        version: Rises with every committed change; what optimistic writers compare.
+        running: Open leaves in the hands of a node (in-process steps that are ready, claimed or asleep).
+        waiting: Open leaves that wait for an outsider (worker tasks, humans).
+        scheduled: Open leaves that wait for a moment.
+        is_held: A pause was asked for: no further step starts.
+        is_cancelling: A cancel was accepted and shielded work is being finished.
+        parked_reason: Why the engine stopped this instance for a human; None if it did not.
+        round: How often the instance was reopened by a retry.
+    """
+
+    id: UUID
+    tenant_id: str
+    namespace: str
+    sequence_id: UUID
+    state: InstanceState
+    version: int = 0
+    priority: int = 1
+    timezone: str = "UTC"
+    running: int = 0
+    waiting: int = 0
+    scheduled: int = 0
+    is_held: bool = False
+    is_cancelling: bool = False
+    parked_reason: str | None = None
+    round: int = 0
+    run_id: UUID | None = None
+    current_step: str | None = None
+    current_step_started_at: datetime | None = None
+    total_steps: int = 0
+    dry_run: bool = False
+    dry_run_auto_approve: bool = False
+    started_at: datetime | None = None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A block that was entered. `memory` is what a composite keeps in order to settle; see `blocks.py`."""
+
+    key: NodeKey
+    state: NodeState
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    memory: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """An open step: the row that workers claim.
+
+    Args:
+        id: Identity of this attempt; changes with every new attempt. Hints and worker tasks name it.
+        attempt: Executions that have failed before this one.
+        losses: Executions that ended with the death of their worker, not counted as attempts.
+        entered_at: When the step was first reached; deadlines count from it.
+        wake_at: When the timer loop must look at the step; None if only an outsider or a worker moves it.
+        expires_at: End of the attempt's time-out, None without one.
+        token: The claim; None unless claimed.
+        output: What a sleeping step will return.
+    """
+
+    key: NodeKey
+    id: UUID
+    state: StepState
+    activity: Activity
+    handler: str
+    queue: str
+    is_queue_named: bool = False
+    tenant_id: str
+    priority: int
+    attempt: int = 0
+    losses: int = 0
+    entered_at: datetime
+    ready_at: datetime | None = None
+    wake_at: datetime | None = None
+    expires_at: datetime | None = None
+    token: UUID | None = None
+    worker_id: UUID | None = None
+    worker_name: str | None = None
+    slot: int | None = None
+    claimed_at: datetime | None = None
+    claim_epoch: int = 0
+    output: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A worker's committed right to one attempt."""
+
+    instance_id: UUID
+    step_id: UUID
+    key: NodeKey
+    token: UUID
+    attempt: int
+    handler: str
+    queue: str
+    claimed_at: datetime
+    expires_at: datetime | None
+    worker_id: UUID | None = None
+    losses: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptSignal:
+    """A custom signal that no gate has consumed yet."""
+
+    id: UUID
+    name: str | None
+    payload: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepError:
+    """Why a step failed, as `_error` and the dead-letter list show it."""
+
+    step_id: str
+    message: str
+    details: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the form that a composite keeps in its memory."""
+        return {"step_id": self.step_id, "message": self.message, "details": self.details}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any] | None) -> "StepError | None":
+        """Read what `to_json` wrote; None stays None."""
+        return None if value is None else cls(**value)

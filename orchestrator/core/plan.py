@@ -1,0 +1,158 @@
+"""A definition compiled for walking: where each block stands, what comes after it, which loops enclose it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from orchestrator.core.model import Iteration, NodeKey
+from sequences.document import (
+    Block,
+    CancellationScope,
+    ForEach,
+    Loop,
+    SequenceDefinition,
+    Step,
+    TryCatch,
+    block_lists,
+)
+from sequences.references import References, params_references
+from sequences.templates import Template, compile_params
+
+TRY_LIST, CATCH_LIST, FINALLY_LIST = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a block stands in its definition.
+
+    Args:
+        parent: Id of the enclosing composite; None in the root list.
+        branch: Which of the parent's lists the block is in (a branch, a route, try/catch/finally).
+        following: Id of the next block of the same list; None for the last.
+        loops: Ids of the enclosing loops and for_eachs, outermost first; a node's iteration has one number for each.
+        lane_depth: How many leading iteration numbers name the lane of outputs (see `OutputKey`).
+        is_shielded: Whether cancellation lets the block run: it is in a `finally_block` at some depth.
+    """
+
+    block: Block
+    parent: str | None
+    branch: int
+    following: str | None
+    loops: tuple[str, ...]
+    lane_depth: int
+    is_shielded: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompiledParams:
+    """The parameters of a step, compiled, and what they can read."""
+
+    template: Template
+    references: References
+
+
+class Plan:
+    """A compiled definition. Immutable; made once per version and shared by all its instances."""
+
+    def __init__(self, definition: SequenceDefinition) -> None:
+        self.definition = definition
+        self.places: dict[str, Place] = {}
+        self._params: dict[str, CompiledParams] = {}
+        self._lists: dict[str, tuple[tuple[str, ...], ...]] = {}
+        self.root: tuple[str, ...] = tuple(block.id for block in definition.blocks)
+        self._place(tuple(definition.blocks), parent=None, branch=0, loops=(), lane_depth=0, is_shielded=False)
+
+    def _place(
+        self,
+        blocks: tuple[Block, ...],
+        *,
+        parent: str | None,
+        branch: int,
+        loops: tuple[str, ...],
+        lane_depth: int,
+        is_shielded: bool,
+    ) -> None:
+        for position, block in enumerate(blocks):
+            following = blocks[position + 1].id if position + 1 < len(blocks) else None
+            self.places[block.id] = Place(
+                block=block,
+                parent=parent,
+                branch=branch,
+                following=following,
+                loops=loops,
+                lane_depth=lane_depth,
+                is_shielded=is_shielded,
+            )
+            self._place_lists_of(block, loops=loops, lane_depth=lane_depth, is_shielded=is_shielded)
+
+    def _place_lists_of(self, block: Block, *, loops: tuple[str, ...], lane_depth: int, is_shielded: bool) -> None:
+        lists = block_lists(block)
+        self._lists[block.id] = tuple(tuple(child.id for child in blocks) for blocks in lists)
+        if isinstance(block, Loop | ForEach):
+            loops = (*loops, block.id)
+            if isinstance(block, ForEach) and block.concurrency > 1:
+                lane_depth = len(loops)
+        for branch, blocks in enumerate(lists):
+            shields = isinstance(block, CancellationScope) or (isinstance(block, TryCatch) and branch == FINALLY_LIST)
+            self._place(
+                blocks,
+                parent=block.id,
+                branch=branch,
+                loops=loops,
+                lane_depth=lane_depth,
+                is_shielded=is_shielded or shields,
+            )
+
+    def params(self, block: Step) -> CompiledParams:
+        """Give the parameters of a step, compiled once."""
+        if block.id not in self._params:
+            self._params[block.id] = CompiledParams(
+                template=compile_params(block.handler, block.params),
+                references=params_references(block.handler, block.params),
+            )
+        return self._params[block.id]
+
+    def children(self, block_id: str, branch: int = 0) -> tuple[str, ...]:
+        """Give the ids of one list of a composite."""
+        return self._lists[block_id][branch]
+
+    def branches(self, block_id: str) -> tuple[tuple[str, ...], ...]:
+        """Give the ids of all lists of a composite."""
+        return self._lists[block_id]
+
+    def depth(self, block_id: str) -> int:
+        """Count the loops around a block."""
+        return len(self.places[block_id].loops)
+
+    def parent(self, key: NodeKey) -> NodeKey | None:
+        """Name the node that encloses this one; None at the root."""
+        parent = self.places[key.block_id].parent
+        return None if parent is None else NodeKey(parent, key.iteration[: self.depth(parent)])
+
+    def ancestors(self, key: NodeKey) -> Iterator[NodeKey]:
+        """Name the enclosing nodes, innermost first."""
+        parent = self.parent(key)
+        while parent is not None:
+            yield parent
+            parent = self.parent(parent)
+
+    def lane(self, key: NodeKey) -> Iteration:
+        """Give the lane that the outputs of a node belong to."""
+        return key.iteration[: self.places[key.block_id].lane_depth]
+
+    def lane_seen_from(self, reader: NodeKey, block_id: str) -> Iteration | None:
+        """Give the lane in which `reader` looks for the newest output of a block; None for any lane.
+
+        The two share a lane as far as the same concurrent for_eachs enclose both. A block outside of every such
+        for_each has the one lane `()`.
+        """
+        place = self.places.get(block_id)
+        if place is None or place.lane_depth == 0:
+            return ()
+        reader_loops = self.places[reader.block_id].loops if reader.block_id in self.places else ()
+        if place.loops[: place.lane_depth] != reader_loops[: place.lane_depth]:
+            return None
+        return reader.iteration[: place.lane_depth]
+
+    def is_inside(self, key: NodeKey, composite: NodeKey) -> bool:
+        """Tell whether a node lies below a composite (in the same iteration of it)."""
+        return composite in self.ancestors(key)

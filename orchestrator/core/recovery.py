@@ -1,0 +1,30 @@
+"""What happens to a step whose worker has died (RELIABILITY A7)."""
+
+from dataclasses import replace
+
+from orchestrator.core.control import park
+from orchestrator.core.model import Step
+from orchestrator.core.steps import make_ready
+from orchestrator.core.turn import Turn
+
+
+def lose(turn: Turn, step: Step, reason: str) -> None:
+    """Give the attempt to another worker; after too many deaths park the instance as poisoned.
+
+    The attempt number stays: nobody knows whether the handler ran. What is counted is the loss.
+    """
+    turn.record_attempt(step, "lost", {"kind": "lost", "message": reason})
+    again = replace(
+        step,
+        id=turn.new_id(),
+        losses=step.losses + 1,
+        worker_id=None,
+        worker_name=None,
+        slot=None,
+        claimed_at=None,
+    )
+    if again.losses >= turn.facts.max_losses:
+        message = f"step {step.key.block_id!r} lost its worker {again.losses} times: {reason}"
+        park(turn, replace(again, token=None), message)
+    else:
+        make_ready(turn, again)

@@ -1,0 +1,188 @@
+"""The part of an instance that a decision has in hand.
+
+A decision loads as it reads: whatever it asks for and is not in the slice is named in `Needs`, the engine loads that
+and decides again. So the work of an event grows with what it reads, not with what the instance holds. A slice stays
+valid as long as the instance's version does, and takes over the changes of each commit.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from orchestrator.core.changes import (
+    AttemptRecorded,
+    Change,
+    ContextPut,
+    ErrorRowsRemoved,
+    InstancePut,
+    ItemsCaptured,
+    NodeGone,
+    NodePut,
+    OutputAdded,
+    SignalConsumed,
+    SignalKept,
+    StateGone,
+    StatePut,
+    StepGone,
+    StepPut,
+    TimerGone,
+    TimerPut,
+    TransitionRecorded,
+)
+from orchestrator.core.model import Instance, ItemKey, KeptSignal, Node, NodeKey, OutputKey, Step
+from orchestrator.core.plan import Plan
+
+ABSENT: Final = object()
+"""Known not to exist, as opposed to not loaded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What a decision could not go on without."""
+
+    nodes: frozenset[NodeKey] = frozenset()
+    steps: frozenset[NodeKey] = frozenset()
+    outputs: frozenset[OutputKey] = frozenset()
+    state: frozenset[str] = frozenset()
+    items: frozenset[ItemKey] = frozenset()
+    whole_state: bool = False
+    context: bool = False
+    signals: bool = False
+    open_work: bool = False
+    ended_badly: bool = False
+
+
+class Unloaded(Exception):  # noqa: N818 - not an error: a request for more
+    """Raised inside a decision that reads what the slice does not hold."""
+
+    def __init__(self, needs: Needs) -> None:
+        super().__init__(needs)
+        self.needs = needs
+
+
+@dataclass(slots=True, kw_only=True)
+class Slice:
+    """What is known of one instance; every `dict` maps to a value or to the mark that says there is none.
+
+    Args:
+        open_work: Whether `steps` and `nodes` hold every open step and every open composite.
+        ended_badly: Whether `nodes` holds every failed or cancelled node.
+    """
+
+    plan: Plan
+    instance: Instance
+    nodes: dict[NodeKey, Node | None] = field(default_factory=dict)
+    steps: dict[NodeKey, Step | None] = field(default_factory=dict)
+    outputs: dict[OutputKey, Any] = field(default_factory=dict)
+    state: dict[str, Any] = field(default_factory=dict)
+    items: dict[ItemKey, Any] = field(default_factory=dict)
+    context: ContextPut | None = None
+    signals: dict[Any, KeptSignal] | None = None
+    whole_state: bool = False
+    open_work: bool = False
+    ended_badly: bool = False
+
+    def node(self, key: NodeKey) -> Node | None:
+        """Give a node, None if it was not entered yet."""
+        try:
+            return self.nodes[key]
+        except KeyError:
+            raise Unloaded(Needs(nodes=frozenset({key}))) from None
+
+    def step(self, key: NodeKey) -> Step | None:
+        """Give an open step, None if it is not open."""
+        try:
+            return self.steps[key]
+        except KeyError:
+            if self.open_work:
+                return None
+            raise Unloaded(Needs(steps=frozenset({key}))) from None
+
+    def output(self, key: OutputKey) -> Any:
+        """Give the newest output of a block, `ABSENT` if it has none."""
+        try:
+            return self.outputs[key]
+        except KeyError:
+            raise Unloaded(Needs(outputs=frozenset({key}))) from None
+
+    def state_value(self, name: str) -> Any:
+        """Give one key of the key-value state, `ABSENT` if it is not set."""
+        try:
+            return self.state[name]
+        except KeyError:
+            if self.whole_state:
+                return ABSENT
+            raise Unloaded(Needs(state=frozenset({name}))) from None
+
+    def item(self, key: ItemKey) -> Any:
+        """Give one captured item of a for_each."""
+        try:
+            return self.items[key]
+        except KeyError:
+            raise Unloaded(Needs(items=frozenset({key}))) from None
+
+    def sections(self) -> ContextPut:
+        """Give the data and config sections of the context."""
+        if self.context is None:
+            raise Unloaded(Needs(context=True))
+        return self.context
+
+    def kept_signals(self) -> tuple[KeptSignal, ...]:
+        """Give the custom signals no gate has consumed, oldest first."""
+        if self.signals is None:
+            raise Unloaded(Needs(signals=True))
+        return tuple(self.signals.values())
+
+    def missing_outputs(self, keys: Iterable[OutputKey]) -> frozenset[OutputKey]:
+        """List those of the given outputs that are not loaded."""
+        return frozenset(key for key in keys if key not in self.outputs)
+
+    def take(self, changes: Iterable[Change]) -> None:  # noqa: PLR0912 - one line for each kind of change
+        """Take over what was decided, so that the next decision reads it."""
+        for change in changes:
+            match change:
+                case InstancePut(instance=instance):
+                    self.instance = instance
+                case NodePut(node=node):
+                    self.nodes[node.key] = node
+                case NodeGone(key=key):
+                    self.nodes[key] = None
+                case StepPut(step=step):
+                    self.steps[step.key] = step
+                case StepGone(key=key):
+                    self.steps[key] = None
+                case OutputAdded(key=key, lane=lane, output=output):
+                    self.outputs[OutputKey(key.block_id, lane)] = output
+                    self.outputs[OutputKey(key.block_id, None)] = output
+                case ContextPut():
+                    self.context = change
+                case StatePut(name=name, value=value):
+                    self.state[name] = value
+                case StateGone(name=name):
+                    self.state[name] = ABSENT
+                case ItemsCaptured(key=key, items=items):
+                    self.items.update({ItemKey(key, index): item for index, item in enumerate(items)})
+                case SignalKept(signal=signal):
+                    if self.signals is not None:
+                        self.signals[signal.id] = signal
+                case SignalConsumed(id=signal_id):
+                    if self.signals is not None:
+                        self.signals.pop(signal_id, None)
+                case ErrorRowsRemoved():
+                    self.outputs.clear()
+                case TimerPut() | TimerGone() | AttemptRecorded() | TransitionRecorded():
+                    pass
+
+    def forget_ended(self) -> None:
+        """Drop what only costs memory: nodes and steps that have ended, and items already handed out.
+
+        Keeps a slice that a worker carries on with at the size of the open work, however many steps came before.
+        """
+        self.nodes = {k: n for k, n in self.nodes.items() if n is not None and not n.state.is_terminal}
+        self.steps = {k: s for k, s in self.steps.items() if s is not None}
+        self.open_work = False
+        self.ended_badly = False
+        if len(self.items) > 1000:
+            self.items.clear()
+        if len(self.outputs) > 1000:
+            self.outputs.clear()

@@ -1,0 +1,99 @@
+"""An open step: how it becomes claimable and how it ends.
+
+The gates before and behind the handler are in `gates.py` and `attempts.py`; they all end here.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+
+from orchestrator.core.inputs import InputError, prepare
+from orchestrator.core.model import Node, NodeKey, Step, StepError
+from orchestrator.core.outcomes import Failed, FailureKind
+from orchestrator.core.states import Activity, NodeState, StepState
+from orchestrator.core.turn import Ended, Turn
+from sequences import document
+from sequences.durations import after
+from sequences.handlers import is_builtin, is_endpoint, is_unsupported
+
+ERROR_REF = "__error__"
+DEFAULT_QUEUE = "default"
+
+
+def runs_in_process(handler: str) -> bool:
+    """Tell whether the engine's own workers run a handler, rather than an external worker that polls or is hinted."""
+    return is_builtin(handler) or is_endpoint(handler) or is_unsupported(handler)
+
+
+def block_of(turn: Turn, key: NodeKey) -> document.Step:
+    """Give the definition of a step."""
+    block = turn.plan.places[key.block_id].block
+    if not isinstance(block, document.Step):
+        raise TypeError(f"block {key.block_id!r} is not a step")
+    return block
+
+
+def make_ready(turn: Turn, step: Step) -> None:
+    """Let a worker have the step; while the instance is held, keep it until the pause ends."""
+    step = replace(step, wake_at=None, expires_at=None, ready_at=turn.now, token=None, output=None)
+    if turn.instance.is_held:
+        turn.put_step(replace(step, state=StepState.HELD, activity=Activity.SCHEDULED))
+        return
+    if runs_in_process(step.handler):
+        turn.put_step(replace(step, state=StepState.READY, activity=Activity.RUNNING))
+        return
+    timeout = block_of(turn, step.key).timeout
+    expires_at = after(turn.now, timeout) if timeout is not None else None
+    ready = replace(step, state=StepState.READY, activity=Activity.WAITING, wake_at=expires_at, expires_at=expires_at)
+    turn.put_step(ready)
+    try:
+        prepare(turn, ready.key)
+    except InputError as error:
+        fail_step(turn, ready, Failed(message=str(error), retryable=False, kind=FailureKind.INPUT))
+
+
+def complete_step(turn: Turn, step: Step) -> None:
+    """Close a step whose output is stored."""
+    turn.remove_step(step)
+    end_node(turn, step.key, NodeState.COMPLETED, started_at=step.entered_at)
+
+
+def fail_step(turn: Turn, step: Step, failure: Failed) -> None:
+    """Close a step that has failed for good."""
+    turn.remove_step(step)
+    _leave_error_row(turn, step.key, failure)
+    error = StepError(step_id=step.key.block_id, message=failure.message, details=failure.details)
+    end_node(turn, step.key, NodeState.FAILED, started_at=step.entered_at, error=error)
+
+
+def fail_unstarted(turn: Turn, key: NodeKey, message: str) -> None:
+    _leave_error_row(turn, key, Failed(message=message, retryable=False))
+    end_node(turn, key, NodeState.FAILED, error=StepError(step_id=key.block_id, message=message))
+
+
+def _leave_error_row(turn: Turn, key: NodeKey, failure: Failed) -> None:
+    """Leave the row of a failed in-process step of the root list, so that its flow's outputs are not empty (§5.4)."""
+    is_root = turn.plan.places[key.block_id].parent is None
+    if is_root and runs_in_process(block_of(turn, key).handler):
+        row = {"__error__": True, "retryable": False, "message": failure.message}
+        turn.add_output(key, row, ref=ERROR_REF)
+
+
+def cancel_step(turn: Turn, step: Step) -> None:
+    """Close a step that is no longer wanted; what its worker still reports is dropped."""
+    if step.state is StepState.CLAIMED:
+        turn.record_attempt(step, "cancelled")
+    turn.remove_step(step)
+    end_node(turn, step.key, NodeState.CANCELLED, started_at=step.entered_at)
+
+
+def end_node(
+    turn: Turn,
+    key: NodeKey,
+    state: NodeState,
+    *,
+    started_at: datetime | None = None,
+    error: StepError | None = None,
+) -> None:
+    memory = {"error": error.to_json()} if error is not None else {}
+    turn.put_node(Node(key=key, state=state, started_at=started_at, completed_at=turn.now, memory=memory))
+    turn.todo.append(Ended(key, state, error))

@@ -1,0 +1,434 @@
+"""One decision in the making: it reads the slice through the changes it has made so far.
+
+A turn is private to `decide`: it is thrown away when the decision needs more, and turned into changes when it is done.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any
+from uuid import UUID
+
+from orchestrator.core.changes import (
+    AttemptRecorded,
+    Change,
+    ContextPut,
+    ErrorRowsRemoved,
+    InstancePut,
+    ItemsCaptured,
+    NodeGone,
+    NodePut,
+    OutputAdded,
+    SignalConsumed,
+    SignalKept,
+    StateGone,
+    StatePut,
+    StepGone,
+    StepPut,
+    TimerGone,
+    TimerPut,
+    TransitionRecorded,
+)
+from orchestrator.core.model import (
+    ROOT_KEY,
+    Instance,
+    ItemKey,
+    KeptSignal,
+    Node,
+    NodeKey,
+    OutputKey,
+    Step,
+    StepError,
+)
+from orchestrator.core.plan import Plan
+from orchestrator.core.slice import ABSENT, Needs, Slice, Unloaded
+from orchestrator.core.states import Activity, NodeState, StepState
+from sequences.document import ForEach
+from sequences.durations import after
+from sequences.references import ALL, References
+from sequences.scope import Scope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the world adds to a decision.
+
+    Args:
+        now: The database's clock, UTC.
+        new_id: Makes ids that sort by the moment they are given.
+        random: Source of jitter and of `random()` in expressions.
+        max_context_bytes: Limit of the serialized data and config sections; a merge over it fails the step.
+        max_losses: Workers that may die with a step before it is parked as poison.
+    """
+
+    now: datetime
+    new_id: Callable[[datetime], UUID]
+    random: Random
+    max_context_bytes: int = 262_144
+    max_losses: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Enter:
+    """To do: start a block."""
+
+    key: NodeKey
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """To do: tell the parent that a block has ended."""
+
+    key: NodeKey
+    state: NodeState
+    error: StepError | None = None
+
+
+class Turn:
+    """The working copy of one decision."""
+
+    def __init__(self, current: Slice, facts: Facts) -> None:
+        self.slice = current
+        self.facts = facts
+        self.plan: Plan = current.plan
+        self.instance: Instance = current.instance
+        self.now: datetime = max(facts.now, current.instance.updated_at + timedelta(microseconds=1))
+        self.todo: deque[Enter | Ended] = deque()
+        self.lists_ended = 0
+        self.ending: Ended | None = None
+        self._nodes: dict[NodeKey, Node | None] = {}
+        self._steps: dict[NodeKey, Step | None] = {}
+        self._timers: dict[NodeKey, datetime | None] = {}
+        self._outputs: dict[OutputKey, Any] = {}
+        self._state: dict[str, Any] = {}
+        self._context: ContextPut | None = None
+        self._items: dict[ItemKey, Any] = {}
+        self._consumed: set[UUID] = set()
+        self._kept: dict[UUID, KeptSignal] = {}
+        self._added: list[Change] = []
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def node(self, key: NodeKey) -> Node | None:
+        """Give a node, None if it was not entered."""
+        return self._nodes[key] if key in self._nodes else self.slice.node(key)
+
+    def open_node(self, key: NodeKey) -> Node:
+        """Give a composite that is known to be open."""
+        node = self.node(key)
+        if node is None:
+            raise LookupError(f"composite {key!r} is not open")
+        return node
+
+    def step(self, key: NodeKey) -> Step | None:
+        """Give an open step, None if it is not open."""
+        return self._steps[key] if key in self._steps else self.slice.step(key)
+
+    def open_steps(self) -> tuple[Step, ...]:
+        """Give every open step of the instance."""
+        if not self.slice.open_work:
+            raise Unloaded(Needs(open_work=True))
+        return tuple(step for step in {**self.slice.steps, **self._steps}.values() if step is not None)
+
+    def open_nodes(self) -> tuple[Node, ...]:
+        """Give every composite that is open."""
+        if not self.slice.open_work:
+            raise Unloaded(Needs(open_work=True))
+        nodes = {**self.slice.nodes, **self._nodes}.values()
+        return tuple(n for n in nodes if n is not None and n.state in {NodeState.RUNNING, NodeState.WAITING})
+
+    def ended_badly(self) -> tuple[Node, ...]:
+        """Give every node that failed or was cancelled."""
+        if not self.slice.ended_badly:
+            raise Unloaded(Needs(ended_badly=True))
+        nodes = {**self.slice.nodes, **self._nodes}.values()
+        return tuple(n for n in nodes if n is not None and n.state in {NodeState.FAILED, NodeState.CANCELLED})
+
+    def kept_signals(self) -> tuple[KeptSignal, ...]:
+        """Give the custom signals that wait for their gate, oldest first."""
+        kept = {signal.id: signal for signal in self.slice.kept_signals()} | self._kept
+        return tuple(signal for signal in kept.values() if signal.id not in self._consumed)
+
+    def item(self, key: ItemKey) -> Any:
+        """Give one captured item of a for_each."""
+        return self._items[key] if key in self._items else self.slice.item(key)
+
+    @property
+    def context(self) -> ContextPut:
+        """The data and config sections as they read now."""
+        return self._context if self._context is not None else self.slice.sections()
+
+    def scope(
+        self,
+        key: NodeKey,
+        references: References,
+        *,
+        bindings: Mapping[str, Any] | None = None,
+        variables: Mapping[str, Any] | None = None,
+    ) -> Scope:
+        """Build what expressions and templates of a node see, holding just what they can read.
+
+        Raises Unloaded with everything that is missing at once.
+        """
+        items, counters = self._for_each_names(key)
+        wanted = self.plan.places if references.outputs is ALL else references.outputs
+        outputs_wanted = {
+            block_id: OutputKey(block_id, self.plan.lane_seen_from(key, block_id))
+            for block_id in wanted
+            if block_id in self.plan.places
+        }
+        self._require(references, outputs_wanted.values())
+        outputs = {
+            block_id: value
+            for block_id, output_key in outputs_wanted.items()
+            if (value := self._output(output_key)) is not ABSENT
+        }
+        reads_context = references.data or references.config
+        return Scope(
+            data=self.context.data if reads_context else None,
+            config=self.context.config if reads_context else None,
+            outputs=outputs,
+            state=self._state_seen(references),
+            runtime=self.runtime(key),
+            instance_id=str(self.instance.id),
+            bindings={**items, **(bindings or {})},
+            variables={**counters, **(variables or {})},
+            now=self.now,
+            random=self.facts.random,
+            new_uuid=self.random_uuid,
+        )
+
+    def _require(self, references: References, outputs: Any) -> None:
+        names = frozenset() if references.state is ALL else references.state
+        needs = Needs(
+            outputs=frozenset(k for k in outputs if k not in self._outputs and k not in self.slice.outputs),
+            state=frozenset(n for n in names if n not in self._state and n not in self.slice.state),
+            whole_state=references.state is ALL and not self.slice.whole_state,
+            context=(references.data or references.config) and self._context is None and self.slice.context is None,
+        )
+        if self.slice.whole_state:
+            needs = replace(needs, state=frozenset())
+        if needs != Needs():
+            raise Unloaded(needs)
+
+    def _output(self, key: OutputKey) -> Any:
+        return self._outputs[key] if key in self._outputs else self.slice.output(key)
+
+    def _state_seen(self, references: References) -> Mapping[str, Any]:
+        if references.state is ALL:
+            seen = {**self.slice.state, **self._state}
+        else:
+            seen = {
+                name: self._state[name] if name in self._state else self.slice.state_value(name)
+                for name in references.state
+            }
+        return {name: value for name, value in seen.items() if value is not ABSENT}
+
+    def _for_each_names(self, key: NodeKey) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Give the item variables and the index variables of the for_eachs around a node; inner ones win."""
+        items: dict[str, Any] = {}
+        counters: dict[str, Any] = {}
+        place = self.plan.places.get(key.block_id)
+        for depth, loop_id in enumerate(place.loops if place is not None else ()):
+            block = self.plan.places[loop_id].block
+            if isinstance(block, ForEach):
+                index = key.iteration[depth]
+                items[block.item_var] = self.item(ItemKey(NodeKey(loop_id, key.iteration[:depth]), index))
+                counters |= {"index": index, "item_index": index}
+        return items, counters
+
+    def runtime(self, key: NodeKey) -> dict[str, Any]:
+        """Give the runtime section of the context as a node of this instance sees it."""
+        step = self._steps.get(key) or self.slice.steps.get(key)
+        return runtime_section(self.instance, attempt=step.attempt if step is not None else 0)
+
+    def new_id(self) -> UUID:
+        """Make an id that sorts behind all earlier ones of this instance."""
+        return self.facts.new_id(self.now)
+
+    def random_uuid(self) -> UUID:
+        """Make the random UUID that `uuid()` gives."""
+        return UUID(int=self.facts.random.getrandbits(128), version=4)
+
+    def after_seconds(self, seconds: float) -> datetime:
+        """Give the moment that many seconds from now."""
+        return after(self.now, timedelta(seconds=seconds))
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    def amend(self, **values: Any) -> None:
+        """Change fields of the instance."""
+        self.instance = replace(self.instance, **values)
+
+    def end(self, result: NodeState, error: StepError | None) -> None:
+        """Note that the root list has ended, and how."""
+        self.ending = Ended(ROOT_KEY, result, error)
+
+    def put_node(self, node: Node) -> None:
+        """Write a node."""
+        self._nodes[node.key] = node
+
+    def forget_node(self, key: NodeKey) -> None:
+        """Make a node pending again."""
+        self._nodes[key] = None
+
+    def put_step(self, step: Step) -> None:
+        """Write an open step, and with it its timer and its share of the instance's state."""
+        former = self.step(step.key) if step.key in self._steps or step.key in self.slice.steps else None
+        self._count(former, -1)
+        self._count(step, +1)
+        if step.wake_at is not None:
+            self._timers[step.key] = step.wake_at
+        elif former is not None and former.wake_at is not None:
+            self._timers[step.key] = None
+        self._steps[step.key] = step
+
+    def remove_step(self, step: Step) -> None:
+        """Close an open step and drop its timer."""
+        self._count(step, -1)
+        if step.wake_at is not None:
+            self._timers[step.key] = None
+        self._steps[step.key] = None
+
+    def put_timer(self, key: NodeKey, due_at: datetime) -> None:
+        """Wait for a moment with something that is no step: a loop between iterations, a start in the future."""
+        self._timers[key] = due_at
+        self.amend(scheduled=self.instance.scheduled + 1)
+
+    def drop_timer(self, key: NodeKey) -> None:
+        """End a wait that `put_timer` began."""
+        self._timers[key] = None
+        self.amend(scheduled=self.instance.scheduled - 1)
+
+    def _count(self, step: Step | None, by: int) -> None:
+        if step is None or step.state is StepState.HELD:
+            return
+        match step.activity:
+            case Activity.RUNNING:
+                self.amend(running=self.instance.running + by)
+            case Activity.WAITING:
+                self.amend(waiting=self.instance.waiting + by)
+            case Activity.SCHEDULED:
+                self.amend(scheduled=self.instance.scheduled + by)
+
+    def add_output(self, key: NodeKey, output: Any, *, attempt: int = 0, ref: str | None = None) -> None:
+        """Append an output row."""
+        lane = self.plan.lane(key)
+        self._outputs[OutputKey(key.block_id, lane)] = output
+        self._outputs[OutputKey(key.block_id, None)] = output
+        self._added.append(
+            OutputAdded(
+                id=self.new_id(),
+                key=key,
+                lane=lane,
+                output=output,
+                attempt=attempt,
+                created_at=self.now,
+                ref=ref,
+            )
+        )
+
+    def capture_items(self, key: NodeKey, items: tuple[Any, ...]) -> None:
+        """Keep the collection of a for_each as it is now."""
+        self._items.update({ItemKey(key, index): item for index, item in enumerate(items)})
+        self._added.append(ItemsCaptured(key=key, items=items))
+
+    def set_state(self, name: str, value: Any) -> None:
+        """Write one key of the key-value state."""
+        self._state[name] = value
+
+    def delete_state(self, name: str) -> None:
+        """Remove one key of the key-value state."""
+        self._state[name] = ABSENT
+
+    def put_context(self, data: Any, config: Any) -> None:
+        """Replace the data and config sections."""
+        self._context = ContextPut(data=data, config=config)
+
+    def merge_data(self, values: Mapping[str, Any]) -> None:
+        """Write top-level keys of `context.data`; data that is no object gives way to one."""
+        data = self.context.data
+        self.put_context({**data, **values} if isinstance(data, dict) else dict(values), self.context.config)
+
+    def keep_signal(self, signal: KeptSignal) -> None:
+        """Keep a custom signal until its gate opens."""
+        self._kept[signal.id] = signal
+        self._added.append(SignalKept(signal=signal))
+
+    def consume_signal(self, signal_id: UUID) -> None:
+        """Mark a custom signal as used or swallowed."""
+        self._consumed.add(signal_id)
+        self._added.append(SignalConsumed(id=signal_id))
+
+    def record_attempt(self, step: Step, outcome: str, error: Mapping[str, Any] | None = None) -> None:
+        """Append the history row of one execution."""
+        self._added.append(
+            AttemptRecorded(
+                id=self.new_id(),
+                key=step.key,
+                step_id=step.id,
+                attempt=step.attempt,
+                handler=step.handler,
+                queue=step.queue,
+                outcome=outcome,
+                token=step.token,
+                worker_id=step.worker_id,
+                claimed_at=step.claimed_at,
+                ended_at=self.now,
+                error=error,
+            )
+        )
+
+    def record_transition(self, source: str, target: str, block_id: str | None, details: Mapping[str, Any]) -> None:
+        """Append an audit row."""
+        self._added.append(
+            TransitionRecorded(
+                id=self.new_id(),
+                from_state=source,
+                to_state=target,
+                block_id=block_id,
+                details=details,
+                created_at=self.now,
+            )
+        )
+
+    def remove_error_rows(self) -> None:
+        """Drop the rows that record the failures of the former round."""
+        self._added.insert(0, ErrorRowsRemoved())
+
+    # -- the result ----------------------------------------------------------------------------------------------
+
+    def changes(self) -> tuple[Change, ...]:
+        """Give what the turn changes; the instance first, with its version risen."""
+        instance = replace(self.instance, version=self.instance.version + 1, updated_at=self.now)
+        changes: list[Change] = [InstancePut(instance=instance)]
+        changes += [NodePut(node=n) if n is not None else NodeGone(key=k) for k, n in self._nodes.items()]
+        changes += [StepPut(step=s) if s is not None else StepGone(key=k) for k, s in self._steps.items()]
+        changes += [TimerPut(key=k, due_at=d) if d else TimerGone(key=k) for k, d in self._timers.items()]
+        changes += [StateGone(name=n) if v is ABSENT else StatePut(name=n, value=v) for n, v in self._state.items()]
+        if self._context is not None:
+            changes.append(self._context)
+        return (*changes, *self._added)
+
+
+def runtime_section(instance: Instance, *, attempt: int) -> dict[str, Any]:
+    """Give the runtime section of a context, as clients and handlers see it (sequences contract §8.1)."""
+    return {
+        "current_step": instance.current_step,
+        "attempt": attempt,
+        "started_at": rfc3339(instance.started_at),
+        "current_step_started_at": rfc3339(instance.current_step_started_at),
+        "resource_key": None,
+        "instance_id": str(instance.id),
+        "total_steps_executed": instance.total_steps,
+        "run_id": str(instance.run_id) if instance.run_id else None,
+        "dry_run": instance.dry_run,
+        "dry_run_auto_approve": instance.dry_run_auto_approve,
+    }
+
+
+def rfc3339(moment: datetime | None) -> str | None:
+    """Write an aware UTC datetime as the wire does, None as None."""
+    return None if moment is None else moment.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,310 @@
+"""Write the changes of any number of instances: each table once, all in one round trip.
+
+The caller holds the lock of every instance it writes. Rows are collected by key first, so several decisions about one
+instance (or one that walked through many blocks) cost one write for each row they leave behind.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, assert_never
+from uuid import UUID
+
+from orchestrator.core.changes import (
+    AttemptRecorded,
+    Change,
+    ContextPut,
+    ErrorRowsRemoved,
+    InstancePut,
+    ItemsCaptured,
+    NodeGone,
+    NodePut,
+    OutputAdded,
+    SignalConsumed,
+    SignalKept,
+    StateGone,
+    StatePut,
+    StepGone,
+    StepPut,
+    TimerGone,
+    TimerPut,
+    TransitionRecorded,
+)
+from orchestrator.core.model import Instance, NodeKey
+from orchestrator.store.rows import INSTANCE_COLUMNS, NODE_COLUMNS, STEP_COLUMNS, instance_row, node_row, step_row
+from orchestrator.store.session import Transaction, to_json
+
+Row = tuple[Any, ...]
+RowKey = tuple[UUID, NodeKey]
+
+_MUTABLE = (
+    ("state", "text"),
+    ("version", "bigint"),
+    ("running", "int"),
+    ("waiting", "int"),
+    ("scheduled", "int"),
+    ("is_held", "boolean"),
+    ("is_cancelling", "boolean"),
+    ("parked_reason", "text"),
+    ("round", "int"),
+    ("run_id", "uuid"),
+    ("current_step", "text"),
+    ("current_step_started_at", "timestamptz"),
+    ("total_steps", "bigint"),
+    ("started_at", "timestamptz"),
+    ("updated_at", "timestamptz"),
+)
+_UPDATE_INSTANCES = (
+    "UPDATE instances SET "
+    + ", ".join(f"{name} = v.{name}::{kind}" for name, kind in _MUTABLE)
+    + " FROM (VALUES {}) AS v (id, "
+    + ", ".join(name for name, _ in _MUTABLE)
+    + ") WHERE instances.id = v.id::uuid"
+)
+_INSTANCE_TEMPLATE = "(%s" + ", %s" * len(_MUTABLE) + ")"
+
+_KEY = "(instance_id, block_id, iteration)"
+_KEY_TEMPLATE = "(%s::uuid, %s::text, %s::int[])"
+_PUT_NODES = (
+    f"INSERT INTO nodes (instance_id, {NODE_COLUMNS}) VALUES {{}} ON CONFLICT {_KEY} DO UPDATE SET "
+    "state = EXCLUDED.state, started_at = EXCLUDED.started_at, completed_at = EXCLUDED.completed_at, "
+    "memory = EXCLUDED.memory"
+)
+_STEP_MUTABLE = [name for name in STEP_COLUMNS.split(", ") if name not in {"block_id", "iteration"}]
+# A new attempt starts without the marks of the former one: checkpoint, heartbeat, hints.
+_PUT_STEPS = (
+    f"INSERT INTO steps (instance_id, {STEP_COLUMNS}) VALUES {{}} ON CONFLICT {_KEY} DO UPDATE SET "
+    + ", ".join(f"{name} = EXCLUDED.{name}" for name in _STEP_MUTABLE)
+    + ", checkpoint = CASE WHEN steps.id = EXCLUDED.id THEN steps.checkpoint END"
+    ", checkpoint_seq = CASE WHEN steps.id = EXCLUDED.id THEN steps.checkpoint_seq ELSE 0 END"
+    ", heartbeat_at = NULL, hinted_at = NULL, hints = 0"
+)
+_PUT_TIMERS = (
+    f"INSERT INTO timers (instance_id, block_id, iteration, due_at) VALUES {{}} "
+    f"ON CONFLICT {_KEY} DO UPDATE SET due_at = EXCLUDED.due_at"
+)
+_ADD_OUTPUTS = (
+    "INSERT INTO outputs (instance_id, id, block_id, iteration, lane, output, output_ref, output_size, attempt, "
+    "created_at) VALUES {}"
+)
+_ADD_ATTEMPTS = (
+    "INSERT INTO attempts (instance_id, ended_at, id, block_id, iteration, step_id, attempt, handler, queue, outcome, "
+    "token, worker_id, claimed_at, error) VALUES {}"
+)
+_ADD_TRANSITIONS = (
+    "INSERT INTO transitions (instance_id, id, tenant_id, event_type, from_state, to_state, block_id, details, "
+    "created_at) VALUES {}"
+)
+_PUT_CONTEXTS = (
+    "UPDATE contexts SET data = v.data::json, config = v.config::json FROM (VALUES {}) AS v (id, data, config) "
+    "WHERE contexts.instance_id = v.id::uuid"
+)
+_PUT_STATE = (
+    "INSERT INTO state_values (instance_id, name, value) VALUES {} "
+    "ON CONFLICT (instance_id, name) DO UPDATE SET value = EXCLUDED.value"
+)
+
+
+@dataclass(slots=True)
+class WriteSet:
+    """What is to be written, by table."""
+
+    instances: dict[UUID, Instance] = field(default_factory=dict)
+    nodes: dict[RowKey, Row | None] = field(default_factory=dict)
+    steps: dict[RowKey, Row | None] = field(default_factory=dict)
+    timers: dict[RowKey, Row | None] = field(default_factory=dict)
+    outputs: list[Row] = field(default_factory=list)
+    attempts: list[Row] = field(default_factory=list)
+    transitions: list[Row] = field(default_factory=list)
+    contexts: dict[UUID, Row] = field(default_factory=dict)
+    state: dict[tuple[UUID, str], Row | None] = field(default_factory=dict)
+    items: list[Row] = field(default_factory=list)
+    kept_signals: list[Row] = field(default_factory=list)
+    consumed_signals: list[Row] = field(default_factory=list)
+    cleared: list[UUID] = field(default_factory=list)
+
+    def add(self, instance: Instance, changes: Iterable[Change]) -> None:  # noqa: PLR0912 - one case for each change
+        """Collect the changes of one instance."""
+        owner = instance.id
+        for change in changes:
+            match change:
+                case InstancePut(instance=value):
+                    self.instances[owner] = value
+                case NodePut(node=node):
+                    self.nodes[owner, node.key] = node_row(owner, node)
+                case NodeGone(key=key):
+                    self.nodes[owner, key] = None
+                case StepPut(step=step):
+                    self.steps[owner, step.key] = step_row(owner, step)
+                case StepGone(key=key):
+                    self.steps[owner, key] = None
+                case TimerPut(key=key, due_at=due_at):
+                    self.timers[owner, key] = (owner, key.block_id, list(key.iteration), due_at)
+                case TimerGone(key=key):
+                    self.timers[owner, key] = None
+                case OutputAdded():
+                    self.outputs.append(_output_row(owner, change))
+                case AttemptRecorded():
+                    self.attempts.append(_attempt_row(owner, change))
+                case TransitionRecorded():
+                    self.transitions.append(_transition_row(instance, change))
+                case ContextPut(data=data, config=config):
+                    self.contexts[owner] = (owner, to_json(data), to_json(config))
+                case StatePut(name=name, value=value):
+                    self.state[owner, name] = (owner, name, to_json(value))
+                case StateGone(name=name):
+                    self.state[owner, name] = None
+                case ItemsCaptured(key=key, items=captured):
+                    self.items += [
+                        (owner, key.block_id, list(key.iteration), index, to_json(item))
+                        for index, item in enumerate(captured)
+                    ]
+                case SignalKept(signal=signal):
+                    self.kept_signals.append((owner, signal.id, signal.name, to_json(signal.payload)))
+                case SignalConsumed(id=signal_id):
+                    self.consumed_signals.append((owner, signal_id))
+                case ErrorRowsRemoved():
+                    self.cleared.append(owner)
+                case _:
+                    assert_never(change)
+
+
+def _output_row(owner: UUID, change: OutputAdded) -> Row:
+    text = to_json(change.output)
+    return (
+        owner,
+        change.id,
+        change.key.block_id,
+        list(change.key.iteration),
+        list(change.lane),
+        text,
+        change.ref,
+        len(text.encode()),
+        change.attempt,
+        change.created_at,
+    )
+
+
+def _attempt_row(owner: UUID, change: AttemptRecorded) -> Row:
+    return (
+        owner,
+        change.ended_at,
+        change.id,
+        change.key.block_id,
+        list(change.key.iteration),
+        change.step_id,
+        change.attempt,
+        change.handler,
+        change.queue,
+        change.outcome,
+        change.token,
+        change.worker_id,
+        change.claimed_at,
+        to_json(change.error) if change.error is not None else None,
+    )
+
+
+def _transition_row(instance: Instance, change: TransitionRecorded) -> Row:
+    return (
+        instance.id,
+        change.id,
+        instance.tenant_id,
+        "state_transition",
+        change.from_state,
+        change.to_state,
+        change.block_id,
+        to_json(change.details),
+        change.created_at,
+    )
+
+
+def apply(tx: Transaction, writes: WriteSet) -> None:
+    """Write everything collected. The caller holds the locks of all instances named."""
+    statements = [
+        *_put_instances(tx, writes),
+        *_put_or_remove(tx, "nodes", _PUT_NODES, writes.nodes, "(%s, %s, %s::int[], %s, %s, %s, %s)"),
+        *_put_or_remove(tx, "steps", _PUT_STEPS, writes.steps, _step_template()),
+        *_put_or_remove(tx, "timers", _PUT_TIMERS, writes.timers, "(%s, %s, %s::int[], %s)"),
+        *_clear(tx, writes.cleared),
+        *_insert(tx, _ADD_OUTPUTS, writes.outputs, "(%s, %s, %s, %s::int[], %s::int[], %s, %s, %s, %s, %s)"),
+        *_insert(tx, _ADD_ATTEMPTS, writes.attempts, "(%s, %s, %s, %s, %s::int[]" + ", %s" * 9 + ")"),
+        *_insert(tx, _ADD_TRANSITIONS, writes.transitions, "(" + "%s, " * 8 + "%s)"),
+        *_insert(tx, _PUT_CONTEXTS, list(writes.contexts.values()), "(%s, %s, %s)"),
+        *_put_state(tx, writes),
+        *_insert(
+            tx,
+            "INSERT INTO items (instance_id, block_id, iteration, index, item) VALUES {}",
+            writes.items,
+            "(%s, %s, %s::int[], %s, %s)",
+        ),
+        *_signals(tx, writes),
+    ]
+    if statements:
+        tx.cursor.execute(";\n".join(statements))
+
+
+def create(tx: Transaction, instances: Sequence[Instance]) -> None:
+    """Insert the rows of new instances; their first decision is applied after it."""
+    rows = tx.values("(" + "%s, " * 23 + "%s)", [instance_row(instance) for instance in instances])
+    tx.cursor.execute(f"INSERT INTO instances ({INSTANCE_COLUMNS}) VALUES {rows}")
+
+
+def _step_template() -> str:
+    return "(%s, %s, %s::int[]" + ", %s" * len(_STEP_MUTABLE) + ")"
+
+
+def _put_instances(tx: Transaction, writes: WriteSet) -> list[str]:
+    rows = [
+        (i.id, *(getattr(i, name) for name, _ in _MUTABLE))
+        for i in sorted(writes.instances.values(), key=lambda instance: instance.id)
+    ]
+    return _insert(tx, _UPDATE_INSTANCES, rows, _INSTANCE_TEMPLATE)
+
+
+def _insert(tx: Transaction, statement: str, rows: Sequence[Row], template: str) -> list[str]:
+    return [statement.format(tx.values(template, rows))] if rows else []
+
+
+def _put_or_remove(
+    tx: Transaction, table: str, statement: str, rows: dict[RowKey, Row | None], template: str
+) -> list[str]:
+    put = [row for row in rows.values() if row is not None]
+    gone = [(owner, key.block_id, list(key.iteration)) for (owner, key), row in rows.items() if row is None]
+    statements = _insert(tx, statement, put, template)
+    if gone:
+        keys = tx.values(_KEY_TEMPLATE, gone)
+        statements.insert(0, f"DELETE FROM {table} WHERE {_KEY} IN (VALUES {keys})")  # noqa: S608 - a fixed name
+    return statements
+
+
+def _put_state(tx: Transaction, writes: WriteSet) -> list[str]:
+    put = [row for row in writes.state.values() if row is not None]
+    gone = [key for key, row in writes.state.items() if row is None]
+    statements = _insert(tx, _PUT_STATE, put, "(%s, %s, %s)")
+    if gone:
+        keys = tx.values("(%s::uuid, %s::text)", gone)
+        statements.append(f"DELETE FROM state_values WHERE (instance_id, name) IN (VALUES {keys})")  # noqa: S608
+    return statements
+
+
+def _clear(tx: Transaction, owners: list[UUID]) -> list[str]:
+    if not owners:
+        return []
+    return [
+        f"DELETE FROM outputs WHERE output_ref = '__error__' AND instance_id IN (VALUES {tx.values('(%s::uuid)', [(o,)])})"  # noqa: S608
+        for o in owners
+    ]
+
+
+def _signals(tx: Transaction, writes: WriteSet) -> list[str]:
+    statements = _insert(
+        tx,
+        "INSERT INTO signals (instance_id, id, name, payload, created_at) VALUES {}",
+        writes.kept_signals,
+        "(%s, %s, %s, %s, clock_timestamp())",
+    )
+    if writes.consumed_signals:
+        keys = tx.values("(%s::uuid, %s::uuid)", writes.consumed_signals)
+        statements.append(
+            f"UPDATE signals SET consumed_at = clock_timestamp() WHERE (instance_id, id) IN (VALUES {keys})"  # noqa: S608
+        )
+    return statements

@@ -1,0 +1,102 @@
+"""Sequences: stored definitions and their look-up."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from orchestrator.store.session import Transaction, to_json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredDefinition:
+    """A stored sequence; `document` is its canonical form as the API writes it back."""
+
+    id: UUID
+    tenant_id: str
+    namespace: str
+    name: str
+    version: int
+    deprecated: bool
+    document: dict[str, Any]
+    content_hash: str
+
+
+_COLUMNS = "id, tenant_id, namespace, name, version, deprecated, document, content_hash"
+
+
+def _of(row: Sequence[Any]) -> StoredDefinition:
+    return StoredDefinition(
+        id=row[0],
+        tenant_id=row[1],
+        namespace=row[2],
+        name=row[3],
+        version=row[4],
+        deprecated=row[5],
+        document={**row[6], "deprecated": row[5]},
+        content_hash=row[7],
+    )
+
+
+def insert(tx: Transaction, stored: StoredDefinition) -> bool:
+    """Store a new version; False if its id, or its name and version, are taken."""
+    return bool(
+        tx.execute(
+            "INSERT INTO sequences (id, tenant_id, namespace, name, version, status, deprecated, document, "
+            "content_hash, created_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+            (
+                stored.id,
+                stored.tenant_id,
+                stored.namespace,
+                stored.name,
+                stored.version,
+                stored.document["status"],
+                stored.deprecated,
+                to_json(stored.document),
+                stored.content_hash,
+                stored.document["created_at"],
+            ),
+        )
+    )
+
+
+def get(tx: Transaction, sequence_id: UUID, tenant_id: str | None = None) -> StoredDefinition | None:
+    """Read one version by id; None if there is none, or it belongs to another tenant than the one given."""
+    rows = tx.query(f"SELECT {_COLUMNS} FROM sequences WHERE id = %s", (sequence_id,))  # noqa: S608
+    if not rows or (tenant_id is not None and rows[0][1] != tenant_id):
+        return None
+    return _of(rows[0])
+
+
+def get_many(tx: Transaction, ids: Sequence[UUID]) -> dict[UUID, StoredDefinition]:
+    """Read versions by id; unknown ids are left out."""
+    rows = tx.query(f"SELECT {_COLUMNS} FROM sequences WHERE id = ANY(%s::uuid[])", (list(ids),))  # noqa: S608
+    return {row[0]: _of(row) for row in rows}
+
+
+def versions(tx: Transaction, tenant_id: str, namespace: str, name: str) -> list[StoredDefinition]:
+    """Read all versions of a name, highest first, deprecated ones too."""
+    rows = tx.query(
+        f"SELECT {_COLUMNS} FROM sequences WHERE tenant_id = %s AND namespace = %s AND name = %s "  # noqa: S608
+        "ORDER BY version DESC",
+        (tenant_id, namespace, name),
+    )
+    return [_of(row) for row in rows]
+
+
+def find(
+    tx: Transaction, *, tenant_id: str | None, namespace: str | None, offset: int, limit: int
+) -> list[StoredDefinition]:
+    """List sequences by tenant, namespace, name and then version, highest first."""
+    rows = tx.query(
+        f"SELECT {_COLUMNS} FROM sequences WHERE (%(tenant)s IS NULL OR tenant_id = %(tenant)s) "  # noqa: S608
+        "AND (%(namespace)s IS NULL OR namespace = %(namespace)s) "
+        "ORDER BY tenant_id, namespace, name, version DESC OFFSET %(offset)s LIMIT %(limit)s",
+        {"tenant": tenant_id, "namespace": namespace, "offset": offset, "limit": limit},
+    )
+    return [_of(row) for row in rows]
+
+
+def deprecate(tx: Transaction, sequence_id: UUID) -> bool:
+    """Mark a version as deprecated; False if there is none."""
+    return bool(tx.execute("UPDATE sequences SET deprecated = true WHERE id = %s", (sequence_id,)))

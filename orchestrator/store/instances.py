@@ -1,0 +1,264 @@
+"""Instances: creation, and what clients read of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from orchestrator.core.model import Instance
+from orchestrator.store.apply import create
+from orchestrator.store.rows import INSTANCE_COLUMNS, instance_of
+from orchestrator.store.session import Transaction, to_json
+
+CREATED_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What is kept of an instance beside its hot row; apart from the context it never changes."""
+
+    data: Any = None
+    config: Any = None
+    metadata: Any = None
+    budget: Any = None
+    idempotency_key: str | None = None
+    concurrency_key: str | None = None
+    max_concurrency: int | None = None
+    session_id: UUID | None = None
+    parent_instance_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """An instance as clients read it."""
+
+    instance: Instance
+    profile: Profile
+    due_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which instances a list shows; None means any."""
+
+    tenant_id: str | None = None
+    namespace: str | None = None
+    sequence_id: UUID | None = None
+    states: tuple[str, ...] | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
+
+
+def insert(tx: Transaction, new: Sequence[tuple[Instance, Profile]]) -> None:
+    """Insert the rows of new instances."""
+    for start in range(0, len(new), CREATED_AT_ONCE):
+        part = new[start : start + CREATED_AT_ONCE]
+        create(tx, [instance for instance, _ in part])
+        rows = tx.values("(" + "%s, " * 9 + "%s)", [_profile_row(instance.id, profile) for instance, profile in part])
+        tx.execute(
+            "INSERT INTO contexts (instance_id, data, config, metadata, budget, idempotency_key, concurrency_key, "
+            f"max_concurrency, session_id, parent_instance_id) VALUES {rows}"  # noqa: S608 - quoted by the driver
+        )
+
+
+def _profile_row(instance_id: UUID, profile: Profile) -> tuple[Any, ...]:
+    return (
+        instance_id,
+        to_json(profile.data),
+        to_json(profile.config),
+        to_json(profile.metadata),
+        to_json(profile.budget) if profile.budget is not None else None,
+        profile.idempotency_key,
+        profile.concurrency_key,
+        profile.max_concurrency,
+        profile.session_id,
+        profile.parent_instance_id,
+    )
+
+
+def reserve_key(tx: Transaction, tenant_id: str, key: str, instance_id: UUID, *, dry_run: bool) -> UUID | None:
+    """Take an idempotency key for a new instance; the id of the instance that has it already, None if it was free.
+
+    Waits for a concurrent transaction that takes the same key.
+    """
+    taken = tx.execute(
+        "INSERT INTO idempotency_keys (tenant_id, dry_run, key, instance_id) VALUES (%s, %s, %s, %s) "
+        "ON CONFLICT DO NOTHING",
+        (tenant_id, dry_run, key, instance_id),
+    )
+    if taken:
+        return None
+    rows = tx.query(
+        "SELECT instance_id FROM idempotency_keys WHERE tenant_id = %s AND dry_run = %s AND key = %s",
+        (tenant_id, dry_run, key),
+    )
+    first: UUID = rows[0][0]
+    return first
+
+
+_RECORD_COLUMNS = ", ".join(f"i.{name.strip()}" for name in INSTANCE_COLUMNS.split(",")) + (
+    ", c.data, c.config, c.metadata, c.budget, c.idempotency_key, c.concurrency_key, c.max_concurrency, c.session_id, "
+    "c.parent_instance_id, CASE WHEN i.state = 'scheduled' THEN "
+    "(SELECT min(t.due_at) FROM timers t WHERE t.instance_id = i.id) END"
+)
+_RECORD = f"SELECT {_RECORD_COLUMNS} FROM instances i JOIN contexts c ON c.instance_id = i.id"  # noqa: S608
+
+
+def _record_of(row: Sequence[Any]) -> Record:
+    return Record(
+        instance=instance_of(row[:24]),
+        profile=Profile(
+            data=row[24],
+            config=row[25],
+            metadata=row[26],
+            budget=row[27],
+            idempotency_key=row[28],
+            concurrency_key=row[29],
+            max_concurrency=row[30],
+            session_id=row[31],
+            parent_instance_id=row[32],
+        ),
+        due_at=row[33],
+    )
+
+
+def get(tx: Transaction, instance_id: UUID, tenant_id: str | None = None) -> Record | None:
+    """Read one instance; None if there is none, or it belongs to another tenant than the one given."""
+    rows = tx.query(f"{_RECORD} WHERE i.id = %s", (instance_id,))
+    if not rows or (tenant_id is not None and rows[0][1] != tenant_id):
+        return None
+    return _record_of(rows[0])
+
+
+def tenant_of(tx: Transaction, instance_id: UUID) -> str | None:
+    """Say whose instance it is; None if there is none."""
+    rows = tx.query("SELECT tenant_id FROM instances WHERE id = %s", (instance_id,))
+    return rows[0][0] if rows else None
+
+
+def find(tx: Transaction, which: Filter, *, offset: int, limit: int) -> list[Record]:
+    """List instances, newest change first."""
+    conditions, parameters = _conditions(which)
+    return [
+        _record_of(row)
+        for row in tx.query(
+            f"{_RECORD} WHERE {conditions} ORDER BY i.updated_at DESC, i.id DESC OFFSET %s LIMIT %s",
+            (*parameters, offset, limit),
+        )
+    ]
+
+
+def _conditions(which: Filter) -> tuple[str, list[Any]]:
+    conditions, parameters = ["true"], []
+    for column, value in (
+        ("i.tenant_id", which.tenant_id),
+        ("i.namespace", which.namespace),
+        ("i.sequence_id", which.sequence_id),
+    ):
+        if value is not None:
+            conditions.append(f"{column} = %s")
+            parameters.append(value)
+    if which.states is not None:
+        conditions.append("i.state = ANY(%s)")
+        parameters.append(list(which.states))
+    for key, text in which.metadata:
+        conditions.append("c.metadata ->> %s = %s")
+        parameters += [key, text]
+    return " AND ".join(conditions), parameters
+
+
+def count_by_state(tx: Transaction) -> dict[str, int]:
+    """Count all instances by state, over all tenants."""
+    return dict(tx.query("SELECT state, count(*) FROM instances GROUP BY state"))
+
+
+def states_of(tx: Transaction, ids: Sequence[UUID]) -> dict[UUID, str]:
+    """Read the states of some instances; unknown ids are left out."""
+    return dict(tx.query("SELECT id, state FROM instances WHERE id = ANY(%s::uuid[])", (list(ids),)))
+
+
+def outputs(tx: Transaction, instance_id: UUID) -> list[tuple[Any, ...]]:
+    """Read all output rows of an instance, in the order they were written.
+
+    Returns:
+        Rows of id, block_id, output, output_ref, output_size, attempt, created_at, iteration.
+    """
+    return tx.query(
+        "SELECT id, block_id, output, output_ref, output_size, attempt, created_at, iteration FROM outputs "
+        "WHERE instance_id = %s ORDER BY id",
+        (instance_id,),
+    )
+
+
+def transitions(tx: Transaction, instance_id: UUID, limit: int) -> list[tuple[Any, ...]]:
+    """Read the audit rows of an instance, newest first.
+
+    Returns:
+        Rows of id, tenant_id, event_type, from_state, to_state, block_id, details, created_at.
+    """
+    return tx.query(
+        "SELECT id, tenant_id, event_type, from_state, to_state, block_id, details, created_at FROM transitions "
+        "WHERE instance_id = %s ORDER BY id DESC LIMIT %s",
+        (instance_id, limit),
+    )
+
+
+def attempts(tx: Transaction, instance_id: UUID) -> list[tuple[Any, ...]]:
+    """Read the history of executions of an instance, oldest first.
+
+    Returns:
+        Rows of block_id, iteration, attempt, handler, queue, outcome, worker_id, claimed_at, ended_at, error.
+    """
+    return tx.query(
+        "SELECT block_id, iteration, attempt, handler, queue, outcome, worker_id, claimed_at, ended_at, error "
+        "FROM attempts WHERE instance_id = %s ORDER BY ended_at, id",
+        (instance_id,),
+    )
+
+
+def newest_nodes(tx: Transaction, instance_id: UUID) -> list[tuple[Any, ...]]:
+    """Read the newest node of each block, composites and ended steps.
+
+    Returns:
+        Rows of block_id, iteration, state, started_at, completed_at, memory.
+    """
+    return tx.query(
+        "SELECT DISTINCT ON (block_id) block_id, iteration, state, started_at, completed_at, memory FROM nodes "
+        "WHERE instance_id = %s ORDER BY block_id, iteration DESC",
+        (instance_id,),
+    )
+
+
+def open_steps(tx: Transaction, instance_id: UUID) -> list[tuple[Any, ...]]:
+    """Read the open steps of an instance.
+
+    Returns:
+        Rows of block_id, iteration, state, activity, entered_at.
+    """
+    return tx.query(
+        "SELECT block_id, iteration, state, activity, entered_at FROM steps WHERE instance_id = %s", (instance_id,)
+    )
+
+
+def state_values(tx: Transaction, instance_id: UUID) -> dict[str, Any]:
+    """Read the whole key-value state of an instance."""
+    return dict(tx.query("SELECT name, value FROM state_values WHERE instance_id = %s", (instance_id,)))
+
+
+def open_gates(
+    tx: Transaction, *, tenant_id: str | None, namespace: str | None, offset: int, limit: int
+) -> list[tuple[Any, ...]]:
+    """List open human gates, most recently updated first.
+
+    Returns:
+        Rows of instance_id, tenant_id, namespace, sequence_id, block_id, ready_at, wake_at, metadata.
+    """
+    return tx.query(
+        "SELECT s.instance_id, i.tenant_id, i.namespace, i.sequence_id, s.block_id, s.ready_at, s.wake_at, c.metadata "
+        "FROM steps s JOIN instances i ON i.id = s.instance_id JOIN contexts c ON c.instance_id = s.instance_id "
+        "WHERE s.state = 'gate' AND (%(tenant)s IS NULL OR s.tenant_id = %(tenant)s) "
+        "AND (%(namespace)s IS NULL OR i.namespace = %(namespace)s) "
+        "AND i.state NOT IN ('completed', 'failed', 'cancelled') "
+        "ORDER BY i.updated_at DESC, s.id DESC OFFSET %(offset)s LIMIT %(limit)s",
+        {"tenant": tenant_id, "namespace": namespace, "offset": offset, "limit": limit},
+    )

@@ -1,0 +1,211 @@
+"""Load what decisions need, for any number of instances at once: one query for each kind of thing."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from orchestrator.core.model import Instance, ItemKey, NodeKey, OutputKey
+from orchestrator.core.slice import ABSENT, Needs, Slice
+from orchestrator.store.rows import (
+    INSTANCE_COLUMNS,
+    NODE_COLUMNS,
+    STEP_COLUMNS,
+    context_of,
+    instance_of,
+    key_of,
+    node_of,
+    signal_of,
+    step_of,
+)
+from orchestrator.store.session import Transaction
+
+Wanted = Sequence[tuple[Slice, Needs]]
+
+ITEMS_AHEAD = 100
+"""Items of a for_each loaded at once: the next ones will be asked for soon."""
+
+_KEYS = "(%s::uuid, %s::text, %s::int[])"
+
+
+def instances(tx: Transaction, ids: Iterable[UUID], *, lock: bool = False) -> dict[UUID, Instance]:
+    """Load instances; ids that do not exist are left out.
+
+    Args:
+        lock: Hold them until the transaction ends. Locks are taken in ascending order of id.
+    """
+    suffix = " ORDER BY id FOR UPDATE" if lock else ""
+    statement = f"SELECT {INSTANCE_COLUMNS} FROM instances WHERE id = ANY(%s::uuid[]){suffix}"  # noqa: S608
+    return {row[0]: instance_of(row) for row in tx.query(statement, (list(ids),))}
+
+
+def lock_versions(tx: Transaction, ids: Iterable[UUID]) -> dict[UUID, int]:
+    """Lock instances in ascending order of id and give their versions; ids that do not exist are left out."""
+    rows = tx.query("SELECT id, version FROM instances WHERE id = ANY(%s::uuid[]) ORDER BY id FOR UPDATE", (list(ids),))
+    return dict(rows)
+
+
+def fill(tx: Transaction, wanted: Wanted, *, lock: bool = False) -> None:
+    """Put into each slice what it needs; what does not exist is marked as absent.
+
+    Args:
+        lock: Hold the step rows that are read, so that no worker claims them meanwhile. The instances must be locked.
+    """
+    _fill_nodes(tx, wanted)
+    _fill_steps(tx, wanted, lock=lock)
+    _fill_outputs(tx, wanted)
+    _fill_state(tx, wanted)
+    _fill_items(tx, wanted)
+    _fill_contexts(tx, wanted)
+    _fill_signals(tx, wanted)
+    _fill_open_work(tx, wanted, lock=lock)
+
+
+def _keys(tx: Transaction, wanted: Wanted, kind: Callable[[Needs], Iterable[NodeKey]]) -> str:
+    rows = [
+        (current.instance.id, key.block_id, list(key.iteration)) for current, needs in wanted for key in kind(needs)
+    ]
+    return tx.values(_KEYS, rows)
+
+
+def _by_id(wanted: Wanted) -> dict[UUID, Slice]:
+    return {current.instance.id: current for current, _ in wanted}
+
+
+def _fill_nodes(tx: Transaction, wanted: Wanted) -> None:
+    keys = _keys(tx, wanted, lambda needs: needs.nodes)
+    if not keys:
+        return
+    for current, needs in wanted:
+        current.nodes.update(dict.fromkeys(needs.nodes))
+    slices = _by_id(wanted)
+    statement = (
+        f"SELECT instance_id, {NODE_COLUMNS} FROM nodes "  # noqa: S608 - quoted by the driver
+        f"WHERE (instance_id, block_id, iteration) IN (VALUES {keys})"
+    )
+    for row in tx.query(statement):
+        node = node_of(row[1:])
+        slices[row[0]].nodes[node.key] = node
+
+
+def _fill_steps(tx: Transaction, wanted: Wanted, *, lock: bool) -> None:
+    keys = _keys(tx, wanted, lambda needs: needs.steps)
+    if not keys:
+        return
+    for current, needs in wanted:
+        current.steps.update(dict.fromkeys(needs.steps))
+    slices = _by_id(wanted)
+    statement = (
+        f"SELECT instance_id, {STEP_COLUMNS} FROM steps "  # noqa: S608 - quoted by the driver
+        f"WHERE (instance_id, block_id, iteration) IN (VALUES {keys})" + _locking(lock)
+    )
+    for row in tx.query(statement):
+        step = step_of(row[1:])
+        slices[row[0]].steps[step.key] = step
+
+
+def _locking(lock: bool) -> str:  # noqa: FBT001 - a clause, or none
+    return " ORDER BY id FOR UPDATE" if lock else ""
+
+
+def _fill_outputs(tx: Transaction, wanted: Wanted) -> None:
+    keys = [(current, key) for current, needs in wanted for key in needs.outputs]
+    if not keys:
+        return
+    for current, key in keys:
+        current.outputs[key] = ABSENT
+    in_lane = [(c.instance.id, k.block_id, list(k.lane)) for c, k in keys if k.lane is not None]
+    anywhere = [(c.instance.id, k.block_id) for c, k in keys if k.lane is None]
+    slices = _by_id(wanted)
+    for owner, block_id, lane, output in _newest(
+        tx, in_lane, _KEYS, " AND o.lane = w.lane", "instance_id, block_id, lane"
+    ):
+        slices[owner].outputs[OutputKey(block_id, tuple(lane))] = output
+    for owner, block_id, output in _newest(tx, anywhere, "(%s::uuid, %s::text)", "", "instance_id, block_id"):
+        slices[owner].outputs[OutputKey(block_id, None)] = output
+
+
+def _newest(
+    tx: Transaction, keys: Sequence[tuple[Any, ...]], template: str, match: str, columns: str
+) -> list[tuple[Any, ...]]:
+    if not keys:
+        return []
+    names = ", ".join(f"w.{name.strip()}" for name in columns.split(","))
+    return tx.query(
+        f"SELECT {names}, o.output FROM (VALUES {tx.values(template, keys)}) AS w ({columns}) "  # noqa: S608
+        "CROSS JOIN LATERAL (SELECT output FROM outputs o WHERE o.instance_id = w.instance_id "
+        f"AND o.block_id = w.block_id{match} ORDER BY o.id DESC LIMIT 1) AS o"
+    )
+
+
+def _fill_state(tx: Transaction, wanted: Wanted) -> None:
+    whole = [current for current, needs in wanted if needs.whole_state]
+    for current in whole:
+        current.whole_state = True
+    names = [(current, name) for current, needs in wanted for name in needs.state]
+    for current, name in names:
+        current.state[name] = ABSENT
+    slices = _by_id(wanted)
+    rows = []
+    if names:
+        keys = tx.values("(%s::uuid, %s::text)", [(current.instance.id, name) for current, name in names])
+        rows += tx.query(
+            f"SELECT instance_id, name, value FROM state_values WHERE (instance_id, name) IN (VALUES {keys})"  # noqa: S608 - quoted by the driver
+        )
+    if whole:
+        rows += tx.query(
+            "SELECT instance_id, name, value FROM state_values WHERE instance_id = ANY(%s::uuid[])",
+            ([current.instance.id for current in whole],),
+        )
+    for owner, name, value in rows:
+        slices[owner].state[name] = value
+
+
+def _fill_items(tx: Transaction, wanted: Wanted) -> None:
+    slices = _by_id(wanted)
+    for current, needs in wanted:
+        for key in needs.items:
+            rows = tx.query(
+                "SELECT block_id, iteration, index, item FROM items WHERE instance_id = %s AND block_id = %s "
+                "AND iteration = %s::int[] AND index >= %s ORDER BY index LIMIT %s",
+                (current.instance.id, key.node.block_id, list(key.node.iteration), key.position, ITEMS_AHEAD),
+            )
+            for block_id, iteration, index, item in rows:
+                slices[current.instance.id].items[ItemKey(key_of(block_id, iteration), index)] = item
+
+
+def _fill_contexts(tx: Transaction, wanted: Wanted) -> None:
+    owners = [current.instance.id for current, needs in wanted if needs.context]
+    if not owners:
+        return
+    slices = _by_id(wanted)
+    rows = tx.query("SELECT instance_id, data, config FROM contexts WHERE instance_id = ANY(%s::uuid[])", (owners,))
+    for row in rows:
+        slices[row[0]].context = context_of(row[1:])
+
+
+def _fill_signals(tx: Transaction, wanted: Wanted) -> None:
+    for current, needs in wanted:
+        if needs.signals:
+            rows = tx.query(
+                "SELECT id, name, payload FROM signals WHERE instance_id = %s AND consumed_at IS NULL ORDER BY id",
+                (current.instance.id,),
+            )
+            current.signals = {row[0]: signal_of(row) for row in rows}
+
+
+def _fill_open_work(tx: Transaction, wanted: Wanted, *, lock: bool) -> None:
+    for current, needs in wanted:
+        owner = (current.instance.id,)
+        if needs.open_work:
+            steps = tx.query(f"SELECT {STEP_COLUMNS} FROM steps WHERE instance_id = %s" + _locking(lock), owner)  # noqa: S608
+            current.steps = {step.key: step for step in map(step_of, steps)}
+            current.open_work = True
+        if needs.open_work or needs.ended_badly:
+            states = ["running", "waiting"] if needs.open_work else ["failed", "cancelled"]
+            rows = tx.query(
+                f"SELECT {NODE_COLUMNS} FROM nodes WHERE instance_id = %s AND state = ANY(%s) "  # noqa: S608
+                "AND state IN ('running', 'waiting', 'failed', 'cancelled')",
+                (*owner, states),
+            )
+            current.nodes.update({node.key: node for node in map(node_of, rows)})
+            current.ended_badly = current.ended_badly or needs.ended_badly

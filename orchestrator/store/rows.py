@@ -1,0 +1,197 @@
+"""How rows read as values of the core, and values as rows."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from orchestrator.core.changes import ContextPut
+from orchestrator.core.model import Claim, Instance, KeptSignal, Node, NodeKey, Step
+from orchestrator.core.states import Activity, InstanceState, NodeState, StepState
+from orchestrator.store.session import to_json
+
+INSTANCE_COLUMNS = (
+    "id, tenant_id, namespace, sequence_id, state, version, priority, timezone, running, waiting, scheduled, is_held, "
+    "is_cancelling, parked_reason, round, run_id, current_step, current_step_started_at, total_steps, dry_run, "
+    "dry_run_auto_approve, started_at, created_at, updated_at"
+)
+NODE_COLUMNS = "block_id, iteration, state, started_at, completed_at, memory"
+STEP_COLUMNS = (
+    "block_id, iteration, id, state, activity, handler, queue, is_queue_named, tenant_id, priority, attempt, losses, "
+    "entered_at, ready_at, wake_at, expires_at, token, worker_id, worker_name, slot, claimed_at, claim_epoch, output"
+)
+
+
+def instance_of(row: Sequence[Any]) -> Instance:
+    """Read a row of `INSTANCE_COLUMNS`."""
+    return Instance(
+        id=row[0],
+        tenant_id=row[1],
+        namespace=row[2],
+        sequence_id=row[3],
+        state=InstanceState(row[4]),
+        version=row[5],
+        priority=row[6],
+        timezone=row[7],
+        running=row[8],
+        waiting=row[9],
+        scheduled=row[10],
+        is_held=row[11],
+        is_cancelling=row[12],
+        parked_reason=row[13],
+        round=row[14],
+        run_id=row[15],
+        current_step=row[16],
+        current_step_started_at=row[17],
+        total_steps=row[18],
+        dry_run=row[19],
+        dry_run_auto_approve=row[20],
+        started_at=row[21],
+        created_at=row[22],
+        updated_at=row[23],
+    )
+
+
+def instance_row(i: Instance) -> tuple[Any, ...]:
+    """Write an instance in the order of `INSTANCE_COLUMNS`."""
+    return (
+        i.id,
+        i.tenant_id,
+        i.namespace,
+        i.sequence_id,
+        i.state.value,
+        i.version,
+        i.priority,
+        i.timezone,
+        i.running,
+        i.waiting,
+        i.scheduled,
+        i.is_held,
+        i.is_cancelling,
+        i.parked_reason,
+        i.round,
+        i.run_id,
+        i.current_step,
+        i.current_step_started_at,
+        i.total_steps,
+        i.dry_run,
+        i.dry_run_auto_approve,
+        i.started_at,
+        i.created_at,
+        i.updated_at,
+    )
+
+
+def key_of(block_id: str, iteration: Sequence[int]) -> NodeKey:
+    """Name a node from its two columns."""
+    return NodeKey(block_id, tuple(iteration))
+
+
+def node_of(row: Sequence[Any]) -> Node:
+    """Read a row of `NODE_COLUMNS`."""
+    return Node(
+        key=key_of(row[0], row[1]),
+        state=NodeState(row[2]),
+        started_at=row[3],
+        completed_at=row[4],
+        memory=row[5] or {},
+    )
+
+
+def node_row(instance_id: UUID, node: Node) -> tuple[Any, ...]:
+    """Write a node: `instance_id` and `NODE_COLUMNS`."""
+    return (
+        instance_id,
+        node.key.block_id,
+        list(node.key.iteration),
+        node.state.value,
+        node.started_at,
+        node.completed_at,
+        to_json(node.memory) if node.memory else None,
+    )
+
+
+def step_of(row: Sequence[Any]) -> Step:
+    """Read a row of `STEP_COLUMNS`."""
+    return Step(
+        key=key_of(row[0], row[1]),
+        id=row[2],
+        state=StepState(row[3]),
+        activity=Activity(row[4]),
+        handler=row[5],
+        queue=row[6],
+        is_queue_named=row[7],
+        tenant_id=row[8],
+        priority=row[9],
+        attempt=row[10],
+        losses=row[11],
+        entered_at=row[12],
+        ready_at=row[13],
+        wake_at=row[14],
+        expires_at=row[15],
+        token=row[16],
+        worker_id=row[17],
+        worker_name=row[18],
+        slot=row[19],
+        claimed_at=row[20],
+        claim_epoch=row[21],
+        output=row[22],
+    )
+
+
+def step_row(instance_id: UUID, s: Step) -> tuple[Any, ...]:
+    """Write an open step: `instance_id` and `STEP_COLUMNS`."""
+    return (
+        instance_id,
+        s.key.block_id,
+        list(s.key.iteration),
+        s.id,
+        s.state.value,
+        s.activity.value,
+        s.handler,
+        s.queue,
+        s.is_queue_named,
+        s.tenant_id,
+        s.priority,
+        s.attempt,
+        s.losses,
+        s.entered_at,
+        s.ready_at,
+        s.wake_at,
+        s.expires_at,
+        s.token,
+        s.worker_id,
+        s.worker_name,
+        s.slot,
+        s.claimed_at,
+        s.claim_epoch,
+        to_json(s.output) if s.output is not None else None,
+    )
+
+
+def claim_of(instance_id: UUID, step: Step) -> Claim:
+    """Give the claim that a claimed step stands for."""
+    if step.token is None or step.claimed_at is None:
+        raise ValueError(f"step {step.key!r} is not claimed")
+    return Claim(
+        instance_id=instance_id,
+        step_id=step.id,
+        key=step.key,
+        token=step.token,
+        attempt=step.attempt,
+        handler=step.handler,
+        queue=step.queue,
+        claimed_at=step.claimed_at,
+        expires_at=step.expires_at,
+        worker_id=step.worker_id,
+        losses=step.losses,
+    )
+
+
+def context_of(row: Sequence[Any]) -> ContextPut:
+    """Read the columns `data, config`."""
+    return ContextPut(data=row[0], config=row[1])
+
+
+def signal_of(row: Sequence[Any]) -> KeptSignal:
+    """Read the columns `id, name, payload`."""
+    return KeptSignal(id=row[0], name=row[1], payload=row[2])

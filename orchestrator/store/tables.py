@@ -1,0 +1,299 @@
+"""The tables, as the migrations leave them.
+
+Hot tables are narrow and lead with `instance_id`, so that they can be partitioned or distributed by it. There are no
+foreign keys between hot tables: every write goes through one door under the instance's lock, and a check per inserted
+row would cost more than it could ever find. JSON that must come back exactly as it was sent is `json`; only what is
+searched is `jsonb`.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    }
+)
+
+
+def _moment(name: str, *, nullable: bool = True) -> Column[Any]:
+    return Column(name, DateTime(timezone=True), nullable=nullable)
+
+
+def _key() -> tuple[Column[Any], ...]:
+    """The name of a node: its block and the iterations of the loops around it, outermost first."""
+    return (
+        Column("instance_id", Uuid, nullable=False),
+        Column("block_id", Text, nullable=False),
+        Column("iteration", ARRAY(Integer), nullable=False),
+    )
+
+
+sequences = Table(
+    "sequences",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("namespace", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("deprecated", Boolean, nullable=False),
+    Column("document", JSON, nullable=False),
+    Column("content_hash", Text, nullable=False),
+    _moment("created_at", nullable=False),
+    UniqueConstraint("tenant_id", "namespace", "name", "version"),
+)
+
+instances = Table(
+    "instances",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("namespace", Text, nullable=False),
+    Column("sequence_id", Uuid, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    Column("timezone", Text, nullable=False),
+    Column("running", Integer, nullable=False),
+    Column("waiting", Integer, nullable=False),
+    Column("scheduled", Integer, nullable=False),
+    Column("is_held", Boolean, nullable=False),
+    Column("is_cancelling", Boolean, nullable=False),
+    Column("parked_reason", Text),
+    Column("round", Integer, nullable=False),
+    Column("run_id", Uuid),
+    Column("current_step", Text),
+    _moment("current_step_started_at"),
+    Column("total_steps", BigInteger, nullable=False),
+    Column("dry_run", Boolean, nullable=False),
+    Column("dry_run_auto_approve", Boolean, nullable=False),
+    _moment("started_at"),
+    _moment("created_at", nullable=False),
+    _moment("updated_at", nullable=False),
+    # Instances of one sequence: the guard of its deletion, and the filter of lists.
+    Index("instances_sequence_id_idx", "sequence_id"),
+    postgresql_with={"fillfactor": "70"},
+)
+
+contexts = Table(
+    "contexts",
+    metadata,
+    Column("instance_id", Uuid, primary_key=True),
+    Column("data", JSON(none_as_null=False)),
+    Column("config", JSON(none_as_null=False)),
+    Column("metadata", JSONB(none_as_null=False)),
+    Column("budget", JSON(none_as_null=True)),
+    Column("idempotency_key", Text),
+    Column("concurrency_key", Text),
+    Column("max_concurrency", Integer),
+    Column("session_id", Uuid),
+    Column("parent_instance_id", Uuid),
+    # Lists filtered by metadata keys.
+    Index("contexts_metadata_idx", "metadata", postgresql_using="gin", postgresql_ops={"metadata": "jsonb_path_ops"}),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("tenant_id", Text, nullable=False),
+    Column("dry_run", Boolean, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("instance_id", Uuid, nullable=False),
+    PrimaryKeyConstraint("tenant_id", "dry_run", "key"),
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    *_key(),
+    Column("state", Text, nullable=False),
+    _moment("started_at"),
+    _moment("completed_at"),
+    Column("memory", JSON(none_as_null=True)),
+    PrimaryKeyConstraint("instance_id", "block_id", "iteration"),
+    # What a cancel, a pause or a retry must look at, however many nodes have ended well.
+    Index(
+        "nodes_unfinished_idx",
+        "instance_id",
+        postgresql_where=text("state IN ('running', 'waiting', 'failed', 'cancelled')"),
+    ),
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    *_key(),
+    Column("id", Uuid, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("activity", Text, nullable=False),
+    Column("handler", Text, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("is_queue_named", Boolean, nullable=False),
+    Column("tenant_id", Text, nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("losses", Integer, nullable=False),
+    _moment("entered_at", nullable=False),
+    _moment("ready_at"),
+    _moment("wake_at"),
+    _moment("expires_at"),
+    Column("token", Uuid),
+    Column("worker_id", Uuid),
+    Column("worker_name", Text),
+    Column("slot", Integer),
+    _moment("claimed_at"),
+    _moment("heartbeat_at"),
+    Column("claim_epoch", Integer, nullable=False),
+    Column("output", JSON(none_as_null=True)),
+    Column("checkpoint", JSON(none_as_null=True)),
+    Column("checkpoint_seq", Integer, nullable=False, server_default=text("0")),
+    _moment("hinted_at"),
+    Column("hints", Integer, nullable=False, server_default=text("0")),
+    PrimaryKeyConstraint("instance_id", "block_id", "iteration"),
+    UniqueConstraint("id"),
+    # The next ready step of a queue, in claiming order; also the backlog the dispatcher hints.
+    Index("steps_ready_idx", "queue", text("priority DESC"), "ready_at", postgresql_where=text("state = 'ready'")),
+    # The claims of a worker that died.
+    Index("steps_claimed_idx", "worker_id", postgresql_where=text("state = 'claimed'")),
+    # Open human gates, for the approvals list.
+    Index("steps_gate_idx", "tenant_id", "ready_at", postgresql_where=text("state = 'gate'")),
+    postgresql_with={"fillfactor": "70", "autovacuum_vacuum_scale_factor": "0", "autovacuum_vacuum_threshold": "1000"},
+)
+
+timers = Table(
+    "timers",
+    metadata,
+    *_key(),
+    _moment("due_at", nullable=False),
+    PrimaryKeyConstraint("instance_id", "block_id", "iteration"),
+    # The timers that are due.
+    Index("timers_due_at_idx", "due_at"),
+)
+
+outputs = Table(
+    "outputs",
+    metadata,
+    Column("instance_id", Uuid, nullable=False),
+    Column("id", Uuid, nullable=False),
+    Column("block_id", Text, nullable=False),
+    Column("iteration", ARRAY(Integer), nullable=False),
+    Column("lane", ARRAY(Integer), nullable=False),
+    Column("output", JSON(none_as_null=False)),
+    Column("output_ref", Text),
+    Column("output_size", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    _moment("created_at", nullable=False),
+    PrimaryKeyConstraint("instance_id", "id"),
+    # The newest output of a block, in one lane.
+    Index("outputs_newest_idx", "instance_id", "block_id", "lane", "id"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("instance_id", Uuid, nullable=False),
+    Column("ended_at", DateTime(timezone=True), nullable=False),
+    Column("id", Uuid, nullable=False),
+    Column("block_id", Text, nullable=False),
+    Column("iteration", ARRAY(Integer), nullable=False),
+    Column("step_id", Uuid, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("handler", Text, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("token", Uuid),
+    Column("worker_id", Uuid),
+    _moment("claimed_at"),
+    Column("error", JSON(none_as_null=True)),
+    PrimaryKeyConstraint("instance_id", "ended_at", "id"),
+    postgresql_partition_by="RANGE (ended_at)",
+)
+
+transitions = Table(
+    "transitions",
+    metadata,
+    Column("instance_id", Uuid, nullable=False),
+    Column("id", Uuid, nullable=False),
+    Column("tenant_id", Text, nullable=False),
+    Column("event_type", Text, nullable=False),
+    Column("from_state", Text),
+    Column("to_state", Text),
+    Column("block_id", Text),
+    Column("details", JSON, nullable=False),
+    _moment("created_at", nullable=False),
+    PrimaryKeyConstraint("instance_id", "id"),
+)
+
+state_values = Table(
+    "state_values",
+    metadata,
+    Column("instance_id", Uuid, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("value", JSON(none_as_null=False)),
+    PrimaryKeyConstraint("instance_id", "name"),
+)
+
+items = Table(
+    "items",
+    metadata,
+    *_key(),
+    Column("index", Integer, nullable=False),
+    Column("item", JSON(none_as_null=False)),
+    PrimaryKeyConstraint("instance_id", "block_id", "iteration", "index"),
+)
+
+signals = Table(
+    "signals",
+    metadata,
+    Column("instance_id", Uuid, nullable=False),
+    Column("id", Uuid, nullable=False),
+    Column("name", Text),
+    Column("payload", JSON(none_as_null=False)),
+    _moment("created_at", nullable=False),
+    _moment("consumed_at"),
+    PrimaryKeyConstraint("instance_id", "id"),
+    # Answers that wait for their gate.
+    Index("signals_kept_idx", "instance_id", postgresql_where=text("consumed_at IS NULL")),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("queues", ARRAY(Text), nullable=False),
+    Column("handlers", ARRAY(Text), nullable=False),
+    Column("slots", Integer, nullable=False),
+    Column("started_at", DateTime(timezone=True), nullable=False),
+    _moment("heartbeat_at", nullable=False),
+    postgresql_with={"fillfactor": "50"},
+)
+
+installation = Table(
+    "installation",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
