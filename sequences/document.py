@@ -80,6 +80,7 @@ __all__ = [
     "WaitForSignal",
     "block_lists",
     "check_depth",
+    "check_json_depth",
     "parse_blocks",
     "parse_definition",
     "to_document",
@@ -89,8 +90,8 @@ __all__ = [
 T = TypeVar("T")
 
 MAX_BLOCK_DEPTH: Final = 64
-MAX_JSON_DEPTH: Final = 256
-"""Levels of a whole document: 64 blocks of three levels each, and 64 left for parameters."""
+MAX_JSON_DEPTH: Final = 240
+"""Levels of a whole document: 64 blocks of three levels each and some for parameters; JSON writers stop at 254."""
 
 
 class DocumentError(ValueError):
@@ -398,7 +399,7 @@ def parse_definition(data: object) -> SequenceDefinition:
     except NestingError:
         _read(SequenceDefinition.model_validate, {**data, **dict.fromkeys(_TREES), "blocks": []})
         raise
-    _check_json_depth(data)
+    check_json_depth(data)
     return _read(SequenceDefinition.model_validate, data)
 
 
@@ -407,7 +408,7 @@ def parse_blocks(data: object) -> tuple[Block, ...]:
     if not isinstance(data, list | tuple):
         raise DocumentError("expected an array of blocks")
     check_depth([data])
-    _check_json_depth(data)
+    check_json_depth(data)
     return _read(_BLOCKS.validate_python, data)
 
 
@@ -491,7 +492,8 @@ def check_depth(trees: list[Any]) -> None:
             waiting.extend((value[name], inside) for name in members if name in value)
 
 
-def _check_json_depth(data: object) -> None:
+def check_json_depth(data: object) -> None:
+    """Reject a document that is nested too deeply for what reads it next. Never recurses."""
     level: list[Any] = [data]
     for _ in range(MAX_JSON_DEPTH):
         level = [

@@ -1,0 +1,236 @@
+"""Warnings about a valid definition: probably a mistake, never a reason to refuse it (§1)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+
+from sequences.document import (
+    ABSplit,
+    Block,
+    ForEach,
+    Loop,
+    Parallel,
+    Race,
+    Router,
+    Saga,
+    SequenceDefinition,
+    Step,
+    SubSequence,
+    TryCatch,
+    block_lists,
+    walk,
+)
+from sequences.filters import FILTERS
+from sequences.handlers import BUILTIN_HANDLERS, REQUIRED_PARAMS, RESERVED_HANDLERS, is_unsupported
+from sequences.references import ALL, References, params_references, references, template_chains
+from sequences.scope import ROOTS
+from sequences.spelling import NearNames
+from sequences.template_syntax import Chain, PathSegment, split_text
+from sequences.templates import compile_params, compile_template
+
+MAX_WARNINGS: Final = 200
+HOOK_WORDS: Final = frozenset({"step", "signal", "instance", "error"})
+_HANDLER_NAMES: Final = NearNames(BUILTIN_HANDLERS)
+_FILTER_NAMES: Final = NearNames(FILTERS)
+
+
+def lint(definition: SequenceDefinition) -> tuple[str, ...]:
+    """Return the warnings of a definition in document order, each once, at most 200."""
+    return tuple(islice(dict.fromkeys(_all_warnings(definition)), MAX_WARNINGS))
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What is known where a block stands: ids of the document and words a for_each or a loop around it binds."""
+
+    ids: frozenset[str]
+    words: frozenset[str]
+
+
+def _all_warnings(definition: SequenceDefinition) -> Iterator[str]:
+    trees = (definition.blocks, definition.on_failure or (), definition.on_cancel or ())
+    ids = frozenset(block.id for tree in trees for block in walk(tree))
+    yield from _after_failure(definition.blocks)
+    for number, tree in enumerate(trees):
+        yield from _tree_warnings(tree, _Place(ids, HOOK_WORDS if number else frozenset()))
+    yield from _interceptor_warnings(definition, _Place(ids, HOOK_WORDS))
+
+
+def _tree_warnings(blocks: tuple[Block, ...], place: _Place) -> Iterator[str]:
+    for block in blocks:
+        for warning in _block_warnings(block, place):
+            yield f"block `{block.id}`: {warning}"
+        inside = _Place(place.ids, place.words | _bound_words(block))
+        for part in block_lists(block):
+            yield from _tree_warnings(part, inside)
+
+
+def _bound_words(block: Block) -> frozenset[str]:
+    match block:
+        case ForEach():
+            return frozenset({block.item_var, "index", "item_index"})
+        case Loop():
+            return frozenset({"iteration"})
+        case _:
+            return frozenset()
+
+
+def _after_failure(blocks: tuple[Block, ...]) -> Iterator[str]:
+    for position, block in enumerate(blocks):
+        if isinstance(block, Step) and block.handler == "fail" and block.when is None:
+            if position + 1 < len(blocks):
+                yield f"block `{blocks[position + 1].id}`: never reached, after the root `fail` step `{block.id}`"
+            return
+
+
+def _block_warnings(block: Block, place: _Place) -> Iterator[str]:
+    match block:
+        case Step():
+            yield from _step_warnings(block, place)
+        case Parallel():
+            yield from _if(any(not branch for branch in block.branches), "a branch is empty")
+        case Race():
+            yield from _if(len(block.branches) == 1, "a race with one branch decides nothing")
+            yield from _if(any(not branch for branch in block.branches), "a branch is empty")
+        case Router():
+            yield from _if(any(not route.blocks for route in block.routes), "a route is empty")
+            for route in block.routes:
+                yield from _unknown_outputs(references(route.condition, kind="expression"), place)
+        case TryCatch():
+            yield from _if(not block.catch_block, "the catch list is empty: failures are swallowed")
+        case ABSplit():
+            yield from _if(any(not variant.weight for variant in block.variants), "a variant has weight 0")
+        case Saga():
+            yield from _if(not block.steps, "the saga is empty")
+        case Loop():
+            yield from _condition_warnings((block.condition, block.break_on), place)
+        case ForEach():
+            yield from _template_warnings(block.collection, place)
+            yield from _unknown_outputs(references(block.collection, kind="collection"), place)
+        case SubSequence():
+            yield from _template_warnings(block.input, place)
+            yield from _unknown_outputs(references(block.input, kind="template"), place)
+
+
+def _if(holds: object, warning: str) -> Iterator[str]:
+    if holds:
+        yield warning
+
+
+def _step_warnings(step: Step, place: _Place) -> Iterator[str]:
+    yield from _handler_warnings(step)
+    yield from _if(
+        step.timeout is not None and step.deadline is not None and step.timeout > step.deadline,
+        "`timeout` is longer than `deadline`",
+    )
+    yield from _if(step.on_deadline_breach and step.deadline is None, "`on_deadline_breach` without `deadline`")
+    yield from _if(step.fallback_handler == step.handler, "`fallback_handler` is the handler itself")
+    yield from _params_warnings(step, place)
+    templated = (step.cache_key, step.rate_limit_key, step.resource_pool)
+    breach = None if step.on_deadline_breach is None else step.on_deadline_breach.params
+    for value in (*templated, breach):
+        yield from _template_warnings(value, place)
+        yield from _unknown_outputs(references(value, kind="template"), place)
+    yield from _condition_warnings((step.when, step.retry.retry_if if step.retry else None), place)
+
+
+def _handler_warnings(step: Step) -> Iterator[str]:
+    yield from _misspelt(step.handler)
+    for other in (step.fallback_handler, step.on_deadline_breach.handler if step.on_deadline_breach else None):
+        if other is not None:
+            yield from _misspelt(other)
+    yield from _if(
+        is_unsupported(step.handler), f"handler `{step.handler}` is of an unsupported kind: the step will fail"
+    )
+    yield from _if(step.handler in RESERVED_HANDLERS, f"handler `{step.handler}` is reserved: the step will fail")
+
+
+def _misspelt(handler: str) -> Iterator[str]:
+    if (meant := _HANDLER_NAMES.nearest(handler)) is not None:
+        yield f"unknown handler `{handler}`, did you mean `{meant}`?"
+
+
+def _params_warnings(step: Step, place: _Place) -> Iterator[str]:
+    yield from _template_warnings(step.params, place, handler=step.handler)
+    yield from _unknown_outputs(params_references(step.handler, step.params), place)
+    if isinstance(step.params, dict | None):
+        given = step.params or {}
+        for name in REQUIRED_PARAMS.get(step.handler, ()):
+            yield from _if(name not in given, f"missing required param `{name}` of `{step.handler}`")
+
+
+def _condition_warnings(conditions: tuple[str | None, ...], place: _Place) -> Iterator[str]:
+    for condition in conditions:
+        if condition is not None:
+            yield from _unknown_outputs(references(condition, kind="expression"), place)
+
+
+def _unknown_outputs(read: References, place: _Place) -> Iterator[str]:
+    if read.outputs is ALL:
+        return
+    for name in sorted(read.outputs - place.ids):
+        plain_id = name.partition("[")[0]
+        yield from _if(plain_id not in place.ids, f"reference to the output of an unknown block `{name}`")
+
+
+def _interceptor_warnings(definition: SequenceDefinition, place: _Place) -> Iterator[str]:
+    hooks = definition.interceptors
+    if hooks is None:
+        return
+    for name in type(hooks).model_fields:
+        hook = getattr(hooks, name)
+        if hook is not None:
+            for warning in (*_misspelt(hook.handler), *_template_warnings(hook.params, place)):
+                yield f"interceptor `{name}`: {warning}"
+
+
+def _template_warnings(value: Any, place: _Place, *, handler: str = "") -> Iterator[str]:
+    if value is None:
+        return
+    template = compile_params(handler, value) if handler else compile_template(value)
+    for chain in template_chains(template):
+        yield from _chain_warnings(chain, place)
+    for text in _texts(value):
+        yield from _if("{{" in text and split_text(text).is_unclosed, f"unclosed `{{{{` in {_shown(text)}")
+
+
+def _chain_warnings(chain: Chain, place: _Place) -> Iterator[str]:
+    first = chain.segments[0]
+    if isinstance(first, PathSegment):
+        if not first.is_static and first.root not in place.words:
+            yield f"unknown template root: {_short(first.text)}"
+        if first.root == "context" and first.keys and first.keys[0].partition("[")[0] not in {"data", "config"}:
+            yield f"unknown context section: {_short(first.keys[0])}"
+    for segment in chain.segments[1:]:
+        if isinstance(segment, PathSegment) and segment.root not in ROOTS | place.words:
+            yield from _filter_warnings(segment.text)
+
+
+def _filter_warnings(text: str) -> Iterator[str]:
+    """Warn about a word that looks like a filter: called like one, or spelt nearly like one."""
+    name, parenthesis, _ = text.partition("(")
+    if parenthesis and text.endswith(")") and name.strip().isidentifier():
+        yield f"unknown filter `{_short(name.strip())}`"
+    elif (meant := _FILTER_NAMES.nearest(text)) is not None:
+        yield f"unknown filter `{text}`, did you mean `{meant}`?"
+
+
+def _texts(value: Any) -> Iterator[str]:
+    waiting = [value]
+    while waiting:
+        current = waiting.pop()
+        if isinstance(current, str):
+            yield current
+        elif isinstance(current, dict):
+            waiting.extend(current.values())
+        elif isinstance(current, list):
+            waiting.extend(current)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 100 else f"{text[:100]}…"
+
+
+def _shown(text: str) -> str:
+    return repr(_short(text))
