@@ -47,7 +47,7 @@ def check_output(value: object, *, max_bytes: int = MAX_OUTPUT_BYTES) -> bytes |
     except _Refused as refusal:
         return _failure(refusal.text())
     try:
-        text = orjson.dumps(value, default=_plain)
+        text = _dump(value)
     except orjson.JSONEncodeError as exc:  # another thread of the handler changed the value behind the walk
         return _failure(f"output: {exc}")
     return text if len(text) <= max_bytes else _failure(f"output: larger than {max_bytes} bytes")
@@ -79,6 +79,14 @@ def _first_failure(values: list[Any], max_bytes: int) -> Failed | None:
 
 def _failure(message: str) -> Failed:
     return replace(failed(message, retryable=False), kind=FailureKind.OUTPUT)
+
+
+def _dump(value: object) -> bytes:
+    try:
+        return orjson.dumps(value, default=_plain)
+    except orjson.JSONEncodeError:
+        # Keys of a subclass of str, such as enums; the option makes every call slower.
+        return orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS)
 
 
 def _plain(value: object) -> Any:
