@@ -46,7 +46,7 @@ def refuse_session_scope(given: dict[str, Any]) -> Failed | None:
     scope = given.get("scope")
     if scope == "session":
         return wrong_input('scope "session" is not built yet')
-    if scope not in {None, "instance"}:
+    if scope is not None and scope != "instance":
         return wrong_input('scope must be "instance" or "session"')
     return None
 
