@@ -1,0 +1,40 @@
+"""The registry of all handlers that come with the engine."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from sequences.handlers import BUILTIN_HANDLERS
+from workers.egress import Egress
+from workers.handlers import basic, data, state
+from workers.handlers.requests_out import http_request
+from workers.handlers.reserved import not_built_yet
+from workers.registry import Registry
+
+INSTANT_HANDLERS: Final[Mapping[str, Callable[..., Any]]] = {
+    "noop": basic.noop,
+    "log": basic.log,
+    "sleep": basic.sleep,
+    "fail": basic.fail,
+    "set_state": state.set_state,
+    "get_state": state.get_state,
+    "merge_state": state.merge_state,
+    "delete_state": state.delete_state,
+    "transform": data.transform,
+    "assert": data.assert_condition,
+}
+"""Built-ins that never block, and so may run in the process that found their step ready."""
+
+
+def builtin_registry(*, egress: Egress | None = None) -> Registry:
+    """Return a registry with every built-in name, those that are not built yet included.
+
+    Args:
+        egress: The way out for requests; None for one that refuses internal addresses.
+    """
+    registry = Registry()
+    for name, function in INSTANT_HANDLERS.items():
+        registry.register(name, function, merge_output=False, instant=True)
+    registry.register("http_request", http_request(egress or Egress()), merge_output=False)
+    for name in sorted(BUILTIN_HANDLERS - set(registry.names())):
+        registry.register(name, not_built_yet(name), merge_output=False, instant=True)
+    return registry
