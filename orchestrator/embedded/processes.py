@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.errors import ConfigurationError
+
 POLL_SECONDS = 0.005
 """How often a state is looked at that nothing announces; a start takes some hundred of these."""
 
@@ -27,7 +29,7 @@ StopSteps = tuple[tuple[signal.Signals, float], ...]
 """Signals to send one after the other, each with the seconds it is given to work."""
 
 
-class ServersError(RuntimeError):
+class ServersError(ConfigurationError):
     """The embedded servers cannot do what was asked; the message says what to change, and it is for the user."""
 
 
@@ -271,6 +273,13 @@ def launch(argv: list[str], *, log: Path, lock: int | None = None, **options: An
     if process is None:
         raise ServersError(f"{argv[0]!r} ended at once; see its log {log}")
     return Launched(process=process, child=child, log=log, log_start=log_start)
+
+
+def python_environment() -> dict[str, str]:
+    """Return an environment in which another Python finds this package, wherever that one is started."""
+    package_root = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(part for part in (package_root, os.environ.get("PYTHONPATH")) if part)
+    return dict(os.environ) | {"PYTHONPATH": path}
 
 
 def reap() -> None:

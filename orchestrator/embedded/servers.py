@@ -395,10 +395,8 @@ class _Session:
 
 def _launch_keeper(home: Home, record: Record) -> Process:
     """Start the process that ends the servers when their owners are gone."""
-    package_root = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(part for part in (package_root, os.environ.get("PYTHONPATH")) if part)
     argv = [sys.executable, "-m", "orchestrator.embedded.keeper", str(home.directory), folders.dump_record(record)]
-    launched = processes.launch(argv, log=home.log("keeper"), env=os.environ | {"PYTHONPATH": path})
+    launched = processes.launch(argv, log=home.log("keeper"), env=processes.python_environment())
     return launched.process
 
 

@@ -1,0 +1,256 @@
+"""Everything on one machine under one supervisor: `orchestrator dev`.
+
+`run` starts PostgreSQL and Redis (unless DATABASE_URL and REDIS_URL name others), brings the database up to date, then
+starts API, loops, workers and perhaps Flower, shows their logs as one, starts again what dies, and ends all of it on
+one Ctrl-C. A second Ctrl-C kills what has not ended yet; the servers still stop cleanly, as data is at stake.
+
+If the supervisor itself is killed, the children end by its guard and the servers by their keeper; nothing has to be
+cleaned up before the next start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from urllib.parse import urlsplit
+
+from orchestrator import embedded
+from orchestrator.dev.printing import LinePrinter
+from orchestrator.dev.supervisor import SUPERVISOR, Backoff, ChildSpec, Supervisor
+from orchestrator.embedded import Servers
+from orchestrator.errors import OrchestratorError
+
+__all__ = ["Backoff", "ChildSpec", "DevOptions", "LinePrinter", "Supervisor", "answers", "child_specs", "run"]
+
+HOST = "127.0.0.1"
+LOOK_SECONDS = 0.05
+"""How soon a Ctrl-C is noticed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevOptions:
+    """What `orchestrator dev` was asked for.
+
+    Attributes:
+        data_dir: Folder of data, settings and logs; None for `$ORCHESTRATOR_HOME` or the user's data folder.
+        api_port: Port of the API on 127.0.0.1.
+        workers: How many worker processes.
+        queues: Queues each of them serves.
+        concurrency: Steps each of them runs at once.
+        imports: Modules with handlers, imported by the workers.
+        flower: Start Flower as well, without a login, on 127.0.0.1.
+        flower_port: Its port.
+        ready_seconds: How long the children may take before what is missing is named; they go on starting.
+        migrate: Brings the database of a URL up to date; None for `orchestrator.store.migrate.upgrade`.
+        color: Coloured log; None asks the terminal.
+    """
+
+    data_dir: Path | None = None
+    api_port: int = 8000
+    workers: int = 1
+    queues: tuple[str, ...] = ("default",)
+    concurrency: int = 4
+    imports: tuple[str, ...] = ()
+    flower: bool = False
+    flower_port: int = 5555
+    ready_seconds: float = 30.0
+    migrate: Callable[[str], None] | None = None
+    color: bool | None = None
+
+
+def run(options: DevOptions, *, specs: Callable[[DevOptions], tuple[ChildSpec, ...]] | None = None) -> int:
+    """Run everything until Ctrl-C, SIGTERM or a closed terminal, from the main thread.
+
+    Args:
+        options: What to run.
+        specs: The children to run; None for `child_specs`.
+
+    Returns:
+        The exit status: 0 after an orderly end, 1 when it could not start.
+    """
+    began = time.monotonic()
+    interrupts = _Interrupts()
+    with interrupts.handled():
+        try:
+            _check_ports(options)
+            preloading = _preload(options)
+            with embedded.running(options.data_dir) as servers:
+                preloading.join()
+                _migration(options)(servers.database_url)
+                _supervise(options, servers, (specs or child_specs)(options), interrupts, began)
+        except KeyboardInterrupt:
+            return 0
+        except OrchestratorError as problem:
+            sys.stderr.write(f"orchestrator dev: {problem}\n")
+            return 1
+    return 0
+
+
+def child_specs(options: DevOptions) -> tuple[ChildSpec, ...]:
+    """Return the processes that `options` ask for; where the servers are, they learn from the environment."""
+    command = (sys.executable, "-m", "orchestrator.cli")
+    live = f"http://{HOST}:{options.api_port}/health/live"
+    api = ChildSpec(name="api", argv=(*command, "api", "--port", str(options.api_port)), ready=lambda: answers(live))
+    service = ChildSpec(name="service", argv=(*command, "service"))
+    return (api, service, *_worker_specs(options, command), *_flower_specs(options))
+
+
+def answers(url: str) -> bool:
+    """Say whether an HTTP GET of the URL succeeds within a second."""
+    try:
+        with urllib.request.urlopen(url, timeout=1.0) as response:  # noqa: S310 - our own http address
+            return bool(200 <= response.status < 300)
+    except (OSError, ValueError):
+        return False
+
+
+def _worker_specs(options: DevOptions, command: tuple[str, ...]) -> Iterator[ChildSpec]:
+    imports = tuple(part for module in options.imports for part in ("--import", module))
+    argv = (*command, "worker", "-Q", ",".join(options.queues), "-c", str(options.concurrency), *imports)
+    for number in range(1, options.workers + 1):
+        yield ChildSpec(name="worker" if options.workers == 1 else f"worker-{number}", argv=argv)
+
+
+def _flower_specs(options: DevOptions) -> Iterator[ChildSpec]:
+    if options.flower:
+        address = f"http://{HOST}:{options.flower_port}/healthcheck"
+        argv = (sys.executable, "-m", "celery", "-A", "workers", "flower")
+        yield ChildSpec(
+            name="flower",
+            argv=(*argv, f"--address={HOST}", f"--port={options.flower_port}"),
+            env={"FLOWER_UNAUTHENTICATED_API": "true"},
+            ready=lambda: answers(address),
+            stop_seconds=3.0,
+        )
+
+
+def _supervise(
+    options: DevOptions, servers: Servers, specs: tuple[ChildSpec, ...], interrupts: _Interrupts, began: float
+) -> None:
+    names = (SUPERVISOR, *(spec.name for spec in specs))
+    servers.log_directory.mkdir(parents=True, exist_ok=True)
+    printer = LinePrinter(names, sys.stdout, directory=servers.log_directory, color=options.color)
+    children = Supervisor(specs, env=os.environ | servers.environment, printer=printer)
+    interrupts.defer_to(children)
+    try:
+        with children:
+            missing = children.wait_ready(options.ready_seconds, give_up=interrupts.are_requested)
+            if not interrupts.are_requested():
+                printer.block(_summary(options, servers, missing, time.monotonic() - began))
+            while not interrupts.are_requested():
+                time.sleep(LOOK_SECONDS)
+            printer.line(SUPERVISOR, "stopping; Ctrl-C again kills what has not ended")
+    finally:
+        printer.close()
+
+
+class _Interrupts:
+    """Ctrl-C, SIGTERM and a closed terminal: at first they interrupt, later they only ask the supervisor to stop.
+
+    A plain flag is set and looked at: an `Event` that is set in a signal handler can deadlock with its own `wait`.
+    """
+
+    def __init__(self) -> None:
+        self._is_requested = False
+        self._children: Supervisor | None = None
+
+    def are_requested(self) -> bool:
+        """Say whether one has come since `defer_to`."""
+        return self._is_requested
+
+    def defer_to(self, children: Supervisor) -> None:
+        """From now on only ask: the children must be ended one step after the other."""
+        self._children = children
+
+    @contextlib.contextmanager
+    def handled(self) -> Iterator[None]:
+        """Handle the signals for a block."""
+        before = {
+            number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        if self._children is None:
+            raise KeyboardInterrupt
+        if self._is_requested:
+            self._children.stop_hard()
+        self._is_requested = True
+
+
+def _check_ports(options: DevOptions) -> None:
+    wanted = [("--port", options.api_port)]
+    if options.flower:
+        wanted.append(("--flower-port", options.flower_port))
+    for option, port in wanted:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError as problem:
+                raise embedded.ServersError(f"port {port} is in use; choose another one with {option}") from problem
+
+
+def _preload(options: DevOptions) -> threading.Thread:
+    """Import what the migration needs while PostgreSQL starts; a failure shows when it is imported again."""
+
+    def load() -> None:
+        with contextlib.suppress(ImportError):
+            _migration(options)
+
+    thread = threading.Thread(target=load, name="preload", daemon=True)
+    thread.start()
+    return thread
+
+
+def _migration(options: DevOptions) -> Callable[[str], None]:
+    if options.migrate is not None:
+        return options.migrate
+    upgrade: Callable[[str], None] = importlib.import_module("orchestrator.store.migrate").upgrade
+    return upgrade
+
+
+def _summary(options: DevOptions, servers: Servers, missing: tuple[str, ...], seconds: float) -> str:
+    state = f"ready after {seconds:.1f} s" if not missing else f"not ready yet: {', '.join(missing)} (see the log)"
+    rows = [("API", f"http://{HOST}:{options.api_port}"), ("API docs", f"http://{HOST}:{options.api_port}/docs")]
+    if options.flower:
+        rows.append(("Flower", f"http://{HOST}:{options.flower_port}"))
+    rows += [
+        ("database", _without_password(embedded.without_driver(servers.database_url))),
+        ("Redis", _without_password(servers.redis_url)),
+        ("broker", _without_password(servers.broker_url)),
+        ("data", str(servers.data_directory or servers.directory)),
+        ("logs", str(servers.log_directory)),
+    ]
+    if servers.redis_pid is not None or servers.postgres_pid is not None:
+        rows.append(("passwords", str(servers.directory / "settings.json")))
+    lines = "\n".join(f"  {name:<10} {value}" for name, value in rows)
+    return f"\norchestrator is {state}\n\n{lines}\n\nCtrl-C ends everything; data is kept.\n"
+
+
+def _without_password(url: str) -> str:
+    """Hide the password of a URL.
+
+    >>> _without_password("redis://:secret@127.0.0.1:6379/1")
+    'redis://:***@127.0.0.1:6379/1'
+    """
+    parts = urlsplit(url)
+    if not parts.password:
+        return url
+    login, _, address = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{login.partition(':')[0]}:***@{address}").geturl()
