@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from sequences.durations import Duration, to_milliseconds
+from sequences.json_values import is_deeper
 from sequences.step_fields import (
     Choice,
     Compensation,
@@ -494,17 +495,8 @@ def check_depth(trees: list[Any]) -> None:
 
 def check_json_depth(data: object) -> None:
     """Reject a document that is nested too deeply for what reads it next. Never recurses."""
-    level: list[Any] = [data]
-    for _ in range(MAX_JSON_DEPTH):
-        level = [
-            member
-            for value in level
-            for member in (value.values() if isinstance(value, dict) else value)
-            if isinstance(member, dict | list)
-        ]
-        if not level:
-            return
-    raise DocumentError(f"the document is nested deeper than {MAX_JSON_DEPTH} levels")
+    if is_deeper(data, MAX_JSON_DEPTH):
+        raise DocumentError(f"the document is nested deeper than {MAX_JSON_DEPTH} levels")
 
 
 def _read(validate: Callable[[Any], T], data: object) -> T:

@@ -118,7 +118,8 @@ def _replace(value: Any, arguments: Arguments) -> str:
 
 
 def _default(value: Any, arguments: Arguments) -> Any:
-    return _argument("default", arguments) if value is None or value == "" else value
+    fallback = _argument("default", arguments)
+    return fallback if value is None or value == "" else value
 
 
 def _truncate(value: Any, arguments: Arguments) -> str:

@@ -122,6 +122,21 @@ def json_text(value: Any) -> str | None:
         return None
 
 
+def is_deeper(value: Any, levels: int) -> bool:
+    """Tell whether arrays and objects are nested deeper than so many levels. Never recurses."""
+    level = [value] if isinstance(value, list | Mapping) else []
+    for _ in range(levels):
+        level = [
+            inside
+            for outside in level
+            for inside in (outside.values() if isinstance(outside, Mapping) else outside)
+            if isinstance(inside, list | Mapping)
+        ]
+        if not level:
+            return False
+    return bool(level)
+
+
 def measure(value: Any, budget: Budget) -> None:
     """Charge a budget with every element of a value, before it is written as text."""
     waiting = [value]

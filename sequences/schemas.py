@@ -8,7 +8,12 @@ from typing import Any, Final
 import jsonschema_rs
 import orjson
 
+from sequences.json_values import is_deeper
+from sequences.schema_size import is_too_large
+
 MAX_VIOLATIONS: Final = 20
+MAX_VALUE_DEPTH: Final = 1024
+"""As deep as a JSON reader goes; the validator recurses and would take the process down at some 10,000 levels."""
 _MAX_MESSAGE: Final = 500
 _PATTERNS: Final = jsonschema_rs.RegexOptions(size_limit=1 << 20)
 
@@ -25,6 +30,8 @@ class Schema:
 
     def violations(self, value: Any) -> tuple[str, ...]:
         """Return what is wrong with a value, `at <json pointer>: <message>` each, at most 20; empty if it conforms."""
+        if is_deeper(value, MAX_VALUE_DEPTH):
+            return (f"at : nested deeper than {MAX_VALUE_DEPTH} levels",)
         try:
             errors = tuple(islice(self.validator.iter_errors(value), MAX_VIOLATIONS))
         except (ValueError, TypeError) as error:
@@ -50,8 +57,11 @@ def compile_schema(schema: object) -> Schema:
 
 @lru_cache(maxsize=512)
 def _compile(text: bytes) -> Schema:
+    schema = orjson.loads(text)
+    if is_too_large(schema):
+        raise SchemaError("its references expand to too many subschemas")
     try:
-        validator = jsonschema_rs.validator_for(orjson.loads(text), pattern_options=_PATTERNS, offline=True)
+        validator = jsonschema_rs.validator_for(schema, pattern_options=_PATTERNS, offline=True)
     except jsonschema_rs.ValidationError as error:
         raise SchemaError(error.message[:_MAX_MESSAGE]) from error
     except ValueError as error:
