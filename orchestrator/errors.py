@@ -1,17 +1,17 @@
 """Every error the engine raises on purpose.
 
-    OrchestratorError
-    ├── RequestError            the caller's fault; nothing was changed
-    │   ├── InvalidArgument     correct the request
-    │   ├── Unprocessable       the data does not fit a schema
-    │   ├── NotFound            no such thing in this tenant
-    │   ├── AlreadyExists       the name or id is taken
-    │   ├── Conflict            the thing is in another state than the request needs; re-read it
-    │   ├── Forbidden           the caller's tenant or key does not allow it
-    │   └── PayloadTooLarge     send less
-    ├── LostClaim               the claim has ended; drop the result
-    ├── StoreUnavailable        PostgreSQL did not answer; try again
-    └── ConfigurationError      a setting or the installation is wrong; the message says which and what to do
+OrchestratorError
+├── RequestError            the caller's fault; nothing was changed
+│   ├── InvalidArgument     correct the request
+│   ├── Unprocessable       the data does not fit a schema
+│   ├── NotFound            no such thing in this tenant
+│   ├── AlreadyExists       the name or id is taken
+│   ├── Conflict            the thing is in another state than the request needs; re-read it
+│   ├── Forbidden           the caller's tenant or key does not allow it
+│   └── PayloadTooLarge     send less
+├── LostClaim               the claim has ended; drop the result
+├── StoreUnavailable        PostgreSQL did not answer; try again
+└── ConfigurationError      a setting or the installation is wrong; the message says which and what to do
 """
 
 

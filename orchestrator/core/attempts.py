@@ -62,6 +62,7 @@ def enter_step(turn: Turn, key: NodeKey) -> None:
         is_queue_named=block.queue_name is not None,
         tenant_id=turn.instance.tenant_id,
         priority=turn.instance.priority,
+        timeout=block.timeout,
         entered_at=turn.now,
     )
     if block.delay is not None:

@@ -6,6 +6,7 @@ from typing import Any
 from orchestrator.core.model import NodeKey
 from orchestrator.core.turn import Turn
 from sequences import document
+from sequences.references import References
 from sequences.scope import Scope
 from sequences.templates import TemplateError
 
@@ -20,20 +21,28 @@ class Inputs:
 
     Args:
         params: The step's parameters, templates resolved.
-        scope: What the step's own expressions see.
+        scope: What the step's own expressions see. Its sections are whole when the whole context was asked for.
     """
 
     params: Any
     scope: Scope
 
 
-def prepare(turn: Turn, key: NodeKey) -> Inputs:
-    """Build the inputs of an attempt; InputError when a template is wrong."""
+WHOLE_CONTEXT = References(data=True, config=True)
+
+
+def prepare(turn: Turn, key: NodeKey, *, whole_context: bool = False) -> Inputs:
+    """Build the inputs of an attempt; InputError when a template is wrong.
+
+    Args:
+        whole_context: Load the sections of the context although the parameters may not read them.
+    """
     block = turn.plan.places[key.block_id].block
     if not isinstance(block, document.Step):
         raise TypeError(f"block {key.block_id!r} is not a step")
     compiled = turn.plan.params(block)
-    scope = turn.scope(key, compiled.references).filtered(block.context_access)
+    references = compiled.references | WHOLE_CONTEXT if whole_context else compiled.references
+    scope = turn.scope(key, references).filtered(block.context_access)
     try:
         return Inputs(params=compiled.template.render(scope), scope=scope)
     except TemplateError as error:

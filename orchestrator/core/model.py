@@ -6,7 +6,7 @@ depend on the block's position, so injected blocks and migrated definitions keep
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -106,7 +106,10 @@ class Step:
         losses: Executions that ended with the death of their worker, not counted as attempts.
         entered_at: When the step was first reached; deadlines count from it.
         wake_at: When the timer loop must look at the step; None if only an outsider or a worker moves it.
-        expires_at: End of the attempt's time-out, None without one.
+        timeout: How long one attempt may take. Counts from the claim for handlers that run in process, from the moment
+            the attempt is queued for all others.
+        expires_at: End of the attempt's time-out; None without one, or before it counts.
+        hinted_at: When a hint for this attempt was sent; None if none is out.
         token: The claim; None unless claimed.
         output: What a sleeping step will return.
     """
@@ -125,7 +128,9 @@ class Step:
     entered_at: datetime
     ready_at: datetime | None = None
     wake_at: datetime | None = None
+    timeout: timedelta | None = None
     expires_at: datetime | None = None
+    hinted_at: datetime | None = None
     token: UUID | None = None
     worker_id: UUID | None = None
     worker_name: str | None = None

@@ -65,6 +65,7 @@ class Slice:
     """What is known of one instance; every `dict` maps to a value or to the mark that says there is none.
 
     Args:
+        is_new: Whether the instance is not stored yet: what the slice does not hold does not exist.
         open_work: Whether `steps` and `nodes` hold every open step and every open composite.
         ended_badly: Whether `nodes` holds every failed or cancelled node.
     """
@@ -79,8 +80,23 @@ class Slice:
     context: ContextPut | None = None
     signals: dict[Any, KeptSignal] | None = None
     whole_state: bool = False
+    is_new: bool = False
     open_work: bool = False
     ended_badly: bool = False
+
+    @classmethod
+    def of_new(cls, plan: Plan, instance: Instance, data: Any, config: Any) -> "Slice":
+        """Make the slice of an instance that is not stored yet."""
+        return cls(
+            plan=plan,
+            instance=instance,
+            context=ContextPut(data=data, config=config),
+            signals={},
+            whole_state=True,
+            is_new=True,
+            open_work=True,
+            ended_badly=True,
+        )
 
     def node(self, key: NodeKey) -> Node | None:
         """Give a node, None if it was not entered yet."""
@@ -103,6 +119,8 @@ class Slice:
         try:
             return self.outputs[key]
         except KeyError:
+            if self.is_new:
+                return ABSENT
             raise Unloaded(Needs(outputs=frozenset({key}))) from None
 
     def state_value(self, name: str) -> Any:
@@ -132,10 +150,6 @@ class Slice:
         if self.signals is None:
             raise Unloaded(Needs(signals=True))
         return tuple(self.signals.values())
-
-    def missing_outputs(self, keys: Iterable[OutputKey]) -> frozenset[OutputKey]:
-        """List those of the given outputs that are not loaded."""
-        return frozenset(key for key in keys if key not in self.outputs)
 
     def take(self, changes: Iterable[Change]) -> None:  # noqa: PLR0912 - one line for each kind of change
         """Take over what was decided, so that the next decision reads it."""
@@ -180,6 +194,7 @@ class Slice:
         """
         self.nodes = {k: n for k, n in self.nodes.items() if n is not None and not n.state.is_terminal}
         self.steps = {k: s for k, s in self.steps.items() if s is not None}
+        self.is_new = False
         self.open_work = False
         self.ended_badly = False
         if len(self.items) > 1000:

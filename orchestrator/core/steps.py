@@ -34,15 +34,14 @@ def block_of(turn: Turn, key: NodeKey) -> document.Step:
 
 def make_ready(turn: Turn, step: Step) -> None:
     """Let a worker have the step; while the instance is held, keep it until the pause ends."""
-    step = replace(step, wake_at=None, expires_at=None, ready_at=turn.now, token=None, output=None)
+    step = replace(step, wake_at=None, expires_at=None, ready_at=turn.now, hinted_at=None, token=None, output=None)
     if turn.instance.is_held:
         turn.put_step(replace(step, state=StepState.HELD, activity=Activity.SCHEDULED))
         return
     if runs_in_process(step.handler):
         turn.put_step(replace(step, state=StepState.READY, activity=Activity.RUNNING))
         return
-    timeout = block_of(turn, step.key).timeout
-    expires_at = after(turn.now, timeout) if timeout is not None else None
+    expires_at = after(turn.now, step.timeout) if step.timeout is not None else None
     ready = replace(step, state=StepState.READY, activity=Activity.WAITING, wake_at=expires_at, expires_at=expires_at)
     turn.put_step(ready)
     try:

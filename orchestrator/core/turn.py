@@ -201,6 +201,8 @@ class Turn:
         )
 
     def _require(self, references: References, outputs: Any) -> None:
+        if self.slice.is_new:
+            return
         names = frozenset() if references.state is ALL else references.state
         needs = Needs(
             outputs=frozenset(k for k in outputs if k not in self._outputs and k not in self.slice.outputs),

@@ -76,7 +76,7 @@ _PUT_STEPS = (
     + ", ".join(f"{name} = EXCLUDED.{name}" for name in _STEP_MUTABLE)
     + ", checkpoint = CASE WHEN steps.id = EXCLUDED.id THEN steps.checkpoint END"
     ", checkpoint_seq = CASE WHEN steps.id = EXCLUDED.id THEN steps.checkpoint_seq ELSE 0 END"
-    ", heartbeat_at = NULL, hinted_at = NULL, hints = 0"
+    ", heartbeat_at = EXCLUDED.claimed_at, hints = 0"
 )
 _PUT_TIMERS = (
     f"INSERT INTO timers (instance_id, block_id, iteration, due_at) VALUES {{}} "

@@ -149,7 +149,8 @@ def find(tx: Transaction, which: Filter, *, offset: int, limit: int) -> list[Rec
 
 
 def _conditions(which: Filter) -> tuple[str, list[Any]]:
-    conditions, parameters = ["true"], []
+    conditions: list[str] = ["true"]
+    parameters: list[Any] = []
     for column, value in (
         ("i.tenant_id", which.tenant_id),
         ("i.namespace", which.namespace),

@@ -17,7 +17,7 @@ INSTANCE_COLUMNS = (
 NODE_COLUMNS = "block_id, iteration, state, started_at, completed_at, memory"
 STEP_COLUMNS = (
     "block_id, iteration, id, state, activity, handler, queue, is_queue_named, tenant_id, priority, attempt, losses, "
-    "entered_at, ready_at, wake_at, expires_at, token, worker_id, worker_name, slot, claimed_at, claim_epoch, output"
+    "entered_at, ready_at, wake_at, timeout, expires_at, hinted_at, token, worker_id, worker_name, slot, claimed_at, claim_epoch, output"
 )
 
 
@@ -127,14 +127,16 @@ def step_of(row: Sequence[Any]) -> Step:
         entered_at=row[12],
         ready_at=row[13],
         wake_at=row[14],
-        expires_at=row[15],
-        token=row[16],
-        worker_id=row[17],
-        worker_name=row[18],
-        slot=row[19],
-        claimed_at=row[20],
-        claim_epoch=row[21],
-        output=row[22],
+        timeout=row[15],
+        expires_at=row[16],
+        hinted_at=row[17],
+        token=row[18],
+        worker_id=row[19],
+        worker_name=row[20],
+        slot=row[21],
+        claimed_at=row[22],
+        claim_epoch=row[23],
+        output=row[24],
     )
 
 
@@ -157,7 +159,9 @@ def step_row(instance_id: UUID, s: Step) -> tuple[Any, ...]:
         s.entered_at,
         s.ready_at,
         s.wake_at,
+        s.timeout,
         s.expires_at,
+        s.hinted_at,
         s.token,
         s.worker_id,
         s.worker_name,

@@ -1,0 +1,105 @@
+"""Which of the steps that a commit leaves ready the committing worker claims at once, and which are hinted.
+
+A worker that finishes a step carries on with the next one of the same instance in the same transaction: no message, no
+second commit. Steps it does not take are rung for directly, a few for each queue; the dispatcher sees to the rest.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from uuid import UUID, uuid4
+
+from orchestrator.core.changes import Change, StepPut
+from orchestrator.core.model import NodeKey, Step
+from orchestrator.core.states import StepState
+from orchestrator.core.steps import runs_in_process
+from orchestrator.store.steps import Worker
+from sequences.durations import after
+
+DIRECT_HINTS = 8
+"""Hints for one queue that one commit sends by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CarryOn:
+    """What a worker that reports outcomes is ready to do next.
+
+    Args:
+        queues: Queues it serves.
+        handlers: Handlers it knows.
+        instant: Those of them that never block: up to `limit` of their steps are claimed together.
+        limit: Steps it takes at most; 0 to take none.
+        rounds_left: Says how many more steps of an instance it may run in a row.
+    """
+
+    worker: Worker
+    queues: frozenset[str]
+    handlers: frozenset[str]
+    instant: frozenset[str]
+    limit: int
+    rounds_left: Callable[[UUID], int]
+
+
+@dataclass(slots=True)
+class ReadySteps:
+    """Goes through what a commit leaves ready, instance by instance, and claims or hints it."""
+
+    carry_on: CarryOn | None
+    known_handlers: Collection[str]
+    _taken: int = 0
+    _is_full: bool = False
+    _hinted: Counter[str] = field(default_factory=Counter)
+
+    def rewrite(self, instance_id: UUID, changes: tuple[Change, ...], now: datetime) -> tuple[Change, ...]:
+        """Add to the changes of one instance the claims and hints that follow from them."""
+        ready: dict[NodeKey, Step] = {}
+        for change in changes:
+            if isinstance(change, StepPut):
+                ready[change.step.key] = change.step
+        added: list[Change] = []
+        for step in ready.values():
+            if step.state is StepState.READY:
+                rewritten = self._claimed(instance_id, step, now) or self._rung(step, now)
+                if rewritten is not None:
+                    added.append(StepPut(step=rewritten))
+        return (*changes, *added) if added else changes
+
+    def _claimed(self, instance_id: UUID, step: Step, now: datetime) -> Step | None:
+        carry = self.carry_on
+        if carry is None or self._is_full or self._taken >= carry.limit:
+            return None
+        if step.queue not in carry.queues or step.handler not in carry.handlers or carry.rounds_left(instance_id) <= 0:
+            return None
+        is_instant = step.handler in carry.instant
+        if not is_instant and self._taken:
+            return None
+        self._taken += 1
+        self._is_full = not is_instant
+        return claimed(step, carry.worker, now)
+
+    def _rung(self, step: Step, now: datetime) -> Step | None:
+        if step.handler not in self.known_handlers and not runs_in_process(step.handler):
+            return None
+        if self._hinted[step.queue] >= DIRECT_HINTS:
+            return None
+        self._hinted[step.queue] += 1
+        return replace(step, hinted_at=now)
+
+
+def claimed(step: Step, worker: Worker, now: datetime) -> Step:
+    """Give a ready step to a worker."""
+    expires_at = step.expires_at
+    if expires_at is None and step.timeout is not None:
+        expires_at = after(now, step.timeout)
+    return replace(
+        step,
+        state=StepState.CLAIMED,
+        token=uuid4(),
+        worker_id=worker.id,
+        worker_name=worker.name,
+        slot=worker.slot,
+        claimed_at=now,
+        claim_epoch=step.claim_epoch + 1,
+        expires_at=expires_at,
+    )

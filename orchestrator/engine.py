@@ -1,0 +1,470 @@
+"""The door: every change of an instance comes through here, and every claim.
+
+Each verb is one transaction: load what the event touches, let the core decide, write what it decided, commit. Hints go
+out after the commit; nothing waits for them, and nothing is lost with them.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from orchestrator.carry import CarryOn, ReadySteps
+from orchestrator.core.decider import decide
+from orchestrator.core.events import (
+    AttemptFinished,
+    AttemptLost,
+    CancelRequested,
+    ContextReplaced,
+    ContextUpdated,
+    Created,
+    Event,
+    PauseRequested,
+    ResumeRequested,
+    RetryRequested,
+    SignalReceived,
+    StateForced,
+    TimerFired,
+)
+from orchestrator.core.inputs import InputError, prepare
+from orchestrator.core.model import Claim, Instance, NodeKey, Step
+from orchestrator.core.outcomes import Failed, FailureKind, Outcome
+from orchestrator.core.plan import Plan
+from orchestrator.core.slice import Needs, Slice, Unloaded
+from orchestrator.core.states import INSTANCE_MOVES, InstanceState, StepState
+from orchestrator.core.steps import runs_in_process
+from orchestrator.core.turn import Turn
+from orchestrator.errors import InvalidArgument, NotFound
+from orchestrator.handlers_known import KnownHandlers
+from orchestrator.settings import Settings
+from orchestrator.store import instances, reading, steps
+from orchestrator.store import apply as writing
+from orchestrator.store.instances import Profile
+from orchestrator.store.session import Store, Transaction
+from orchestrator.store.steps import Worker
+from orchestrator.store.rows import claim_of
+from orchestrator.turnstile import Passed, Turnstile, left_ready
+from queues.broker import Hint
+from sequences import document
+from sequences.scope import Scope
+from sequences.signals import Control, Custom, SignalType
+
+Ring = Callable[[Sequence[Hint]], None]
+"""Sends hints without making the caller wait."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewInstance:
+    """A request for one instance; its sequence exists and its data fit the sequence's `input_schema`."""
+
+    sequence_id: UUID
+    tenant_id: str
+    namespace: str
+    profile: Profile = Profile()
+    priority: int = 1
+    timezone: str = "UTC"
+    dry_run: bool = False
+    dry_run_auto_approve: bool = False
+    not_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """An accepted instance; `is_duplicate` when its idempotency key was known and this is the first one's id."""
+
+    id: UUID
+    is_duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What became of a claim."""
+
+    claim: Claim
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """The result of reporting.
+
+    Args:
+        claims: Steps claimed for the reporting worker in the same commit.
+        lost: Claims that had ended before; their results were dropped.
+    """
+
+    claims: tuple[Claim, ...] = ()
+    lost: tuple[Claim, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """A claim with all that its handler needs.
+
+    Args:
+        failure: The inputs could not be made: report this instead of running the handler.
+        scope: What the step sees; with whole context sections for handlers that are not built in.
+    """
+
+    claim: Claim
+    block: document.Step
+    instance: Instance
+    sequence_name: str
+    params: Any = None
+    scope: Scope = Scope()
+    failure: Failed | None = None
+
+
+class Engine:
+    """The state machine service. Synchronous; safe to use from several threads.
+
+    Args:
+        store: Where the truth is.
+        ring: Sends hints.
+    """
+
+    def __init__(self, store: Store, ring: Ring, settings: Settings) -> None:
+        self.store = store
+        self.settings = settings
+        self._ring = ring
+        self._known = KnownHandlers(store, settings.dead_after)
+        self._turnstile = Turnstile(store, max_context_bytes=settings.max_context_bytes, max_losses=settings.max_losses)
+
+    # -- starting ------------------------------------------------------------------------------------------------
+
+    def start_many(self, requests: Sequence[NewInstance]) -> list[Started]:
+        """Accept instances, all or none, and let their first steps be claimed.
+
+        Raises:
+            LookupError: A sequence does not exist.
+        """
+        ready = ReadySteps(None, self._known.names())
+        with self.store.transaction() as tx:
+            now = tx.now()
+            started, accepted = self._accept(tx, requests, now)
+            plans = self._turnstile.plans(tx, [request.sequence_id for _, request in accepted])
+            instances.insert(tx, [(instance, request.profile) for instance, request in accepted])
+            writes = writing.WriteSet()
+            rung: list[Hint] = []
+            for instance, request in accepted:
+                changes = self._first_changes(plans[instance.sequence_id], instance, request, now)
+                changes = ready.rewrite(instance.id, changes, now)
+                writes.add(instance, changes)
+                rung += hints_for(left_ready(changes))
+            writing.apply(tx, writes)
+        self._ring(rung)
+        return started
+
+    def _accept(
+        self, tx: Transaction, requests: Sequence[NewInstance], now: datetime
+    ) -> tuple[list[Started], list[tuple[Instance, NewInstance]]]:
+        started, accepted = [], []
+        for request in requests:
+            instance = self._instance_of(request, now)
+            key = request.profile.idempotency_key
+            first = None
+            if key is not None:
+                first = instances.reserve_key(tx, request.tenant_id, key, instance.id, dry_run=request.dry_run)
+            if first is None:
+                accepted.append((instance, request))
+            started.append(Started(id=first or instance.id, is_duplicate=first is not None))
+        return started, accepted
+
+    def _instance_of(self, request: NewInstance, now: datetime) -> Instance:
+        return Instance(
+            id=self._turnstile.new_id(now),
+            tenant_id=request.tenant_id,
+            namespace=request.namespace,
+            sequence_id=request.sequence_id,
+            state=InstanceState.SCHEDULED,
+            priority=request.priority,
+            timezone=request.timezone,
+            run_id=self._turnstile.new_id(now),
+            dry_run=request.dry_run,
+            dry_run_auto_approve=request.dry_run_auto_approve,
+            created_at=now,
+            updated_at=now,
+        )
+
+    def _first_changes(self, plan: Plan, instance: Instance, request: NewInstance, now: datetime) -> tuple[Any, ...]:
+        not_before = request.not_before
+        if not_before is None and self.settings.tick_interval_ms:
+            not_before = now + timedelta(milliseconds=self.settings.tick_interval_ms)
+        new = Slice.of_new(plan, instance, request.profile.data, request.profile.config)
+        decision = decide(new, Created(not_before=not_before), self._turnstile.facts(now))
+        if isinstance(decision, Needs):
+            raise LookupError(f"a new instance has nothing to load: {decision}")
+        return decision.changes
+
+    # -- claiming and reporting ----------------------------------------------------------------------------------
+
+    def claim(
+        self, worker: Worker, *, queue: str, handlers: Sequence[str], step_id: UUID | None = None, limit: int = 1
+    ) -> list[Claim]:
+        """Claim ready steps of a queue: the one a hint names if it is still ready, else the most urgent; may be none."""
+        with self.store.transaction(is_losable=True) as tx:
+            claims: list[Claim] = []
+            if step_id is not None and (named := steps.claim_one(tx, step_id, worker)) is not None:
+                claims.append(named)
+            if len(claims) < limit:
+                claims += steps.claim_next(tx, [queue], handlers, limit - len(claims), worker)
+        self._forget(claims)
+        return claims
+
+    def claim_tasks(
+        self, worker_name: str, *, handler: str, queue: str | None, tenant_id: str | None, limit: int
+    ) -> list[Claim]:
+        """Claim tasks for a worker that polls over HTTP; a plain poll (no queue) takes tasks without a queue."""
+        with self.store.transaction() as tx:
+            claims = steps.claim_tasks(
+                tx,
+                queue=queue or "default",
+                is_named=queue is not None,
+                handler=handler,
+                tenant_id=tenant_id,
+                limit=limit,
+                worker=Worker(id=None, name=worker_name),
+            )
+        self._forget(claims)
+        return claims
+
+    def _forget(self, claims: Iterable[Claim]) -> None:
+        """Drop slices that other processes may have changed since this one saw them."""
+        for claim in claims:
+            self._turnstile.take(claim.instance_id)
+
+    def inputs(self, claims: Sequence[Claim]) -> list[Work]:
+        """Build what the handlers of some claims are given; claims whose instance is gone are left out."""
+        slices: dict[UUID, Slice] = {}
+        for claim in claims:
+            if claim.instance_id not in slices and (known := self._turnstile.take(claim.instance_id)) is not None:
+                slices[claim.instance_id] = known
+        work: dict[UUID, Work] = {}
+        missing = self._prepare(claims, slices, work)
+        if missing:
+            with self.store.transaction() as tx:
+                while missing:
+                    self._load_for(tx, missing, slices)
+                    missing = self._prepare([claim for claim, _ in missing], slices, work)
+        for current in slices.values():
+            self._turnstile.keep(current)
+        return [work[claim.token] for claim in claims if claim.token in work]
+
+    def _prepare(
+        self, claims: Sequence[Claim], slices: Mapping[UUID, Slice], work: dict[UUID, Work]
+    ) -> list[tuple[Claim, Needs | None]]:
+        """Build inputs as far as what is loaded allows; returns the claims for which more is needed."""
+        missing: list[tuple[Claim, Needs | None]] = []
+        for claim in claims:
+            current = slices.get(claim.instance_id)
+            if current is None:
+                missing.append((claim, None))
+                continue
+            try:
+                work[claim.token] = self._work(current, claim)
+            except Unloaded as unloaded:
+                missing.append((claim, unloaded.needs))
+        return missing
+
+    def _work(self, current: Slice, claim: Claim) -> Work:
+        turn = Turn(current, self._turnstile.facts(current.instance.updated_at))
+        step = turn.step(claim.key)
+        block = current.plan.places[claim.key.block_id].block
+        if not isinstance(block, document.Step):
+            raise TypeError(f"block {block.id!r} is not a step")
+        work = Work(
+            claim=claim,
+            block=block,
+            instance=replace(current.instance),
+            sequence_name=current.plan.definition.name,
+        )
+        if step is None or step.token != claim.token:
+            lost = Failed(message="the claim has ended", retryable=True, kind=FailureKind.LOST)
+            return replace(work, failure=lost)
+        try:
+            inputs = prepare(turn, claim.key, whole_context=not runs_in_process(claim.handler))
+        except InputError as error:
+            return replace(work, failure=Failed(message=str(error), retryable=False, kind=FailureKind.INPUT))
+        return replace(work, params=inputs.params, scope=inputs.scope)
+
+    def _load_for(
+        self, tx: Transaction, missing: Sequence[tuple[Claim, Needs | None]], slices: dict[UUID, Slice]
+    ) -> None:
+        unknown: dict[UUID, set[NodeKey]] = {}
+        for claim, needs in missing:
+            if needs is None:
+                unknown.setdefault(claim.instance_id, set()).add(claim.key)
+        if unknown:
+            first = {i: _steps_needed(keys) for i, keys in unknown.items()}
+            slices |= self._turnstile.load(tx, list(unknown), first, lock=False)
+        wanted = [(slices[claim.instance_id], needs) for claim, needs in missing if needs is not None]
+        for current, needs in wanted:
+            reading.fill(tx, [(current, needs)])
+
+    def finish(self, reports: Sequence[Report], carry_on: CarryOn | None = None) -> Finished:
+        """Commit the outcomes of attempts, and claim what the worker carries on with, in one transaction.
+
+        Raises:
+            StoreUnavailable: Nothing is known of the commit: report again, a repeated report changes nothing.
+        """
+        events: dict[UUID, list[Event]] = {}
+        for report in reports:
+            event = AttemptFinished(claim=report.claim, outcome=report.outcome)
+            events.setdefault(report.claim.instance_id, []).append(event)
+        passed = self._pass(events, carry_on)
+        return Finished(
+            claims=tuple(
+                claim_of(instance_id, step)
+                for instance_id, each in passed.items()
+                for step in each.ready
+                if step.state is StepState.CLAIMED
+            ),
+            lost=self._lost(events, passed),
+        )
+
+    def _lost(self, events: Mapping[UUID, Sequence[Event]], passed: Mapping[UUID, Passed]) -> tuple[Claim, ...]:
+        """Find the reports that came too late; one that was committed before and reported again is no loss."""
+        stale = [
+            event.claim
+            for instance_id, each in passed.items()
+            for event, decision in zip(events[instance_id], each.decisions, strict=True)
+            if decision.is_stale and isinstance(event, AttemptFinished)
+        ]
+        if not stale:
+            return ()
+        with self.store.transaction() as tx:
+            return tuple(claim for claim in stale if not steps.has_committed(tx, claim))
+
+    def lose(self, claims: Sequence[Claim], reason: str) -> int:
+        """Give the steps of a dead worker to others; returns how many of the claims were still current."""
+        events: dict[UUID, list[Event]] = {}
+        for claim in claims:
+            events.setdefault(claim.instance_id, []).append(AttemptLost(claim=claim, reason=reason))
+        passed = self._pass(events)
+        return sum(not decision.is_stale for each in passed.values() for decision in each.decisions)
+
+    def fire(self, timers: Sequence[tuple[UUID, NodeKey]]) -> int:
+        """Go on with nodes whose moment has come; returns how many it was still true for."""
+        events: dict[UUID, list[Event]] = {}
+        for instance_id, key in timers:
+            events.setdefault(instance_id, []).append(TimerFired(key=key))
+        passed = self._pass(events)
+        stale = [
+            (instance_id, key)
+            for instance_id, key in timers
+            if instance_id not in passed or self._is_spent(passed[instance_id], events[instance_id], key)
+        ]
+        if stale:
+            with self.store.transaction() as tx:
+                steps.drop_timers(tx, stale)
+        return len(timers) - len(stale)
+
+    def _is_spent(self, passed: Passed, events: Sequence[Event], key: NodeKey) -> bool:
+        """Tell whether a timer meant nothing although its moment has come: its row must not fire for ever."""
+        step = passed.current.steps.get(key)
+        if step is not None and step.wake_at is not None and step.wake_at > passed.instance.updated_at:
+            return False
+        return any(
+            decision.is_stale
+            for event, decision in zip(events, passed.decisions, strict=True)
+            if isinstance(event, TimerFired) and event.key == key
+        )
+
+    # -- what people do ------------------------------------------------------------------------------------------
+
+    def signal(self, instance_id: UUID, signal: SignalType, payload: Any) -> UUID:
+        """Deliver a signal at once; returns its id.
+
+        Raises:
+            NotFound: There is no such instance.
+            InvalidArgument: The instance has ended, or a nameless answer fits several gates.
+        """
+        with self.store.transaction() as tx:
+            signal_id = self._turnstile.new_id(tx.now())
+            found = instances.states_of(tx, [instance_id])
+        if instance_id not in found:
+            raise NotFound(f"instance {instance_id}")
+        event = _event_of(signal_id, signal, payload)
+        if InstanceState(found[instance_id]).is_terminal:
+            raise InvalidArgument(_ended(instance_id))
+        if event is not None:
+            passed = self._one(instance_id, event)
+            refusal = passed.decisions[0].refusal
+            if refusal is not None:
+                raise InvalidArgument(refusal)
+        return signal_id
+
+    def retry(self, instance_id: UUID) -> None:
+        """Reopen a failed instance at its failed step."""
+        state = self._state(instance_id)
+        if state is not InstanceState.FAILED:
+            raise InvalidArgument(f"can only retry failed instances, current state: {state}")
+        self._one(instance_id, RetryRequested())
+
+    def set_state(self, instance_id: UUID, state: InstanceState, not_before: datetime | None = None) -> None:
+        """Set the state of an instance by hand; only the moves of the table are allowed."""
+        former = self._state(instance_id)
+        if state not in INSTANCE_MOVES[former]:
+            raise InvalidArgument(f"cannot transition from {former} to {state}")
+        self._one(instance_id, StateForced(state=state, not_before=not_before))
+
+    def replace_context(self, instance_id: UUID, data: Any, config: Any) -> None:
+        """Replace the data and config sections, in any state."""
+        self._one(instance_id, ContextReplaced(data=data, config=config))
+
+    def _state(self, instance_id: UUID) -> InstanceState:
+        with self.store.transaction() as tx:
+            found = instances.states_of(tx, [instance_id])
+        if instance_id not in found:
+            raise NotFound(f"instance {instance_id}")
+        return InstanceState(found[instance_id])
+
+    def _one(self, instance_id: UUID, event: Event) -> Passed:
+        self._turnstile.take(instance_id)
+        passed = self._pass({instance_id: [event]})
+        if instance_id not in passed:
+            raise NotFound(f"instance {instance_id}")
+        return passed[instance_id]
+
+    # -- passing -------------------------------------------------------------------------------------------------
+
+    def _pass(self, events: Mapping[UUID, Sequence[Event]], carry_on: CarryOn | None = None) -> dict[UUID, Passed]:
+        ready = ReadySteps(carry_on, self._known.names())
+        passed = self._turnstile.pass_through(events, ready.rewrite)
+        self._ring([hint for each in passed.values() for hint in hints_for(each.ready)])
+        return passed
+
+
+def _steps_needed(keys: Iterable[NodeKey]) -> Callable[[Plan], Needs]:
+    wanted = frozenset(keys)
+    return lambda _plan: Needs(steps=wanted)
+
+
+def _event_of(signal_id: UUID, signal: SignalType, payload: Any) -> Event | None:
+    """Say what a signal means; None for a context update without an object `data`, which is discarded."""
+    match signal:
+        case Control.PAUSE:
+            return PauseRequested()
+        case Control.RESUME:
+            return ResumeRequested()
+        case Control.CANCEL:
+            return CancelRequested()
+        case Control.UPDATE_CONTEXT:
+            data = payload.get("data") if isinstance(payload, dict) else None
+            return ContextUpdated(data=data) if isinstance(data, dict) else None
+        case Custom(name=name):
+            return SignalReceived(id=signal_id, name=name, payload=payload)
+
+
+def _ended(instance_id: UUID) -> str:
+    return f"cannot send signal to instance {instance_id}: target is in a terminal state"
+
+
+def hints_for(ready: Iterable[Step]) -> list[Hint]:
+    """Give the hints that a commit has promised for the steps it left ready."""
+    return [
+        Hint(step_id=step.id, attempt=step.attempt, queue=step.queue, hint_id=uuid4())
+        for step in ready
+        if step.state is StepState.READY and step.hinted_at is not None
+    ]

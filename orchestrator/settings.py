@@ -1,0 +1,109 @@
+"""Settings, read once in entry points and passed on as values.
+
+Every setting can be given in the environment, as `ORCHESTRATOR_<NAME>` or by the name in its `alias`.
+"""
+
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import AliasChoices, Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """All settings of all processes, with their units, defaults and reasons."""
+
+    model_config = SettingsConfigDict(env_prefix="ORCHESTRATOR_", extra="ignore", populate_by_name=True)
+
+    database_url: str = Field(
+        "",
+        validation_alias=AliasChoices(
+            "database_url", "DATABASE_URL", "ORCHESTRATOR_DATABASE_URL", "ORCH8_DATABASE_URL"
+        ),
+        description="PostgreSQL, the only truth",
+    )
+    redis_url: str = Field(
+        "",
+        validation_alias=AliasChoices("redis_url", "REDIS_URL", "ORCHESTRATOR_REDIS_URL"),
+        description="Redis for limits and the epoch mark; may be emptied at any moment",
+    )
+    broker_url: str = Field(
+        "",
+        validation_alias=AliasChoices("broker_url", "BROKER_URL", "ORCHESTRATOR_BROKER_URL"),
+        description="Celery broker; the Redis of `redis_url` when empty",
+    )
+    http_address: str = Field(
+        "127.0.0.1:8080",
+        validation_alias=AliasChoices("http_address", "ORCHESTRATOR_HTTP_ADDRESS", "ORCH8_HTTP_ADDR"),
+        description="Address the API listens on",
+    )
+    tick_interval_ms: int | None = Field(
+        None,
+        ge=0,
+        validation_alias=AliasChoices("tick_interval_ms", "ORCHESTRATOR_TICK_INTERVAL_MS", "ORCH8_TICK_INTERVAL_MS"),
+        description="When set, delays the first pick-up of a new instance, so that clients can still change it",
+    )
+    heartbeat: timedelta = Field(timedelta(seconds=2), description="how often a worker process says that it lives")
+    dead_after: timedelta = Field(
+        timedelta(seconds=6), description="three missed heartbeats of 2 s; claims of the dead run again within 8 s"
+    )
+    task_lease: timedelta = Field(
+        timedelta(seconds=60),
+        description="how long an HTTP worker may be silent before its task goes back to the queue",
+    )
+    hint_lease: timedelta = Field(
+        timedelta(seconds=15), description="a hint that no claim has answered for so long is sent again"
+    )
+    max_hints: int = Field(20, description="hints without a claim before a step is reported as unclaimed")
+    hints_per_slot: int = Field(2, description="hints kept out for each worker slot of a queue; the rest waits here")
+    max_losses: int = Field(3, description="worker deaths that park a step as poison")
+    max_context_bytes: int = Field(262_144, description="limit of a serialized context (contract §2.3)")
+    max_output_bytes: int = Field(8 * 1024 * 1024, description="limit of one output")
+    max_body_bytes: int = Field(10 * 1024 * 1024, description="limit of a request body (contract, api §1)")
+    time_slice: timedelta = Field(
+        timedelta(seconds=5), description="how long a worker carries on before it lets others have the queue"
+    )
+    carry_on_steps: int = Field(100, description="steps of one instance a worker runs in a row at the most")
+    batch_size: int = Field(32, ge=1, description="steps of built-in instant handlers run and committed at once")
+    async_capacity: int = Field(1000, description="coroutine handlers awaiting at once in one worker process")
+    allow_internal_urls: bool = Field(
+        default=False,
+        validation_alias=AliasChoices("allow_internal_urls", "ORCH8_ALLOW_INTERNAL_URLS"),
+        description="lets handlers call private addresses; for tests and intranets",
+    )
+    allow_deprecated_instances: bool = Field(
+        default=False,
+        validation_alias=AliasChoices("allow_deprecated_instances", "ORCH8_ALLOW_DEPRECATED_INSTANCES"),
+        description="lets a deprecated version be started by its id",
+    )
+    poll_any_queue: bool = Field(
+        default=False,
+        validation_alias=AliasChoices("poll_any_queue", "ORCH8_POLL_ANY_QUEUE"),
+        description="lets a plain poll take tasks of named queues",
+    )
+    require_tenant_header: bool = Field(
+        default=True,
+        validation_alias=AliasChoices("require_tenant_header", "ORCH8_REQUIRE_TENANT_HEADER"),
+        description="refuses requests that do not name a tenant",
+    )
+    api_key: str = Field(
+        "",
+        validation_alias=AliasChoices("api_key", "ORCHESTRATOR_API_KEY", "ORCH8_API_KEY"),
+        description="root key of the API; without one the server must be started with --insecure",
+    )
+    imports: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        validation_alias=AliasChoices("imports", "ORCHESTRATOR_IMPORT"),
+        description="modules with handlers, separated by commas",
+    )
+    step_events: bool = Field(default=True, description="tell Flower about every step")
+
+    @field_validator("imports", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+    @property
+    def celery_broker_url(self) -> str:
+        """The broker that Celery connects to."""
+        return self.broker_url or self.redis_url

@@ -1,0 +1,75 @@
+"""Slices in memory between two commits, and the definitions they are compiled from."""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from threading import Lock
+from uuid import UUID
+
+from orchestrator.core.plan import Plan
+from orchestrator.core.slice import Slice
+from orchestrator.store import definitions
+from orchestrator.store.session import Transaction
+from sequences.document import parse_definition
+
+MAX_SLICES = 2000
+MAX_PLANS = 500
+
+
+class Slices:
+    """Slices of instances this process works on, kept from commit to commit.
+
+    A slice belongs to whoever has taken it: `take` removes it, `keep` gives it back after a commit. One that was not
+    given back (its transaction failed, or another process changed the instance) is simply loaded again.
+    """
+
+    def __init__(self) -> None:
+        self._slices: OrderedDict[UUID, Slice] = OrderedDict()
+        self._lock = Lock()
+
+    def take(self, instance_id: UUID) -> Slice | None:
+        """Take a slice out; None if there is none."""
+        with self._lock:
+            return self._slices.pop(instance_id, None)
+
+    def keep(self, current: Slice) -> None:
+        """Keep a slice for the next decision, unless its instance has ended."""
+        if current.instance.state.is_terminal:
+            return
+        current.forget_ended()
+        with self._lock:
+            self._slices[current.instance.id] = current
+            while len(self._slices) > MAX_SLICES:
+                self._slices.popitem(last=False)
+
+
+class Plans:
+    """Compiled definitions by id. A stored definition never changes, so a plan stays true."""
+
+    def __init__(self) -> None:
+        self._plans: OrderedDict[UUID, Plan] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, tx: Transaction, sequence_ids: Iterable[UUID]) -> dict[UUID, Plan]:
+        """Give the plans of some definitions, compiling those that are new here.
+
+        Raises:
+            LookupError: A definition does not exist.
+        """
+        wanted = set(sequence_ids)
+        with self._lock:
+            plans = {i: self._plans[i] for i in wanted if i in self._plans}
+        missing = wanted - plans.keys()
+        if missing:
+            stored = definitions.get_many(tx, list(missing))
+            if unknown := missing - stored.keys():
+                raise LookupError(f"no sequence has the id {min(unknown)}")
+            compiled = {i: Plan(parse_definition(found.document)) for i, found in stored.items()}
+            self._remember(compiled)
+            plans |= compiled
+        return plans
+
+    def _remember(self, compiled: dict[UUID, Plan]) -> None:
+        with self._lock:
+            self._plans.update(compiled)
+            while len(self._plans) > MAX_PLANS:
+                self._plans.popitem(last=False)

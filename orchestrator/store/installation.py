@@ -1,0 +1,17 @@
+"""Facts of this installation, by name: its id, the broker's epoch."""
+
+from orchestrator.store.session import Transaction
+
+
+def read(tx: Transaction, name: str) -> str | None:
+    """Read one fact; None if it was never written."""
+    rows = tx.query("SELECT value FROM installation WHERE name = %s", (name,))
+    return rows[0][0] if rows else None
+
+
+def write(tx: Transaction, name: str, value: str) -> None:
+    """Write one fact."""
+    tx.execute(
+        "INSERT INTO installation (name, value) VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value",
+        (name, value),
+    )

@@ -1,0 +1,314 @@
+"""Open steps: claiming them, and the marks that keep a claim alive.
+
+These writes do not take the instance's lock: a claim changes nothing that the core decides on. They touch only rows in
+the state they expect, skip rows that others hold, and so never wait.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from orchestrator.core.model import Claim, NodeKey, Step
+from orchestrator.store.rows import STEP_COLUMNS, claim_of, step_of
+from orchestrator.store.session import Transaction, to_json
+
+_STEP = ", ".join(f"s.{name.strip()}" for name in STEP_COLUMNS.split(","))
+
+_CLAIM = f"""
+UPDATE steps s
+SET state = 'claimed', token = gen_random_uuid(), worker_id = %(worker_id)s, worker_name = %(worker_name)s,
+    slot = %(slot)s, claimed_at = clock_timestamp(), heartbeat_at = clock_timestamp(), claim_epoch = s.claim_epoch + 1,
+    expires_at = COALESCE(s.expires_at, clock_timestamp() + s.timeout)
+FROM ({{}}) AS free
+WHERE s.id = free.id
+RETURNING s.instance_id, {_STEP}
+"""
+_FREE_STEP = "SELECT id FROM steps WHERE id = %(step_id)s AND state = 'ready' FOR UPDATE SKIP LOCKED"
+_FREE_IN_QUEUE = """
+SELECT id FROM steps
+WHERE state = 'ready' AND queue = ANY(%(queues)s) AND handler = ANY(%(handlers)s)
+ORDER BY priority DESC, ready_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+"""
+_FREE_TASK = """
+SELECT id FROM steps
+WHERE state = 'ready' AND queue = %(queue)s AND is_queue_named = %(is_named)s AND handler = %(handler)s
+  AND (%(tenant_id)s IS NULL OR tenant_id = %(tenant_id)s)
+ORDER BY ready_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """Who claims: a worker process, and the child (by pid) that will run the step."""
+
+    id: UUID | None
+    name: str
+    slot: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldTask:
+    """A claimed step with the marks of the worker protocol."""
+
+    instance_id: UUID
+    step: Step
+    heartbeat_at: datetime | None
+    checkpoint: Any
+    checkpoint_seq: int
+
+    @property
+    def claim(self) -> Claim:
+        """The claim it stands for."""
+        return claim_of(self.instance_id, self.step)
+
+
+def _claimed(rows: Sequence[Sequence[Any]]) -> list[Claim]:
+    return [claim_of(row[0], step_of(row[1:])) for row in rows]
+
+
+def claim_one(tx: Transaction, step_id: UUID, worker: Worker) -> Claim | None:
+    """Claim the step a hint names; None if it is no longer ready, which is a normal ending."""
+    claims = _claimed(tx.query(_CLAIM.format(_FREE_STEP), {**_worker(worker), "step_id": step_id}))
+    return claims[0] if claims else None
+
+
+def claim_next(
+    tx: Transaction, queues: Sequence[str], handlers: Sequence[str], limit: int, worker: Worker
+) -> list[Claim]:
+    """Claim up to `limit` ready steps of some queues and handlers, the most urgent first; empty if there are none."""
+    parameters = {**_worker(worker), "queues": list(queues), "handlers": list(handlers), "limit": limit}
+    return _claimed(tx.query(_CLAIM.format(_FREE_IN_QUEUE), parameters))
+
+
+def claim_tasks(
+    tx: Transaction,
+    *,
+    queue: str,
+    is_named: bool,
+    handler: str,
+    tenant_id: str | None,
+    limit: int,
+    worker: Worker,
+) -> list[Claim]:
+    """Claim tasks for a worker that polls over HTTP, oldest first; empty if there are none.
+
+    Args:
+        is_named: Whether the queue was named by the step; a plain poll takes steps without a queue.
+    """
+    parameters = {
+        **_worker(worker),
+        "queue": queue,
+        "is_named": is_named,
+        "handler": handler,
+        "tenant_id": tenant_id,
+        "limit": limit,
+    }
+    return _claimed(tx.query(_CLAIM.format(_FREE_TASK), parameters))
+
+
+def _worker(worker: Worker) -> dict[str, Any]:
+    return {"worker_id": worker.id, "worker_name": worker.name, "slot": worker.slot}
+
+
+def held_task(tx: Transaction, step_id: UUID, *, lock: bool = False) -> HeldTask | None:
+    """Read an open step by its id, whatever its state; None if it has ended or never was."""
+    rows = tx.query(
+        f"SELECT s.instance_id, s.heartbeat_at, s.checkpoint, s.checkpoint_seq, {_STEP} FROM steps s "  # noqa: S608
+        "WHERE s.id = %s" + (" FOR UPDATE" if lock else ""),
+        (step_id,),
+    )
+    return _held(rows[0]) if rows else None
+
+
+def held_tasks(tx: Transaction, step_ids: Sequence[UUID]) -> list[HeldTask]:
+    """Read open steps by id; those that have ended are left out."""
+    rows = tx.query(
+        f"SELECT s.instance_id, s.heartbeat_at, s.checkpoint, s.checkpoint_seq, {_STEP} FROM steps s "  # noqa: S608
+        "WHERE s.id = ANY(%s::uuid[])",
+        (list(step_ids),),
+    )
+    return [_held(row) for row in rows]
+
+
+def _held(row: Sequence[Any]) -> HeldTask:
+    return HeldTask(
+        instance_id=row[0], heartbeat_at=row[1], checkpoint=row[2], checkpoint_seq=row[3], step=step_of(row[4:])
+    )
+
+
+def is_recorded(tx: Transaction, step_id: UUID, instance_id: UUID | None = None) -> bool:
+    """Tell whether an attempt with this id has ended and left its history row.
+
+    Args:
+        instance_id: Narrows the search to one instance, where it is known.
+    """
+    if instance_id is None:
+        return bool(tx.query("SELECT 1 FROM attempts WHERE step_id = %s LIMIT 1", (step_id,)))
+    return bool(
+        tx.query("SELECT 1 FROM attempts WHERE instance_id = %s AND step_id = %s LIMIT 1", (instance_id, step_id))
+    )
+
+
+def has_committed(tx: Transaction, claim: Claim) -> bool:
+    """Tell whether the outcome of this very claim is stored already: a report whose answer was lost."""
+    return bool(
+        tx.query(
+            "SELECT 1 FROM attempts WHERE instance_id = %s AND token = %s LIMIT 1", (claim.instance_id, claim.token)
+        )
+    )
+
+
+def beat(tx: Transaction, step_id: UUID, token: UUID) -> bool:
+    """Renew the lease of a claim; False if it has ended."""
+    return bool(
+        tx.execute(
+            "UPDATE steps SET heartbeat_at = clock_timestamp() WHERE id = %s AND token = %s AND state = 'claimed'",
+            (step_id, token),
+        )
+    )
+
+
+def save_checkpoint(tx: Transaction, step_id: UUID, token: UUID, checkpoint: Any, sequence: int) -> bool:
+    """Store a worker's checkpoint and raise its number; False if the claim or the number is no longer current."""
+    return bool(
+        tx.execute(
+            "UPDATE steps SET heartbeat_at = clock_timestamp(), checkpoint = %s, checkpoint_seq = checkpoint_seq + 1 "
+            "WHERE id = %s AND token = %s AND state = 'claimed' AND checkpoint_seq = %s",
+            (to_json(checkpoint), step_id, token, sequence),
+        )
+    )
+
+
+def release_stale_tasks(tx: Transaction, stale_after: timedelta, limit: int) -> int:
+    """Give tasks of silent HTTP workers back to their queue: same id, attempt and checkpoint; returns how many.
+
+    Tasks claimed by workers of our own are left to `lost_claims`: their heartbeat is the process's.
+    """
+    return tx.execute(
+        "UPDATE steps s SET state = 'ready', token = NULL, worker_id = NULL, worker_name = NULL, claimed_at = NULL, "
+        "heartbeat_at = NULL FROM (SELECT id FROM steps WHERE state = 'claimed' AND worker_id IS NULL "
+        "AND heartbeat_at < clock_timestamp() - %s ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED) AS stale "
+        "WHERE s.id = stale.id",
+        (stale_after, limit),
+    )
+
+
+def lost_claims(tx: Transaction, dead_after: timedelta, limit: int) -> list[Claim]:
+    """List claims of worker processes that have stopped their heartbeat, or have left no row at all."""
+    return _claimed(
+        tx.query(
+            f"SELECT s.instance_id, {_STEP} FROM steps s LEFT JOIN workers w ON w.id = s.worker_id "  # noqa: S608
+            "WHERE s.state = 'claimed' AND s.worker_id IS NOT NULL "
+            "AND (w.id IS NULL OR w.heartbeat_at < clock_timestamp() - %s) ORDER BY s.id LIMIT %s",
+            (dead_after, limit),
+        )
+    )
+
+
+def claims_of(tx: Transaction, worker_id: UUID) -> list[Claim]:
+    """List the claims of one worker process."""
+    return _claimed(
+        tx.query(
+            f"SELECT s.instance_id, {_STEP} FROM steps s WHERE s.worker_id = %s AND s.state = 'claimed'",  # noqa: S608
+            (worker_id,),
+        )
+    )
+
+
+def claims_of_slots(tx: Transaction, worker_id: UUID) -> list[tuple[int, Claim]]:
+    """List the claims of one worker process with the child that holds each."""
+    claims = tx.query(
+        f"SELECT s.instance_id, {_STEP} FROM steps s WHERE s.worker_id = %s AND s.state = 'claimed'",  # noqa: S608
+        (worker_id,),
+    )
+    return [(step.slot, claim_of(row[0], step)) for row in claims if (step := step_of(row[1:])).slot is not None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """A ready step that waits for a hint."""
+
+    step_id: UUID
+    queue: str
+    handler: str
+    tenant_id: str
+    priority: int
+    attempt: int
+
+
+def heads(tx: Transaction, handlers: Sequence[str], again_after: timedelta, limit: int) -> list[Head]:
+    """List ready steps of known handlers that have no hint out, or whose hint is older than `again_after`.
+
+    At most `limit` for each queue, in claiming order.
+    """
+    rows = tx.query(
+        "SELECT h.id, q.queue, h.handler, h.tenant_id, h.priority, h.attempt FROM "
+        "(SELECT DISTINCT queue FROM steps WHERE state = 'ready') AS q CROSS JOIN LATERAL ("
+        "SELECT id, handler, tenant_id, priority, attempt, ready_at FROM steps s WHERE s.state = 'ready' "
+        "AND s.queue = q.queue AND s.handler = ANY(%s) "
+        "AND (s.hinted_at IS NULL OR s.hinted_at < clock_timestamp() - %s) "
+        "ORDER BY priority DESC, ready_at LIMIT %s) AS h",
+        (list(handlers), again_after, limit),
+    )
+    return [
+        Head(step_id=row[0], queue=row[1], handler=row[2], tenant_id=row[3], priority=row[4], attempt=row[5])
+        for row in rows
+    ]
+
+
+def outstanding_hints(tx: Transaction, fresh_for: timedelta) -> dict[str, int]:
+    """Count, for each queue, the hints that are out and have not been answered by a claim."""
+    return dict(
+        tx.query(
+            "SELECT queue, count(*) FROM steps WHERE state = 'ready' AND hinted_at >= clock_timestamp() - %s "
+            "GROUP BY queue",
+            (fresh_for,),
+        )
+    )
+
+
+def mark_hinted(tx: Transaction, step_ids: Sequence[UUID]) -> None:
+    """Note that a hint for these steps is on its way."""
+    tx.execute(
+        "UPDATE steps SET hinted_at = clock_timestamp(), hints = hints + 1 WHERE id IN "
+        "(SELECT id FROM steps WHERE id = ANY(%s::uuid[]) AND state = 'ready' ORDER BY id FOR UPDATE SKIP LOCKED)",
+        (list(step_ids),),
+    )
+
+
+def forget_hints(tx: Transaction) -> int:
+    """Forget all hints: the broker has lost them. Returns how many ready steps will be hinted anew."""
+    return tx.execute("UPDATE steps SET hinted_at = NULL WHERE state = 'ready' AND hinted_at IS NOT NULL")
+
+
+def backlog(tx: Transaction) -> list[tuple[str, str, int]]:
+    """Count open steps by queue and state."""
+    return [
+        (row[0], row[1], row[2])
+        for row in tx.query("SELECT queue, state, count(*) FROM steps GROUP BY queue, state ORDER BY queue, state")
+    ]
+
+
+def due_timers(tx: Transaction, limit: int) -> list[tuple[UUID, NodeKey]]:
+    """List timers whose moment has come, the oldest first."""
+    rows = tx.query(
+        "SELECT instance_id, block_id, iteration FROM timers WHERE due_at <= clock_timestamp() "
+        "ORDER BY due_at LIMIT %s",
+        (limit,),
+    )
+    return [(row[0], NodeKey(row[1], tuple(row[2]))) for row in rows]
+
+
+def drop_timers(tx: Transaction, timers: Sequence[tuple[UUID, NodeKey]]) -> None:
+    """Remove timers that no longer mean anything."""
+    if timers:
+        keys = tx.values("(%s::uuid, %s::text, %s::int[])", [(o, k.block_id, list(k.iteration)) for o, k in timers])
+        tx.execute(f"DELETE FROM timers WHERE (instance_id, block_id, iteration) IN (VALUES {keys})")  # noqa: S608
+
+
+def next_due(tx: Transaction) -> timedelta | None:
+    """Say how long until the next timer is due; None if there is none."""
+    rows = tx.query("SELECT min(due_at) - clock_timestamp() FROM timers")
+    return rows[0][0] if rows else None

@@ -1,0 +1,58 @@
+"""Worker processes: who is alive, what they serve."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from orchestrator.store.session import Transaction
+
+
+def register(
+    tx: Transaction,
+    worker_id: UUID,
+    *,
+    name: str,
+    kind: str,
+    queues: Sequence[str],
+    handlers: Sequence[str],
+    slots: int,
+) -> None:
+    """Write the row of a worker process, or renew it. `kind` is `celery` or `http`."""
+    tx.execute(
+        "INSERT INTO workers (id, name, kind, queues, handlers, slots, started_at, heartbeat_at) "
+        "VALUES (%s, %s, %s, %s, %s, %s, clock_timestamp(), clock_timestamp()) "
+        "ON CONFLICT (id) DO UPDATE SET queues = EXCLUDED.queues, handlers = EXCLUDED.handlers, "
+        "slots = EXCLUDED.slots, heartbeat_at = EXCLUDED.heartbeat_at",
+        (worker_id, name, kind, list(queues), list(handlers), slots),
+    )
+
+
+def beat(tx: Transaction, worker_id: UUID) -> bool:
+    """Renew the heartbeat of a worker process; False if its row is gone (it was declared dead)."""
+    return bool(tx.execute("UPDATE workers SET heartbeat_at = clock_timestamp() WHERE id = %s", (worker_id,)))
+
+
+def remove(tx: Transaction, worker_id: UUID) -> None:
+    """Take a worker process off the list: it stops, or was found dead."""
+    tx.execute("DELETE FROM workers WHERE id = %s", (worker_id,))
+
+
+def remove_silent(tx: Transaction, silent_for: timedelta) -> int:
+    """Remove rows of processes that have been silent for long and hold no claim; returns how many."""
+    return tx.execute(
+        "DELETE FROM workers w WHERE heartbeat_at < clock_timestamp() - %s "
+        "AND NOT EXISTS (SELECT 1 FROM steps s WHERE s.worker_id = w.id AND s.state = 'claimed')",
+        (silent_for,),
+    )
+
+
+def alive(tx: Transaction, within: timedelta) -> list[dict[str, Any]]:
+    """List worker processes with a heartbeat within the given time."""
+    rows = tx.query(
+        "SELECT id, name, kind, queues, handlers, slots, started_at, heartbeat_at FROM workers "
+        "WHERE heartbeat_at >= clock_timestamp() - %s ORDER BY name",
+        (within,),
+    )
+    names = ("id", "name", "kind", "queues", "handlers", "slots", "started_at", "heartbeat_at")
+    return [dict(zip(names, row, strict=True)) for row in rows]

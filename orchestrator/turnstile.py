@@ -1,0 +1,258 @@
+"""Load, decide, apply, commit: the one way a change gets into the store.
+
+Events of any number of instances pass together, in one transaction. An instance whose slice is still in memory is
+decided before the transaction opens; if another process has changed the instance meanwhile, its version tells, and it
+is loaded and decided again under the lock. Locks are taken in ascending order of instance id.
+"""
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+import psycopg2
+from sqlalchemy.exc import DBAPIError
+
+from orchestrator.clock import DatabaseClock
+from orchestrator.core.changes import Change, StepPut
+from orchestrator.core.decider import Decision, decide
+from orchestrator.core.events import AttemptFinished, AttemptLost, Event, TimerFired
+from orchestrator.core.ids import IdMaker
+from orchestrator.core.model import ROOT_KEY, Instance, NodeKey, Step
+from orchestrator.core.plan import Plan
+from orchestrator.core.slice import Needs, Slice
+from orchestrator.core.states import StepState
+from orchestrator.core.turn import Facts
+from orchestrator.slices import Plans, Slices
+from orchestrator.store import apply as writing
+from orchestrator.store import reading
+from orchestrator.store.session import Store, Transaction, is_retryable
+
+Events = Mapping[UUID, Sequence[Event]]
+Rewrite = Callable[[UUID, tuple[Change, ...], datetime], tuple[Change, ...]]
+"""A last look at what a decision leaves ready: to claim a step in the same commit, or to note its hint."""
+
+TRIES = 8
+
+
+@dataclass(slots=True, kw_only=True)
+class Passed:
+    """What became of the events of one instance.
+
+    Args:
+        current: The instance as it reads after the commit.
+        decisions: One for each event, in order.
+        ready: Steps that the commit left ready, or claimed for the caller.
+    """
+
+    current: Slice
+    decisions: list[Decision] = field(default_factory=list)
+    ready: list[Step] = field(default_factory=list)
+
+    @property
+    def instance(self) -> Instance:
+        """The instance after the commit."""
+        return self.current.instance
+
+
+class Turnstile:
+    """Passes events into the store.
+
+    Args:
+        limits: Limits that decisions depend on; its clock and ids are replaced for each decision.
+    """
+
+    def __init__(self, store: Store, *, max_context_bytes: int, max_losses: int) -> None:
+        self._store = store
+        self._slices = Slices()
+        self._plans = Plans()
+        self._clock = DatabaseClock()
+        self._random = random.Random()  # noqa: S311 - jitter, not secrets
+        self._ids = IdMaker(self._random)
+        self._max_context_bytes = max_context_bytes
+        self._max_losses = max_losses
+
+    def facts(self, now: datetime) -> Facts:
+        """Give what decisions at this moment depend on."""
+        return Facts(
+            now=now,
+            new_id=self._ids,
+            random=self._random,
+            max_context_bytes=self._max_context_bytes,
+            max_losses=self._max_losses,
+        )
+
+    def new_id(self, now: datetime) -> UUID:
+        """Make an id that sorts by time."""
+        return self._ids(now)
+
+    def plans(self, tx: Transaction, sequence_ids: Sequence[UUID]) -> dict[UUID, Plan]:
+        """Give compiled definitions."""
+        return self._plans.get(tx, sequence_ids)
+
+    def keep(self, current: Slice) -> None:
+        """Keep a slice that was loaded for reading."""
+        self._slices.keep(current)
+
+    def take(self, instance_id: UUID) -> Slice | None:
+        """Take a slice that this process left in memory at its last commit."""
+        return self._slices.take(instance_id)
+
+    def pass_through(self, events: Events, rewrite: Rewrite | None = None) -> dict[UUID, Passed]:
+        """Decide events and commit what they change; instances that do not exist are left out.
+
+        Raises:
+            StoreUnavailable: The store did not answer; whether the commit took effect is unknown.
+        """
+        for attempt in range(TRIES):
+            try:
+                return self._pass_once(events, rewrite)
+            except (DBAPIError, psycopg2.Error) as error:
+                if not is_retryable(error) or attempt == TRIES - 1:
+                    raise
+                time.sleep(self._random.uniform(0, 0.01 * 2**attempt))
+        raise AssertionError("unreachable")
+
+    def _pass_once(self, events: Events, rewrite: Rewrite | None) -> dict[UUID, Passed]:
+        passed = self._decide_in_memory(events)
+        with self._store.transaction() as tx:
+            now = self._lock(tx, events, passed)
+            fresh = [instance_id for instance_id in events if instance_id not in passed]
+            if fresh:
+                passed |= self._decide_under_lock(tx, {i: events[i] for i in fresh}, now)
+            self._write(tx, passed, rewrite, now)
+        for instance_passed in passed.values():
+            self._slices.keep(instance_passed.current)
+        return passed
+
+    def _decide_in_memory(self, events: Events) -> dict[UUID, Passed]:
+        now = self._clock.now()
+        if now is None:
+            return {}
+        passed = {}
+        for instance_id, sequence in events.items():
+            current = self._slices.take(instance_id)
+            if current is not None and (result := decide_all(current, sequence, self.facts(now))) is not None:
+                passed[instance_id] = result
+        return passed
+
+    def _lock(self, tx: Transaction, events: Events, passed: dict[UUID, Passed]) -> datetime:
+        """Lock the instances; forget what was decided on a version that is no longer current."""
+        rows = tx.query(
+            "WITH locked AS (SELECT id, version FROM instances WHERE id = ANY(%s::uuid[]) ORDER BY id FOR UPDATE) "
+            "SELECT id, version, clock_timestamp() FROM locked",
+            (list(events),),
+        )
+        now = rows[0][2] if rows else tx.now()
+        self._clock.set(now)
+        versions = {row[0]: row[1] for row in rows}
+        for instance_id in list(passed):
+            decided = passed[instance_id]
+            if versions.get(instance_id) != decided.current.instance.version - _changed(decided):
+                del passed[instance_id]
+        return now
+
+    def _decide_under_lock(self, tx: Transaction, events: Events, now: datetime) -> dict[UUID, Passed]:
+        slices = self.load(tx, list(events), {i: first_needs(sequence) for i, sequence in events.items()}, lock=True)
+        passed: dict[UUID, Passed] = {i: Passed(current=current) for i, current in slices.items()}
+        facts = self.facts(now)
+        waiting = dict(passed)
+        while waiting:
+            needed: list[tuple[Slice, Needs]] = []
+            for instance_id, each in list(waiting.items()):
+                needs = _decide_further(each, events[instance_id], facts)
+                if needs is None:
+                    del waiting[instance_id]
+                else:
+                    needed.append((each.current, needs))
+            if needed:
+                reading.fill(tx, needed, lock=True)
+        return passed
+
+    def load(
+        self, tx: Transaction, ids: Sequence[UUID], needs: Mapping[UUID, Callable[[Plan], Needs]], *, lock: bool
+    ) -> dict[UUID, Slice]:
+        """Load slices with what is certainly needed; instances that do not exist are left out."""
+        instances = reading.instances(tx, ids)
+        plans = self.plans(tx, [instance.sequence_id for instance in instances.values()])
+        slices = {i: Slice(plan=plans[found.sequence_id], instance=found) for i, found in instances.items()}
+        wanted = [(current, needs[i](current.plan)) for i, current in slices.items()]
+        reading.fill(tx, [(current, need) for current, need in wanted if need != Needs()], lock=lock)
+        return slices
+
+    def _write(self, tx: Transaction, passed: Mapping[UUID, Passed], rewrite: Rewrite | None, now: datetime) -> None:
+        writes = writing.WriteSet()
+        for instance_id in sorted(passed):
+            each = passed[instance_id]
+            changes = tuple(change for decision in each.decisions for change in decision.changes)
+            if not changes:
+                continue
+            if rewrite is not None:
+                changes = _rewritten(rewrite, instance_id, changes, each, now)
+            each.ready = left_ready(changes)
+            writes.add(each.current.instance, changes)
+        writing.apply(tx, writes)
+
+
+def _changed(passed: Passed) -> int:
+    """Count by how much the decisions have raised the instance's version."""
+    return sum(1 for decision in passed.decisions if decision.changes)
+
+
+def _rewritten(
+    rewrite: Rewrite, instance_id: UUID, changes: tuple[Change, ...], each: Passed, now: datetime
+) -> tuple[Change, ...]:
+    rewritten = rewrite(instance_id, changes, now)
+    if rewritten is not changes:
+        each.current.take(change for change in rewritten[len(changes) :])
+    return rewritten
+
+
+def left_ready(changes: tuple[Change, ...]) -> list[Step]:
+    """Give the steps that changes leave ready, or claimed."""
+    steps: dict[NodeKey, Step] = {}
+    for change in changes:
+        if isinstance(change, StepPut):
+            steps[change.step.key] = change.step
+    return [step for step in steps.values() if step.state in {StepState.READY, StepState.CLAIMED}]
+
+
+def decide_all(current: Slice, events: Sequence[Event], facts: Facts) -> Passed | None:
+    """Decide events in memory; None when something would have to be loaded."""
+    passed = Passed(current=current)
+    return passed if _decide_further(passed, events, facts) is None else None
+
+
+def _decide_further(passed: Passed, events: Sequence[Event], facts: Facts) -> Needs | None:
+    for event in events[len(passed.decisions) :]:
+        result = decide(passed.current, event, facts)
+        if isinstance(result, Needs):
+            return result
+        passed.current.take(result.changes)
+        passed.decisions.append(result)
+    return None
+
+
+def first_needs(events: Sequence[Event]) -> Callable[[Plan], Needs]:
+    """Say what certainly has to be loaded for some events: their nodes, and the composites around them."""
+    keys = [_key_of(event) for event in events]
+    own = frozenset(key for key in keys if key is not None and key != ROOT_KEY)
+
+    def needs(plan: Plan) -> Needs:
+        known = [key for key in own if key.block_id in plan.places]
+        around = frozenset(ancestor for key in known for ancestor in plan.ancestors(key))
+        return Needs(steps=frozenset(known), nodes=around)
+
+    return needs
+
+
+def _key_of(event: Event) -> NodeKey | None:
+    match event:
+        case AttemptFinished(claim=claim) | AttemptLost(claim=claim):
+            return claim.key
+        case TimerFired(key=key):
+            return key
+        case _:
+            return None

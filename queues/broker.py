@@ -1,0 +1,110 @@
+"""The broker: transport settings, and the hint that tells a worker to look at the store.
+
+A hint is a doorbell. It names a step that may be ready; the right to run it is won in the store. So a hint may be
+lost, repeated, forged or late, and it carries nothing that could be wrong.
+"""
+
+import socket
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from celery import Celery
+
+HINT_TASK = "orchestrator.hint"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hint:
+    """A step that may be ready on a queue. Far below 1 KiB on the wire."""
+
+    step_id: UUID
+    attempt: int
+    queue: str
+    hint_id: UUID
+
+
+def transport_options() -> dict[str, Any]:
+    """Give the options of the Redis transport: every wait is bounded (RELIABILITY F)."""
+    return {
+        "visibility_timeout": 3600,
+        "socket_timeout": 10,
+        "socket_connect_timeout": 4,
+        "socket_keepalive": True,
+        "socket_keepalive_options": {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3},
+        "health_check_interval": 10,
+    }
+
+
+def celery_settings(broker_url: str) -> dict[str, Any]:
+    """Give the Celery settings of every process of ours; the reasons are in RELIABILITY B and F."""
+    return {
+        "broker_url": broker_url,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "result_accept_content": ["json"],
+        "event_serializer": "json",
+        "result_backend": None,
+        "task_ignore_result": True,
+        "task_acks_late": False,
+        "task_reject_on_worker_lost": False,
+        "task_publish_retry": False,
+        "worker_prefetch_multiplier": 1,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_soft_shutdown_timeout": 20.0,
+        "worker_max_tasks_per_child": 2000,
+        "worker_max_memory_per_child": 400_000,
+        "worker_enable_remote_control": True,
+        "worker_send_task_events": True,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "task_send_sent_event": False,
+        "task_default_queue": "default",
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_connection_timeout": 4,
+        "broker_pool_limit": 4,
+        "enable_utc": True,
+        "timezone": "UTC",
+        "broker_transport_options": transport_options(),
+    }
+
+
+class Broker:
+    """Publishes hints. One object for each process; not shared across forks.
+
+    Args:
+        app: The Celery app whose workers are rung.
+    """
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+
+    def publish(self, hints: tuple[Hint, ...]) -> None:
+        """Send hints, each to its queue, by the anonymous direct exchange.
+
+        Raises:
+            Exception: Whatever the transport raises; nothing depends on a hint, so the caller may drop it.
+        """
+        with self._app.producer_pool.acquire(block=True, timeout=5) as producer:
+            for hint in hints:
+                self._app.send_task(
+                    HINT_TASK,
+                    args=[str(hint.step_id), hint.attempt, str(hint.hint_id)],
+                    task_id=str(hint.hint_id),
+                    queue=hint.queue,
+                    producer=producer,
+                    retry=False,
+                    ignore_result=True,
+                )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._app.close()
+
+
+def client_app(broker_url: str) -> Celery:
+    """Make a Celery app that can publish; it knows no tasks and opens no connection before the first hint."""
+    app = Celery("orchestrator", set_as_current=False)
+    app.conf.update(celery_settings(broker_url))
+    return app
