@@ -1,0 +1,63 @@
+"""Real servers for all tests: one PostgreSQL and one Redis for the session, one database for each test."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator import embedded
+from orchestrator.engine import Engine
+from orchestrator.settings import Settings
+from orchestrator.store import migrate, upkeep
+from orchestrator.store.session import Store
+
+_TEMPLATE = "template_migrated"
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Servers]:
+    """PostgreSQL and Redis, started from the wheels for this session."""
+    directory = Path(os.environ.get("ORCHESTRATOR_TEST_SERVERS") or tmp_path_factory.mktemp("servers"))
+    with embedded.running(directory, environment={}) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def migrated_template(servers: embedded.Servers) -> str:
+    """The name of a migrated database that tests copy."""
+    url = embedded.fresh_database(servers, _TEMPLATE)
+    migrate.upgrade(url)
+    store = Store(url)
+    with store.transaction() as tx:
+        upkeep.make_partitions(tx)
+    store.close()
+    return _TEMPLATE
+
+
+@pytest.fixture
+def database_url(servers: embedded.Servers, migrated_template: str) -> str:
+    """A migrated database of this test's own."""
+    return embedded.fresh_database(servers, f"test_{os.getpid()}_{next(_numbers)}", template=migrated_template)
+
+
+@pytest.fixture
+def settings(servers: embedded.Servers, database_url: str) -> Settings:
+    """Settings that point at this test's database."""
+    return Settings(database_url=database_url, redis_url=servers.redis_url)
+
+
+@pytest.fixture
+def store(database_url: str) -> Iterator[Store]:
+    """The store over this test's database."""
+    opened = Store(database_url, pool_size=5)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def engine(store: Store, settings: Settings) -> Engine:
+    """An engine that rings nobody: tests claim and report by hand."""
+    return Engine(store, lambda _hints: None, settings)
