@@ -175,8 +175,8 @@ def test_s16_signal_forms(body: dict[str, Any], signal: object) -> None:
     "body",
     [
         {}, {"signal_type": None}, {"signal_type": ""}, {"signal_type": "stop"}, {"signal_type": 5},
-        {"signal_type": []}, {"signal_type": {}}, {"signal_type": {"custom": None}}, {"signal_type": {"custom": "a", "b": 1}},
-        {"signal_type": "custom", "name": 5},
+        {"signal_type": []}, {"signal_type": {}}, {"signal_type": {"custom": None}},
+        {"signal_type": {"custom": "a", "b": 1}}, {"signal_type": "custom", "name": 5},
     ],
 )  # fmt: skip
 def test_s9_4_other_signal_types_are_422(body: dict[str, Any]) -> None:

@@ -92,6 +92,7 @@ def test_s6_2_fallback(text: str, expected: object) -> None:
 
 def test_s6_2_fallback_literal_ends_the_chain() -> None:
     assert render("{{ data.missing | lit | data.n }}", SCOPE) == "lit"
+    assert render("{{ data.missing | null | data.n }}", SCOPE) is None
 
 
 @pytest.mark.parametrize(
