@@ -1,7 +1,7 @@
 """When a delayed step is due and when a send window opens. Source: sequence language contract §13.1-13.3.
 
-All instants are aware and in UTC; local time is only a means. Two things happen to local time once a year. In spring some
-wall-clock times do not exist (a gap), in autumn some exist twice (an overlap). The rules for both:
+All instants are aware and in UTC; local time is only a means. Two things happen to local time once a year. In spring
+some wall-clock times do not exist (a gap), in autumn some exist twice (an overlap). The rules for both:
 
 * `fire_at_local` in a gap moves on by one hour, in an overlap it means the earlier of the two;
 * a window whose start hour falls into a gap opens with the first instant after the gap;
@@ -20,7 +20,8 @@ from zoneinfo import ZoneInfo
 
 from sequences.document import Delay, SendWindow
 
-EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
+EARLIEST: Final = datetime(2, 1, 1, tzinfo=UTC)
+"""Long ago, but not so long that a zone west of Greenwich has no name for it."""
 LATEST: Final = datetime.max.replace(tzinfo=UTC)
 MAX_ROLLS: Final = 30
 """Steps over weekends and holidays for one due time; a calendar full of holidays ends there."""
@@ -103,7 +104,7 @@ def _target(delay: Delay, start: datetime, timezone: str, holidays: frozenset[da
     zone = zone_of(timezone)
     fixed = None if delay.fire_at_local is None else _local_time(delay.fire_at_local)
     if fixed is not None:
-        target = _instant(fixed, zone if delay.timezone is None else zone_of(delay.timezone))
+        target = max(EARLIEST, _instant(fixed, zone if delay.timezone is None else zone_of(delay.timezone)))
     elif delay.count == "business":
         target = _counted(start, delay.duration, zone, holidays)
     else:
@@ -172,21 +173,21 @@ def _instant(local: datetime, zone: tzinfo) -> datetime:
             return instant
         later = (local + _HOUR).replace(tzinfo=zone, fold=0).astimezone(UTC)
     except OverflowError:
-        return EARLIEST if local.year == datetime.min.year else LATEST
+        return EARLIEST if local.year == 1 else LATEST
     return later if _exists(local + _HOUR, later, zone) else instant  # a gap of a day: on by the length of the gap
 
 
 def _openings(day: date, hour: int, zone: tzinfo) -> Iterable[datetime]:
     """Return the instants at which an hour begins on a day: one, both of an overlap, or the first after a gap."""
     local = datetime.combine(day, time(hour))
-    earlier, later = (local.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
-    if _exists(local, earlier, zone):
-        return (earlier, later)
-    return (_end_of_gap(later, earlier, zone),)
+    by_old_offset, by_new_offset = (local.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+    if _exists(local, by_old_offset, zone):
+        return (by_old_offset, by_new_offset)
+    return (_change_between(by_new_offset, by_old_offset, zone),)
 
 
-def _end_of_gap(before: datetime, after: datetime, zone: tzinfo) -> datetime:
-    """Return the first instant with the offset that holds at `after`; the clock changes once, after `before`."""
+def _change_between(before: datetime, after: datetime, zone: tzinfo) -> datetime:
+    """Return the instant, to the second, at which the clocks of the zone changed; they did so once in between."""
     offset = after.astimezone(zone).utcoffset()
     while after - before > timedelta(seconds=1):
         middle = before + (after - before) // 2
