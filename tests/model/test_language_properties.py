@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from random import Random
 from typing import Any
 from uuid import UUID
 
@@ -188,6 +189,19 @@ def test_s5_2_strict_evaluation_refuses_or_agrees_with_lenient(text: str, data: 
     else:
         assert expression.error is None
         assert repr(strict) == repr(expression.evaluate(Scope(data=data)))
+
+
+EXTREMES = st.sampled_from(
+    [10**400, -(10**400), 2.0**1023, float("nan"), float("inf"), 0, -0.0, 5e-324, True, "1e999", "9" * 999]
+)
+
+
+@given(a=EXTREMES, b=EXTREMES, sign=st.sampled_from(["+", "-", "*", "/", "==", "<", ">="]), function=FUNCTIONS)
+@settings(max_examples=500, deadline=None)
+def test_s7_extreme_numbers_never_raise(a: Any, b: Any, sign: str, function: str) -> None:
+    scope = Scope(data={"a": a, "b": b, "list": [a, b]}, random=Random(0))
+    for text in (f"a {sign} b", f"-a {sign} b", f"{function}(a, b)", f"{function}(list, a, b)"):
+        compile_expression(text).evaluate(scope)
 
 
 @given(params=PARAMS, data=VALUES)
