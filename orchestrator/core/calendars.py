@@ -25,8 +25,8 @@ EARLIEST: Final = datetime(2, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime.max.replace(tzinfo=UTC)
 MAX_ROLLS: Final = 30
 """Steps over weekends and holidays for one due time; a calendar full of holidays ends there."""
-SEARCHED_DAYS: Final = 8
-"""A window has at least one day a week; the eighth is for an opening that a gap swallowed."""
+SEARCHED_DAYS: Final = 14
+"""A window has at least one day a week; the second week is for an opening that a gap swallowed whole."""
 
 _DAY: Final = timedelta(days=1)
 _HOUR: Final = timedelta(hours=1)

@@ -291,6 +291,12 @@ def test_window_opens(now: str, members: dict[str, Any], expected: str | None):
     assert opening(utc(now), **members) == (None if expected is None else utc(expected))
 
 
+def test_weekly_window_that_a_gap_swallows_opens_a_week_later():
+    friday = utc("2011-03-12T01:30:00")
+    found = opening(friday, "America/New_York", start_hour=2, end_hour=3, days=[6])
+    assert found == local("2011-03-20T02:00:00", "America/New_York")
+
+
 def test_window_is_in_local_time():
     assert opening(utc("2026-07-01T06:59:59"), BERLIN) == utc("2026-07-01T07:00:00")
     assert opening(utc("2026-07-01T07:00:00"), BERLIN) is None
