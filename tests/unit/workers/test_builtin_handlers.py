@@ -16,7 +16,7 @@ from orchestrator.core.outcomes import (
     Suspended,
 )
 from sequences.handlers import BUILTIN_HANDLERS, REQUIRED_PARAMS
-from sequences.scope import Scope
+from sequences.scope import Fields, Scope
 from workers.context import StepContext
 from workers.handlers.builtin import builtin_registry
 from workers.outputs import check_outcome
@@ -201,6 +201,10 @@ def test_transform_writes_to_its_target():
     outcome = run("transform", {"target": "data.x", "expression": "outputs"}, context(scope=scope))
     assert isinstance(outcome, Completed)
     assert outcome.output["value"] == {"a": {"b": [1]}}
+    filtered = Scope(data=Fields({"n": 2, "hidden": 3}, ("n",)))
+    outcome = run("transform", {"target": "data.x", "expression": "data"}, context(scope=filtered))
+    assert isinstance(outcome, Completed)
+    assert outcome.output["value"] == {"n": 2}
     outcome = run("transform", {"target": "data.x", "value": None, "expression": "1"})
     assert isinstance(outcome, Completed)
     assert outcome.output["value"] is None
