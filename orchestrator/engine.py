@@ -47,6 +47,7 @@ from orchestrator.store.rows import claim_of
 from orchestrator.turnstile import Passed, Turnstile, left_ready
 from queues.broker import Hint
 from sequences import document
+from sequences.references import ALL, References
 from sequences.scope import Scope
 from sequences.signals import Control, Custom, SignalType
 
@@ -75,6 +76,22 @@ class Started:
 
     id: UUID
     is_duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a worker would like to claim.
+
+    Args:
+        handlers: All handlers it knows.
+        together: Those of which several steps may be claimed at once: they never block one another.
+        limit: Steps claimed at the most.
+    """
+
+    queue: str
+    handlers: Sequence[str]
+    together: frozenset[str] = frozenset()
+    limit: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,16 +216,24 @@ class Engine:
 
     # -- claiming and reporting ----------------------------------------------------------------------------------
 
-    def claim(
-        self, worker: Worker, *, queue: str, handlers: Sequence[str], step_id: UUID | None = None, limit: int = 1
-    ) -> list[Claim]:
-        """Claim ready steps of a queue: the one a hint names if it is still ready, else the most urgent; may be none."""
+    def claim(self, worker: Worker, wish: Wish, *, step_id: UUID | None = None) -> list[Claim]:
+        """Claim ready steps of a queue; may be none.
+
+        The first is the one a hint names, if it is still ready, else the most urgent. More are claimed with it only if
+        all of them are of handlers that can be run together.
+        """
         with self.store.transaction(is_losable=True) as tx:
-            claims: list[Claim] = []
-            if step_id is not None and (named := steps.claim_one(tx, step_id, worker)) is not None:
-                claims.append(named)
-            if len(claims) < limit:
-                claims += steps.claim_next(tx, [queue], handlers, limit - len(claims), worker)
+            first = steps.claim_one(tx, step_id, wish.handlers, worker) if step_id is not None else None
+            claims = [first] if first is not None else steps.claim_next(tx, [wish.queue], wish.handlers, 1, worker)
+            if claims and claims[0].handler in wish.together and wish.limit > 1:
+                claims += steps.claim_next(tx, [wish.queue], list(wish.together), wish.limit - 1, worker)
+        self._forget(claims)
+        return claims
+
+    def claim_together(self, worker: Worker, wish: Wish) -> list[Claim]:
+        """Claim only steps of handlers that can be run together; may be none."""
+        with self.store.transaction(is_losable=True) as tx:
+            claims = steps.claim_next(tx, [wish.queue], list(wish.together), wish.limit, worker)
         self._forget(claims)
         return claims
 
@@ -370,6 +395,32 @@ class Engine:
             for event, decision in zip(events, passed.decisions, strict=True)
             if isinstance(event, TimerFired) and event.key == key
         )
+
+    def outputs_seen(self, claim: Claim) -> dict[str, Any]:
+        """Read the newest output of every finished block, as the claimed step sees them."""
+        with self.store.transaction() as tx:
+            needs = {claim.instance_id: _steps_needed([claim.key])}
+            current = self._turnstile.load(tx, [claim.instance_id], needs, lock=False)[claim.instance_id]
+            while True:
+                turn = Turn(current, self._turnstile.facts(current.instance.updated_at))
+                try:
+                    return dict(turn.scope(claim.key, References(outputs=ALL)).outputs)
+                except Unloaded as unloaded:
+                    reading.fill(tx, [(current, unloaded.needs)])
+
+    def state_values(self, instance_id: UUID) -> dict[str, Any]:
+        """Read the key-value state of an instance."""
+        with self.store.transaction() as tx:
+            return instances.state_values(tx, instance_id)
+
+    def now(self) -> datetime:
+        """Give the database's time."""
+        return self._turnstile.now()
+
+    def is_current(self, claim: Claim) -> bool:
+        """Tell whether a claim still stands: it has not been cancelled, paused or given to another worker."""
+        with self.store.transaction() as tx:
+            return steps.is_held_by(tx, claim.step_id, claim.token)
 
     # -- what people do ------------------------------------------------------------------------------------------
 

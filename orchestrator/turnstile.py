@@ -88,6 +88,15 @@ class Turnstile:
         """Make an id that sorts by time."""
         return self._ids(now)
 
+    def now(self) -> datetime:
+        """Give the database's time: as carried forward in this process, or asked for if it was never told."""
+        now = self._clock.now()
+        if now is None:
+            with self._store.transaction() as tx:
+                now = tx.now()
+            self._clock.set(now)
+        return now
+
     def plans(self, tx: Transaction, sequence_ids: Sequence[UUID]) -> dict[UUID, Plan]:
         """Give compiled definitions."""
         return self._plans.get(tx, sequence_ids)

@@ -38,6 +38,10 @@ def make_ready(turn: Turn, step: Step) -> None:
     if turn.instance.is_held:
         turn.put_step(replace(step, state=StepState.HELD, activity=Activity.SCHEDULED))
         return
+    if (reason := _cannot_run(step.handler)) is not None:
+        turn.put_step(replace(step, activity=Activity.RUNNING))
+        fail_step(turn, step, Failed(message=reason, retryable=False))
+        return
     if runs_in_process(step.handler):
         turn.put_step(replace(step, state=StepState.READY, activity=Activity.RUNNING))
         return
@@ -48,6 +52,14 @@ def make_ready(turn: Turn, step: Step) -> None:
         prepare(turn, ready.key)
     except InputError as error:
         fail_step(turn, ready, Failed(message=str(error), retryable=False, kind=FailureKind.INPUT))
+
+
+def _cannot_run(handler: str) -> str | None:
+    if is_unsupported(handler):
+        return f"handler {handler!r} is outside this product"
+    if is_endpoint(handler):
+        return f"endpoint handlers cannot run in this version: {handler!r}"
+    return None
 
 
 def complete_step(turn: Turn, step: Step) -> None:

@@ -153,7 +153,9 @@ def is_unavailable(error: BaseException) -> bool:
         return code.startswith(_UNAVAILABLE_CLASSES)
     if isinstance(error, PoolTimeout | OperationalError | InterfaceError):
         return True
-    return isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
+    # A connection cut in the middle of an answer has no code, and is a plain DatabaseError.
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return type(cause) in {psycopg2.DatabaseError, psycopg2.OperationalError, psycopg2.InterfaceError}
 
 
 def first_line(error: BaseException) -> str:

@@ -25,7 +25,9 @@ FROM ({{}}) AS free
 WHERE s.id = free.id
 RETURNING s.instance_id, {_STEP}
 """
-_FREE_STEP = "SELECT id FROM steps WHERE id = %(step_id)s AND state = 'ready' FOR UPDATE SKIP LOCKED"
+_FREE_STEP = """
+SELECT id FROM steps WHERE id = %(step_id)s AND state = 'ready' AND handler = ANY(%(handlers)s) FOR UPDATE SKIP LOCKED
+"""
 _FREE_IN_QUEUE = """
 SELECT id FROM steps
 WHERE state = 'ready' AND queue = ANY(%(queues)s) AND handler = ANY(%(handlers)s)
@@ -68,9 +70,10 @@ def _claimed(rows: Sequence[Sequence[Any]]) -> list[Claim]:
     return [claim_of(row[0], step_of(row[1:])) for row in rows]
 
 
-def claim_one(tx: Transaction, step_id: UUID, worker: Worker) -> Claim | None:
-    """Claim the step a hint names; None if it is no longer ready, which is a normal ending."""
-    claims = _claimed(tx.query(_CLAIM.format(_FREE_STEP), {**_worker(worker), "step_id": step_id}))
+def claim_one(tx: Transaction, step_id: UUID, handlers: Sequence[str], worker: Worker) -> Claim | None:
+    """Claim the step a hint names; None if it is no longer ready, or its handler is unknown here: a normal ending."""
+    parameters = {**_worker(worker), "step_id": step_id, "handlers": list(handlers)}
+    claims = _claimed(tx.query(_CLAIM.format(_FREE_STEP), parameters))
     return claims[0] if claims else None
 
 
@@ -158,6 +161,11 @@ def has_committed(tx: Transaction, claim: Claim) -> bool:
             "SELECT 1 FROM attempts WHERE instance_id = %s AND token = %s LIMIT 1", (claim.instance_id, claim.token)
         )
     )
+
+
+def is_held_by(tx: Transaction, step_id: UUID, token: UUID) -> bool:
+    """Tell whether a claim still stands."""
+    return bool(tx.query("SELECT 1 FROM steps WHERE id = %s AND token = %s AND state = 'claimed'", (step_id, token)))
 
 
 def beat(tx: Transaction, step_id: UUID, token: UUID) -> bool:

@@ -1,0 +1,89 @@
+"""The fair path: decides which ready steps are hinted, and how many hints are out.
+
+The backlog stays in the store. Only a few hints for each worker slot are out at a time, so that priorities and tenants
+are weighed late, on what is really waiting. When the broker was emptied, its mark is gone: all hints are sent anew.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from uuid import uuid4
+
+import structlog
+from redis.exceptions import RedisError
+
+from orchestrator.engine import Ring
+from orchestrator.loops import TickResult
+from orchestrator.settings import Settings
+from orchestrator.store import steps, workers
+from orchestrator.store.session import Store
+from orchestrator.store.steps import Head
+from queues.broker import Hint
+from queues.connection import EpochMark
+from queues.routing import fair_order
+
+log = structlog.get_logger()
+
+HEADS_PER_QUEUE = 500
+IDLE_SECONDS = 0.2
+BUSY_SECONDS = 0.05
+
+
+class Dispatcher:
+    """Sends hints for steps that wait without one. Several may run: they skip one another's rows."""
+
+    name = "dispatcher"
+
+    def __init__(self, store: Store, ring: Ring, mark: EpochMark, settings: Settings) -> None:
+        self._store = store
+        self._ring = ring
+        self._mark = mark
+        self._settings = settings
+        self._epoch: str | None = None
+
+    def tick(self) -> TickResult:
+        """Hint the heads of each queue, in fair order, as far as its workers have room."""
+        self._notice_emptied_broker()
+        with self._store.transaction() as tx:
+            alive = workers.alive(tx, self._settings.dead_after)
+            handlers = {name for worker in alive for name in worker["handlers"]}
+            room = Counter[str]()
+            for worker in alive:
+                for queue in worker["queues"]:
+                    room[queue] += worker["slots"] * self._settings.hints_per_slot
+            room.subtract(steps.outstanding_hints(tx, self._settings.hint_lease))
+            heads = steps.heads(tx, sorted(handlers), self._settings.hint_lease, HEADS_PER_QUEUE)
+            chosen = choose(heads, room)
+            if chosen:
+                steps.mark_hinted(tx, [head.step_id for head in chosen])
+        self._ring([_hint(head) for head in chosen])
+        return TickResult(done=len(chosen), wait=BUSY_SECONDS if chosen else IDLE_SECONDS)
+
+    def _notice_emptied_broker(self) -> None:
+        try:
+            current = self._mark.read()
+            if current is not None and current == self._epoch:
+                return
+            renewed = current or self._mark.renew()
+        except RedisError as error:
+            log.warning("broker_mark_unreadable", error=str(error))
+            return
+        if self._epoch is not None:
+            with self._store.transaction() as tx:
+                forgotten = steps.forget_hints(tx)
+            log.warning("broker_was_emptied", hints_sent_again=forgotten)
+        self._epoch = renewed
+
+
+def choose(heads: Iterable[Head], room: Counter[str]) -> list[Head]:
+    """Take heads in fair order while their queue has room."""
+    left = Counter(room)
+    chosen = []
+    for head in fair_order(heads):
+        if left[head.queue] > 0:
+            left[head.queue] -= 1
+            chosen.append(head)
+    return chosen
+
+
+def _hint(head: Head) -> Hint:
+    return Hint(step_id=head.step_id, attempt=head.attempt, queue=head.queue, hint_id=uuid4())

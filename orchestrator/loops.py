@@ -1,0 +1,84 @@
+"""The shape all background loops share: a bounded tick, jitter, and errors that end a tick and never the loop."""
+
+import random
+import threading
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+from prometheus_client import Counter, Histogram
+
+from orchestrator.errors import StoreUnavailable
+
+log = structlog.get_logger()
+
+TICKS = Counter("orchestrator_loop_ticks", "Ticks of each background loop", ["loop", "result"])
+SECONDS = Histogram("orchestrator_loop_tick_seconds", "Duration of the ticks of each background loop", ["loop"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TickResult:
+    """What one tick did.
+
+    Args:
+        done: How many things it handled.
+        wait: Seconds until the next tick is worth while; 0 when there was more than one tick may take.
+    """
+
+    done: int
+    wait: float
+
+
+class Loop(Protocol):
+    """One background duty."""
+
+    name: str
+
+    def tick(self) -> TickResult:
+        """Do a bounded part of the duty."""
+
+
+class LoopRunner:
+    """Runs one loop in a thread of its own until it is stopped."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.ticked_at = time.monotonic()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=loop.name, daemon=True)
+
+    def start(self) -> None:
+        """Begin to tick."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """End after the tick that is running."""
+        self._stopping = True
+        self._wake.set()
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            wait = self._tick()
+            self._wake.wait(wait * random.uniform(0.5, 1.5))  # noqa: S311 - jitter against herds
+            self._wake.clear()
+
+    def _tick(self) -> float:
+        started = time.monotonic()
+        try:
+            result = self.loop.tick()
+        except StoreUnavailable as error:
+            log.warning("loop_cannot_reach_store", loop=self.loop.name, error=str(error))
+            TICKS.labels(self.loop.name, "unavailable").inc()
+            return 0.5
+        except Exception:
+            log.exception("loop_failed", loop=self.loop.name)
+            TICKS.labels(self.loop.name, "failed").inc()
+            return 1.0
+        finally:
+            self.ticked_at = time.monotonic()
+            SECONDS.labels(self.loop.name).observe(self.ticked_at - started)
+        TICKS.labels(self.loop.name, "done").inc()
+        return result.wait

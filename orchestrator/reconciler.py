@@ -1,0 +1,52 @@
+"""Finds what a crash has left behind: claims of dead workers, tasks of silent ones, weeks without a partition."""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from orchestrator.engine import Engine
+from orchestrator.loops import TickResult
+from orchestrator.settings import Settings
+from orchestrator.store import installation, steps, upkeep, workers
+
+log = structlog.get_logger()
+
+AT_ONCE = 200
+WAIT_SECONDS = 0.5
+UPKEEP_SECONDS = 3600.0
+FORGET_WORKERS_AFTER = timedelta(minutes=5)
+HEARTBEAT_FACT = "service_heartbeat"
+
+
+class Reconciler:
+    """Gives lost work to others. Several may run: each act is guarded by the claim it ends."""
+
+    name = "reconciler"
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._kept_up_at = float("-inf")
+
+    def tick(self) -> TickResult:
+        """Look once for each kind of loss."""
+        with self._engine.store.transaction() as tx:
+            lost = steps.lost_claims(tx, self._settings.dead_after, AT_ONCE)
+            released = steps.release_stale_tasks(tx, self._settings.task_lease, AT_ONCE)
+            workers.remove_silent(tx, FORGET_WORKERS_AFTER)
+            installation.write(tx, HEARTBEAT_FACT, datetime.now(UTC).isoformat())
+        taken = self._engine.lose(lost, "the worker stopped its heartbeat") if lost else 0
+        if taken or released:
+            log.warning("work_recovered", claims_of_dead_workers=taken, silent_tasks=released)
+        self._keep_up()
+        return TickResult(done=taken + released, wait=0.0 if len(lost) == AT_ONCE else WAIT_SECONDS)
+
+    def _keep_up(self) -> None:
+        if time.monotonic() - self._kept_up_at < UPKEEP_SECONDS:
+            return
+        with self._engine.store.transaction() as tx:
+            made = upkeep.make_partitions(tx)
+        self._kept_up_at = time.monotonic()
+        if made:
+            log.info("partitions_made", count=made)

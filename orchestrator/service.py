@@ -1,0 +1,67 @@
+"""Runs the background loops of one service process."""
+
+import signal
+import threading
+from types import FrameType
+
+import structlog
+
+from orchestrator.dispatcher import Dispatcher
+from orchestrator.doorbell import Doorbell
+from orchestrator.engine import Engine
+from orchestrator.loops import LoopRunner
+from orchestrator.reconciler import Reconciler
+from orchestrator.settings import Settings
+from orchestrator.store.session import Store
+from orchestrator.timers import Timers
+from queues.broker import Broker, client_app
+from queues.connection import EpochMark, connect
+
+log = structlog.get_logger()
+
+
+class Service:
+    """The loops over one database and one broker. Any number of processes may run them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._store = Store(settings.database_url, pool_size=4, overflow=2)
+        self._doorbell = Doorbell(Broker(client_app(settings.celery_broker_url)).publish)
+        engine = Engine(self._store, self._doorbell, settings)
+        # The mark lives where the hints do, so that it is lost with them.
+        mark = EpochMark(connect(settings.redis_url or settings.celery_broker_url))
+        loops = (
+            Dispatcher(self._store, self._doorbell, mark, settings),
+            Timers(engine),
+            Reconciler(engine, settings),
+        )
+        self._runners = [LoopRunner(loop) for loop in loops]
+
+    def start(self) -> None:
+        """Start all loops."""
+        for runner in self._runners:
+            runner.start()
+        log.info("service_started", loops=[runner.loop.name for runner in self._runners])
+
+    def stop(self) -> None:
+        """End all loops after their ticks."""
+        for runner in self._runners:
+            runner.stop()
+        self._doorbell.close()
+        self._store.close()
+        log.info("service_stopped")
+
+
+def run(settings: Settings) -> int:
+    """Run the loops until SIGTERM or SIGINT; returns the exit code."""
+    stopping = threading.Event()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    service = Service(settings)
+    service.start()
+    stopping.wait()
+    service.stop()
+    return 0

@@ -1,0 +1,171 @@
+"""One attempt at a step: its context, its handler, its time-out. Whatever a handler does ends in an outcome."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import cached_property
+from types import FrameType
+from typing import Any
+
+import structlog
+
+from orchestrator.core.outcomes import Failed, FailureKind, Outcome
+from orchestrator.core.turn import runtime_section
+from orchestrator.engine import Engine, Work
+from sequences.scope import visible_section
+from workers.context import StepContext
+from workers.failures import outcome_of_exception
+from workers.registry import Handler
+
+log = structlog.get_logger()
+
+CANCEL_POLL_SECONDS = 0.5
+
+
+class TimedOut(BaseException):
+    """Raised inside a handler whose time is over. Not an Exception, so that handlers do not swallow it."""
+
+
+def run(work: Work, handler: Handler | None, engine: Engine) -> Outcome:
+    """Run a sync handler and give its outcome; never raises."""
+    if work.failure is not None:
+        return work.failure
+    if handler is None:
+        message = f"handler {work.claim.handler!r} is not known to this worker"
+        return Failed(message=message, retryable=True)
+    remaining = seconds_left(work, engine)
+    try:
+        call = handler.bind(context_of(work, engine), work.params)
+        if isinstance(call, Failed):
+            return call
+        with time_limit(remaining):
+            return handler.outcome_of(call())
+    except TimedOut:
+        return timed_out(work)
+    except BaseException as error:  # noqa: BLE001 - SystemExit and MemoryError too are failures of the step
+        return outcome_of_exception(error)
+
+
+def timed_out(work: Work) -> Failed:
+    """Describe an attempt that took longer than the step allows."""
+    timeout = work.block.timeout or timedelta(0)
+    milliseconds = round(timeout.total_seconds() * 1000)
+    return Failed(message=f"step timed out after {milliseconds} ms", retryable=True, kind=FailureKind.TIMEOUT)
+
+
+def seconds_left(work: Work, engine: Engine) -> float | None:
+    """Say how long the attempt may still take, by the database's clock; None without a limit."""
+    if work.claim.expires_at is None:
+        return None
+    return max(0.001, (work.claim.expires_at - engine.now()).total_seconds())
+
+
+@contextmanager
+def time_limit(seconds: float | None) -> Iterator[None]:
+    """Raise TimedOut inside the block when the time is over.
+
+    Works in the main thread only, where Python delivers signals; elsewhere the limit is cooperative, and the supervisor
+    or the reconciler ends the attempt.
+    """
+    if seconds is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise TimedOut
+
+    former = signal.signal(signal.SIGALRM, interrupt)
+    # A second alarm follows if the handler swallows the first one.
+    signal.setitimer(signal.ITIMER_REAL, seconds, 0.5)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+
+
+def context_of(work: Work, engine: Engine) -> StepContext:
+    """Build what the handler sees; outputs and state are read from the store when it asks for them."""
+    claim = work.claim
+    path = ".".join(map(str, claim.key.iteration))
+    is_current = _Polled(lambda: engine.is_current(claim))
+    return StepContext(
+        instance_id=claim.instance_id,
+        sequence=work.sequence_name,
+        block_id=claim.key.block_id,
+        handler=claim.handler,
+        idempotency_key=f"{claim.instance_id}:{claim.key.block_id}" + (f":{path}" if path else ""),
+        iteration=path,
+        attempt=claim.attempt,
+        queue=claim.queue,
+        context=sections(work),
+        outputs=_Read(lambda: engine.outputs_seen(claim)),
+        state=_Read(lambda: engine.state_values(claim.instance_id)),
+        scope=work.scope,
+        log=_log_of(work),
+        is_cancelled=lambda: not is_current(),
+        remaining=None if claim.expires_at is None else claim.expires_at - engine.now(),
+        dry_run=work.instance.dry_run,
+    )
+
+
+def sections(work: Work) -> dict[str, Any]:
+    """Give the sections of the context that the step may see, with the items of enclosing for_eachs laid over data."""
+    access = work.block.context_access
+    data = work.scope.data
+    if work.scope.bindings:
+        data = {**(data if isinstance(data, Mapping) else {}), **work.scope.bindings}
+    runtime = runtime_section(work.instance, attempt=work.claim.attempt)
+    return {
+        "data": data,
+        "config": work.scope.config,
+        "audit": [],
+        "runtime": runtime if access is None else dict(visible_section(runtime, access.runtime)),
+    }
+
+
+def _log_of(work: Work) -> Callable[..., None]:
+    bound = log.bind(instance_id=str(work.claim.instance_id), step=work.claim.key.block_id)
+
+    def write(message: Any, *, level: str = "info", **fields: Any) -> None:
+        bound.log({"debug": 10, "info": 20, "warn": 30}.get(level, 20), "step_log", message=message, **fields)
+
+    return write
+
+
+class _Read(Mapping[str, Any]):
+    """A mapping that is read from the store when somebody looks into it."""
+
+    def __init__(self, read: Callable[[], Mapping[str, Any]]) -> None:
+        self._read = read
+
+    @cached_property
+    def _values(self) -> Mapping[str, Any]:
+        return self._read()
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+class _Polled:
+    """An answer asked for at most every half second."""
+
+    def __init__(self, ask: Callable[[], bool]) -> None:
+        self._ask = ask
+        self._asked_at = float("-inf")
+        self._answer = True
+
+    def __call__(self) -> bool:
+        if time.monotonic() - self._asked_at >= CANCEL_POLL_SECONDS:
+            self._answer = self._ask()
+            self._asked_at = time.monotonic()
+        return self._answer

@@ -1,0 +1,166 @@
+"""Runs steps: a pipe from the claim to the commit.
+
+    claim ─► inputs ─► handler ─► check ─► finish, and carry on
+
+A doorbell starts it. It claims what is ready, runs it, and commits the outcome together with the claim of what comes
+next, until nothing is ready or its time slice is over. Handlers that never block are run several at a time and
+committed together; coroutine handlers are handed to the event loop and reported when they are done.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from uuid import UUID
+
+import structlog
+
+from orchestrator.carry import CarryOn
+from orchestrator.core.model import Claim
+from orchestrator.core.outcomes import Outcome
+from orchestrator.engine import Engine, Report, Wish, Work
+from orchestrator.errors import StoreUnavailable
+from orchestrator.settings import Settings
+from orchestrator.store.steps import Worker
+from workers.attempt import context_of, run
+from workers.coroutines import Coroutines
+from workers.outputs import check_outcome
+from workers.patience import Patience
+from workers.registry import Handler, HandlerSource
+from workers.step_events import StepEvents
+
+log = structlog.get_logger()
+
+CLAIM_PATIENCE_SECONDS = 60.0
+REPORT_PATIENCE_SECONDS = 600.0
+
+
+class Executor:
+    """Claims and runs steps in one worker process (a child, for the prefork pool).
+
+    Args:
+        worker: Who claims: the worker process, with this process's pid as the slot.
+        handlers: What this worker can run.
+        queues: What it serves; carrying on stays on these.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        worker: Worker,
+        handlers: HandlerSource,
+        queues: Sequence[str],
+        settings: Settings,
+        events: StepEvents,
+    ) -> None:
+        self._engine = engine
+        self._worker = worker
+        self._handlers = handlers
+        self._queues = frozenset(queues)
+        self._settings = settings
+        self._events = events
+        names = handlers.names()
+        self._names = names
+        self._known = frozenset(names)
+        found = {name: handlers.find(name) for name in names}
+        self._instant = frozenset(name for name, known in found.items() if known is not None and known.is_instant)
+        coroutine_names = frozenset(name for name, known in found.items() if known is not None and known.is_async)
+        self._together = self._instant | coroutine_names
+        self._coroutines = Coroutines(settings.async_capacity, self._report_coroutines)
+        self._rounds: Counter[UUID] = Counter()
+        self.is_stopping = False
+
+    def answer(self, queue: str, step_id: UUID | None) -> int:
+        """Answer a doorbell: run what is ready on the queue, for one time slice; returns how many steps were run."""
+        until = time.monotonic() + self._settings.time_slice.total_seconds()
+        self._rounds.clear()
+        claims = self._claim(queue, step_id)
+        ran = 0
+        while claims:
+            ran += len(claims)
+            claims = self._run(claims, until)
+            if not claims and self._may_go_on(until):
+                claims = self._claim(queue, None)
+        return ran
+
+    def _may_go_on(self, until: float) -> bool:
+        return time.monotonic() < until and not self.is_stopping
+
+    def _claim(self, queue: str, step_id: UUID | None) -> list[Claim]:
+        room = self._coroutines.room()
+        limit = min(self._settings.batch_size, room) if room else 1
+        wish = Wish(queue=queue, handlers=self._names, together=self._together if room else self._instant, limit=limit)
+        patience = Patience(CLAIM_PATIENCE_SECONDS)
+        while True:
+            try:
+                return self._engine.claim(self._worker, wish, step_id=step_id)
+            except StoreUnavailable as error:
+                patience.wait(error)
+
+    def _run(self, claims: Sequence[Claim], until: float) -> list[Claim]:
+        """Run claimed steps; returns the ones claimed in the commit of their outcomes."""
+        reports: list[Report] = []
+        for work in self._inputs(claims):
+            self._events.started(work.claim)
+            handler = self._handlers.find(work.claim.handler)
+            if handler is not None and handler.is_async and work.failure is None:
+                self._coroutines.start(work, handler, context_of(work, self._engine))
+            else:
+                reports.append(Report(claim=work.claim, outcome=self._outcome(work, handler)))
+        if not reports:
+            return []
+        self._rounds.update(report.claim.instance_id for report in reports)
+        return self._finish(reports, self._carry_on(until))
+
+    def _inputs(self, claims: Sequence[Claim]) -> list[Work]:
+        patience = Patience(REPORT_PATIENCE_SECONDS)
+        while True:
+            try:
+                return self._engine.inputs(claims)
+            except StoreUnavailable as error:
+                patience.wait(error)
+
+    def _outcome(self, work: Work, handler: Handler | None) -> Outcome:
+        outcome = run(work, handler, self._engine)
+        return check_outcome(outcome, max_bytes=self._settings.max_output_bytes)
+
+    def _carry_on(self, until: float) -> CarryOn | None:
+        if not self._may_go_on(until):
+            return None
+        return CarryOn(
+            worker=self._worker,
+            queues=self._queues,
+            handlers=self._known,
+            instant=self._instant,
+            limit=self._settings.batch_size,
+            rounds_left=lambda instance_id: self._settings.carry_on_steps - self._rounds[instance_id],
+        )
+
+    def _finish(self, reports: Sequence[Report], carry_on: CarryOn | None) -> list[Claim]:
+        """Commit outcomes, however long the store takes to come back."""
+        patience = Patience(REPORT_PATIENCE_SECONDS)
+        while True:
+            try:
+                finished = self._engine.finish(reports, carry_on)
+                break
+            except StoreUnavailable as error:
+                patience.wait(error)
+        for claim in finished.lost:
+            log.warning(
+                "lost_claim", instance_id=str(claim.instance_id), step=claim.key.block_id, attempt=claim.attempt
+            )
+        for report in reports:
+            self._events.ended(report.claim, report.outcome)
+        return list(finished.claims)
+
+    def _report_coroutines(self, ended: Sequence[tuple[Work, Outcome]]) -> None:
+        reports = [
+            Report(claim=work.claim, outcome=check_outcome(outcome, max_bytes=self._settings.max_output_bytes))
+            for work, outcome in ended
+        ]
+        self._finish(reports, None)
+
+    def close(self, timeout: float) -> None:
+        """Take nothing more, and wait for coroutine handlers that are running."""
+        self.is_stopping = True
+        self._coroutines.close(timeout)
+        self._events.close()

@@ -1,0 +1,72 @@
+"""What one worker process needs in order to run steps, made after the fork and only there.
+
+A parent imports the handlers and chooses the worker's id; each child opens its own connections (RELIABILITY B24). A
+worker without children (solo, threads) is its own child.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+import structlog
+from celery import Celery
+
+from orchestrator.doorbell import Doorbell
+from orchestrator.engine import Engine
+from orchestrator.settings import Settings
+from orchestrator.store.session import Store
+from orchestrator.store.steps import Worker
+from queues.broker import Broker
+from workers.celery_tasks import CeleryTasks
+from workers.egress import Egress
+from workers.executor import Executor
+from workers.handlers.builtin import builtin_registry
+from workers.registry import DEFAULT_REGISTRY, HandlerSources
+from workers.step_events import StepEvents
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who a worker is: decided in the parent, the same in all its children."""
+
+    id: UUID
+    name: str
+    queues: tuple[str, ...]
+
+    @classmethod
+    def new(cls, name: str, queues: Sequence[str]) -> "Identity":
+        """Make the identity of a worker that starts now."""
+        return cls(id=uuid4(), name=name, queues=tuple(queues))
+
+
+class Runtime:
+    """Store, engine and executor of one process."""
+
+    def __init__(self, app: Celery, identity: Identity, settings: Settings) -> None:
+        self.pid = os.getpid()
+        self.store = Store(settings.database_url, pool_size=1, overflow=2)
+        self.doorbell = Doorbell(Broker(app).publish)
+        self.engine = Engine(self.store, self.doorbell, settings)
+        self.executor = Executor(
+            self.engine,
+            Worker(id=identity.id, name=identity.name, slot=self.pid),
+            handlers_of(app, settings),
+            identity.queues,
+            settings,
+            StepEvents(app, identity.name, is_enabled=settings.step_events),
+        )
+
+    def close(self, timeout: float = 20.0) -> None:
+        """Finish what is running, then close the connections."""
+        self.executor.close(timeout)
+        self.doorbell.close()
+        self.store.close()
+
+
+def handlers_of(app: Celery, settings: Settings) -> HandlerSources:
+    """Give all handlers this worker knows: built-in ones first, so that their names cannot be taken over."""
+    built_in = builtin_registry(egress=Egress(allow_internal=settings.allow_internal_urls))
+    return HandlerSources(built_in, DEFAULT_REGISTRY, CeleryTasks(app))

@@ -1,0 +1,137 @@
+"""The watch in the parent of a worker: it says that the worker lives, and notices children that do not.
+
+The heartbeat is one row for the process. A child that dies takes its claims with it: they are given to others at once.
+A child that is stuck past its time-out, where no signal reaches it, is killed.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Sequence
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from orchestrator.core.model import Claim
+from orchestrator.core.outcomes import Failed, FailureKind
+from orchestrator.engine import Engine, Report
+from orchestrator.errors import StoreUnavailable
+from orchestrator.settings import Settings
+from orchestrator.store import steps, workers
+from workers.runtime import Identity
+
+log = structlog.get_logger()
+
+WATCH_SECONDS = 0.5
+STUCK_GRACE_SECONDS = 2.0
+
+
+class Supervisor:
+    """Watches over one worker process. Its thread runs in the parent and opens its own connection.
+
+    Args:
+        engine: An engine of the parent's own.
+        slots: How many steps the worker runs at once, not counting coroutines.
+    """
+
+    def __init__(
+        self, engine: Engine, identity: Identity, handlers: Sequence[str], slots: int, settings: Settings
+    ) -> None:
+        self._engine = engine
+        self._identity = identity
+        self._handlers = tuple(handlers)
+        self._slots = slots
+        self._heartbeat = settings.heartbeat.total_seconds()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
+
+    def start(self) -> None:
+        """Register the worker and begin to watch."""
+        self._register()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take the worker off the list; claims it still holds are given to others."""
+        self._stopping.set()
+        self._thread.join(timeout=5)
+        try:
+            with self._engine.store.transaction() as tx:
+                held = steps.claims_of(tx, self._identity.id)
+                workers.remove(tx, self._identity.id)
+            self._engine.lose(held, "the worker has stopped")
+        except StoreUnavailable as error:
+            log.warning("worker_not_removed", worker=self._identity.name, error=str(error))
+
+    def _register(self) -> None:
+        with self._engine.store.transaction() as tx:
+            workers.register(
+                tx,
+                self._identity.id,
+                name=self._identity.name,
+                kind="celery",
+                queues=self._identity.queues,
+                handlers=self._handlers,
+                slots=self._slots,
+            )
+
+    def _watch(self) -> None:
+        beat_at = time.monotonic()
+        while not self._stopping.wait(WATCH_SECONDS):
+            try:
+                if time.monotonic() - beat_at >= self._heartbeat:
+                    beat_at = time.monotonic()
+                    self._beat()
+                self._look_after_children()
+            except (StoreUnavailable, SQLAlchemyError) as error:
+                log.warning("supervisor_cannot_reach_store", worker=self._identity.name, error=str(error))
+            except Exception:
+                log.exception("supervisor_failed", worker=self._identity.name)
+
+    def _beat(self) -> None:
+        with self._engine.store.transaction(is_losable=True) as tx:
+            is_known = workers.beat(tx, self._identity.id)
+        if not is_known:
+            log.warning("worker_was_declared_dead", worker=self._identity.name)
+            self._register()
+
+    def _look_after_children(self) -> None:
+        with self._engine.store.transaction() as tx:
+            held = steps.claims_of_slots(tx, self._identity.id)
+            now = tx.now()
+        dead: dict[int, list[Claim]] = {}
+        for pid, claim in held:
+            if not is_alive(pid):
+                dead.setdefault(pid, []).append(claim)
+            elif claim.expires_at is not None and (now - claim.expires_at).total_seconds() > STUCK_GRACE_SECONDS:
+                self._end_stuck(pid, claim)
+        for pid, claims in dead.items():
+            log.warning("child_lost", worker=self._identity.name, pid=pid, claims=len(claims))
+            self._engine.lose(claims, f"worker process {pid} has died")
+
+    def _end_stuck(self, pid: int, claim: Claim) -> None:
+        """Fail an attempt that outlived its time-out, then kill the child that is stuck in it."""
+        log.warning("child_stuck", worker=self._identity.name, pid=pid, step=claim.key.block_id)
+        failure = Failed(
+            message="step timed out; its worker process was stuck and had to be killed",
+            retryable=True,
+            kind=FailureKind.TIMEOUT,
+        )
+        self._engine.finish([Report(claim=claim, outcome=failure)])
+        if pid != os.getpid():
+            os.kill(pid, signal.SIGKILL)
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process of this machine lives (a zombie does not)."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:  # noqa: PTH123 - a pseudo file
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, IndexError):
+        return os.path.exists("/proc/self") is False  # noqa: PTH110 - no /proc on this system: trust the signal
