@@ -91,6 +91,35 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("api_key", "ORCHESTRATOR_API_KEY", "ORCH8_API_KEY"),
         description="root key of the API; without one the server must be started with --insecure",
     )
+    allow_no_tenant_isolation: bool = Field(
+        default=False,
+        validation_alias=AliasChoices("allow_no_tenant_isolation", "ORCH8_ALLOW_NO_TENANT_ISOLATION"),
+        description="allows an API key together with requests that name no tenant",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        validation_alias=AliasChoices("cors_origins", "ORCH8_CORS_ORIGINS"),
+        description="origins of browsers that may call the API, separated by commas; none by default",
+    )
+    max_concurrent_requests: int = Field(
+        1024,
+        ge=0,
+        validation_alias=AliasChoices("max_concurrent_requests", "ORCH8_MAX_CONCURRENT_REQUESTS"),
+        description="requests worked on at once, the others wait; 0 for no limit (contract, api §1)",
+    )
+    ready_without_service: bool = Field(
+        default=False, description="lets this API report itself as ready although no service loops run beside it"
+    )
+    env_label: str = Field(
+        "",
+        validation_alias=AliasChoices("env_label", "ORCH8_ENV_LABEL"),
+        description="name of the environment, shown by /info",
+    )
+    env_color: str = Field(
+        "",
+        validation_alias=AliasChoices("env_color", "ORCH8_ENV_COLOR"),
+        description="colour of the environment, shown by /info",
+    )
     imports: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         validation_alias=AliasChoices("imports", "ORCHESTRATOR_IMPORT"),
@@ -98,7 +127,7 @@ class Settings(BaseSettings):
     )
     step_events: bool = Field(default=True, description="tell Flower about every step")
 
-    @field_validator("imports", mode="before")
+    @field_validator("imports", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
