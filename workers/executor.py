@@ -72,7 +72,6 @@ class Executor:
     def answer(self, queue: str, step_id: UUID | None) -> int:
         """Answer a doorbell: run what is ready on the queue, for one time slice; returns how many steps were run."""
         until = time.monotonic() + self._settings.time_slice.total_seconds()
-        self._rounds.clear()
         claims = self._claim(queue, step_id)
         ran = 0
         while claims:
@@ -86,6 +85,7 @@ class Executor:
         return time.monotonic() < until and not self.is_stopping
 
     def _claim(self, queue: str, step_id: UUID | None) -> list[Claim]:
+        self._rounds.clear()
         room = self._coroutines.room()
         limit = min(self._settings.batch_size, room) if room else 1
         wish = Wish(queue=queue, handlers=self._names, together=self._together if room else self._instant, limit=limit)
