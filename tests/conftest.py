@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,11 +19,18 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Servers]:
-    """PostgreSQL and Redis, started from the wheels for this session."""
-    directory = Path(os.environ.get("ORCHESTRATOR_TEST_SERVERS") or tmp_path_factory.mktemp("servers"))
-    with embedded.running(directory, environment={}) as running:
-        yield running
+def servers() -> Iterator[embedded.Servers]:
+    """PostgreSQL and Redis, started from the wheels for this session.
+
+    The folder can be entered by every account, because as root the servers run as another.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="orchestrator-tests-"))
+    directory.chmod(0o711)
+    try:
+        with embedded.running(directory, environment={}) as running:
+            yield running
+    finally:
+        embedded.remove(directory)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,54 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# They need Python >= 3.11, make and the package index; nothing else may be installed beforehand.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo dev test check format bench faults lock clean
+
+help: ## List the targets.
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
+
+install: $(STAMP) ## Install everything into .venv, every package checked by its hash.
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(STAMP) ## Index the standard library through a kill -9 and an emptied Redis, to the end.
+	$(BIN)/python -m workers.demo
+
+dev: $(STAMP) ## Start everything on this machine under one supervisor.
+	$(BIN)/orchestrator dev
+
+test: $(STAMP) ## Run all tests but the long fault and speed runs.
+	$(BIN)/python -m pytest -m "not fault and not bench"
+
+check: $(STAMP) ## Formatting, lint, types, import layers, tree hygiene.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m pytest -q tests/architecture
+
+format: $(STAMP) ## Format and fix what can be fixed.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## Measure speed, against DBOS in the same run; writes build/bench.json.
+	$(BIN)/python -m tests.benchmarks
+
+faults: $(STAMP) ## Kill, flush and restart real processes under load, with negative controls.
+	$(BIN)/python -m pytest -m fault tests/faults
+
+lock: $(STAMP) ## Pin all dependencies anew, with hashes.
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --all-extras --upgrade pyproject.toml -o requirements.lock
+
+clean: ## Remove what builds and runs have left here.
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis $(VENV)
