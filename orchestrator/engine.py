@@ -5,7 +5,7 @@ out after the commit; nothing waits for them, and nothing is lost with them.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -38,12 +38,12 @@ from orchestrator.core.turn import Turn
 from orchestrator.errors import InvalidArgument, NotFound
 from orchestrator.handlers_known import KnownHandlers
 from orchestrator.settings import Settings
-from orchestrator.store import instances, reading, steps
 from orchestrator.store import apply as writing
+from orchestrator.store import instances, reading, steps
 from orchestrator.store.instances import Profile
+from orchestrator.store.rows import claim_of
 from orchestrator.store.session import Store, Transaction
 from orchestrator.store.steps import Worker
-from orchestrator.store.rows import claim_of
 from orchestrator.turnstile import Passed, Turnstile, left_ready
 from queues.broker import Hint
 from sequences import document
@@ -62,7 +62,7 @@ class NewInstance:
     sequence_id: UUID
     tenant_id: str
     namespace: str
-    profile: Profile = Profile()
+    profile: Profile = field(default_factory=Profile)
     priority: int = 1
     timezone: str = "UTC"
     dry_run: bool = False
@@ -129,7 +129,7 @@ class Work:
     instance: Instance
     sequence_name: str
     params: Any = None
-    scope: Scope = Scope()
+    scope: Scope = field(default_factory=Scope)
     failure: Failed | None = None
 
 
@@ -210,8 +210,7 @@ class Engine:
             not_before = now + timedelta(milliseconds=self.settings.tick_interval_ms)
         new = Slice.of_new(plan, instance, request.profile.data, request.profile.config)
         decision = decide(new, Created(not_before=not_before), self._turnstile.facts(now))
-        if isinstance(decision, Needs):
-            raise LookupError(f"a new instance has nothing to load: {decision}")
+        assert not isinstance(decision, Needs)  # noqa: S101 - nothing of a new instance is left to load
         return decision.changes
 
     # -- claiming and reporting ----------------------------------------------------------------------------------

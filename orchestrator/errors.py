@@ -51,10 +51,6 @@ class PayloadTooLarge(RequestError):
     """The payload is over a documented limit."""
 
 
-class LostClaim(OrchestratorError):
-    """The claim has ended: another attempt owns the step, or nobody does. The result must be dropped."""
-
-
 class StoreUnavailable(OrchestratorError):
     """PostgreSQL did not answer in time. Trying again later is right."""
 

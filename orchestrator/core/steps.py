@@ -77,6 +77,7 @@ def fail_step(turn: Turn, step: Step, failure: Failed) -> None:
 
 
 def fail_unstarted(turn: Turn, key: NodeKey, message: str) -> None:
+    """Fail a step that was reached but never became open."""
     _leave_error_row(turn, key, Failed(message=message, retryable=False))
     end_node(turn, key, NodeState.FAILED, error=StepError(step_id=key.block_id, message=message))
 
@@ -105,6 +106,11 @@ def end_node(
     started_at: datetime | None = None,
     error: StepError | None = None,
 ) -> None:
+    """Write the end of a node and have its parent told.
+
+    Args:
+        started_at: When the block was first reached; None for one that never started.
+    """
     memory = {"error": error.to_json()} if error is not None else {}
     turn.put_node(Node(key=key, state=state, started_at=started_at, completed_at=turn.now, memory=memory))
     turn.todo.append(Ended(key, state, error))

@@ -272,7 +272,7 @@ def _put_or_remove(
     statements = _insert(tx, statement, put, template)
     if gone:
         keys = tx.values(_KEY_TEMPLATE, gone)
-        statements.insert(0, f"DELETE FROM {table} WHERE {_KEY} IN (VALUES {keys})")  # noqa: S608 - a fixed name
+        statements.insert(0, f"DELETE FROM {table} WHERE {_KEY} IN (VALUES {keys})")
     return statements
 
 
@@ -282,17 +282,15 @@ def _put_state(tx: Transaction, writes: WriteSet) -> list[str]:
     statements = _insert(tx, _PUT_STATE, put, "(%s, %s, %s)")
     if gone:
         keys = tx.values("(%s::uuid, %s::text)", gone)
-        statements.append(f"DELETE FROM state_values WHERE (instance_id, name) IN (VALUES {keys})")  # noqa: S608
+        statements.append(f"DELETE FROM state_values WHERE (instance_id, name) IN (VALUES {keys})")
     return statements
 
 
 def _clear(tx: Transaction, owners: list[UUID]) -> list[str]:
     if not owners:
         return []
-    return [
-        f"DELETE FROM outputs WHERE output_ref = '__error__' AND instance_id IN (VALUES {tx.values('(%s::uuid)', [(o,)])})"  # noqa: S608
-        for o in owners
-    ]
+    keys = tx.values("(%s::uuid)", [(owner,) for owner in owners])
+    return [f"DELETE FROM outputs WHERE output_ref = '__error__' AND instance_id IN (VALUES {keys})"]
 
 
 def _signals(tx: Transaction, writes: WriteSet) -> list[str]:
@@ -305,6 +303,6 @@ def _signals(tx: Transaction, writes: WriteSet) -> list[str]:
     if writes.consumed_signals:
         keys = tx.values("(%s::uuid, %s::uuid)", writes.consumed_signals)
         statements.append(
-            f"UPDATE signals SET consumed_at = clock_timestamp() WHERE (instance_id, id) IN (VALUES {keys})"  # noqa: S608
+            f"UPDATE signals SET consumed_at = clock_timestamp() WHERE (instance_id, id) IN (VALUES {keys})"
         )
     return statements

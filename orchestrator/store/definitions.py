@@ -62,7 +62,7 @@ def insert(tx: Transaction, stored: StoredDefinition) -> bool:
 
 def get(tx: Transaction, sequence_id: UUID, tenant_id: str | None = None) -> StoredDefinition | None:
     """Read one version by id; None if there is none, or it belongs to another tenant than the one given."""
-    rows = tx.query(f"SELECT {_COLUMNS} FROM sequences WHERE id = %s", (sequence_id,))  # noqa: S608
+    rows = tx.query(f"SELECT {_COLUMNS} FROM sequences WHERE id = %s", (sequence_id,))
     if not rows or (tenant_id is not None and rows[0][1] != tenant_id):
         return None
     return _of(rows[0])
@@ -70,18 +70,63 @@ def get(tx: Transaction, sequence_id: UUID, tenant_id: str | None = None) -> Sto
 
 def get_many(tx: Transaction, ids: Sequence[UUID]) -> dict[UUID, StoredDefinition]:
     """Read versions by id; unknown ids are left out."""
-    rows = tx.query(f"SELECT {_COLUMNS} FROM sequences WHERE id = ANY(%s::uuid[])", (list(ids),))  # noqa: S608
+    rows = tx.query(f"SELECT {_COLUMNS} FROM sequences WHERE id = ANY(%s::uuid[])", (list(ids),))
     return {row[0]: _of(row) for row in rows}
 
 
 def versions(tx: Transaction, tenant_id: str, namespace: str, name: str) -> list[StoredDefinition]:
     """Read all versions of a name, highest first, deprecated ones too."""
     rows = tx.query(
-        f"SELECT {_COLUMNS} FROM sequences WHERE tenant_id = %s AND namespace = %s AND name = %s "  # noqa: S608
-        "ORDER BY version DESC",
+        f"SELECT {_COLUMNS} FROM sequences WHERE tenant_id = %s AND namespace = %s AND name = %s ORDER BY version DESC",
         (tenant_id, namespace, name),
     )
     return [_of(row) for row in rows]
+
+
+def newest(
+    tx: Transaction, tenant_id: str, namespace: str, name: str, *, version: int | None = None
+) -> StoredDefinition | None:
+    """Read the highest version of a name that is not deprecated, or exactly the version given; None if there is none."""
+    rows = tx.query(
+        f"SELECT {_COLUMNS} FROM sequences WHERE tenant_id = %s AND namespace = %s AND name = %s "
+        + ("AND NOT deprecated ORDER BY version DESC LIMIT 1" if version is None else "AND version = %s"),
+        (tenant_id, namespace, name) if version is None else (tenant_id, namespace, name, version),
+    )
+    return _of(rows[0]) if rows else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What starting an instance has to know of a sequence, without its document."""
+
+    id: UUID
+    tenant_id: str
+    namespace: str
+    name: str
+    version: int
+    deprecated: bool
+    content_hash: str
+
+
+def heads(tx: Transaction, ids: Sequence[UUID]) -> dict[UUID, Head]:
+    """Read the heads of some versions; unknown ids are left out."""
+    rows = tx.query(
+        "SELECT id, tenant_id, namespace, name, version, deprecated, content_hash FROM sequences "
+        "WHERE id = ANY(%s::uuid[])",
+        (list(ids),),
+    )
+    names = ("id", "tenant_id", "namespace", "name", "version", "deprecated", "content_hash")
+    return {row[0]: Head(**dict(zip(names, row, strict=True))) for row in rows}
+
+
+def highest_version(tx: Transaction, tenant_id: str, namespace: str, name: str) -> int:
+    """Give the highest version number of a name, deprecated or not; 0 if the name is new."""
+    rows = tx.query(
+        "SELECT coalesce(max(version), 0) FROM sequences WHERE tenant_id = %s AND namespace = %s AND name = %s",
+        (tenant_id, namespace, name),
+    )
+    highest: int = rows[0][0]
+    return highest
 
 
 def find(
@@ -89,7 +134,7 @@ def find(
 ) -> list[StoredDefinition]:
     """List sequences by tenant, namespace, name and then version, highest first."""
     rows = tx.query(
-        f"SELECT {_COLUMNS} FROM sequences WHERE (%(tenant)s IS NULL OR tenant_id = %(tenant)s) "  # noqa: S608
+        f"SELECT {_COLUMNS} FROM sequences WHERE (%(tenant)s IS NULL OR tenant_id = %(tenant)s) "
         "AND (%(namespace)s IS NULL OR namespace = %(namespace)s) "
         "ORDER BY tenant_id, namespace, name, version DESC OFFSET %(offset)s LIMIT %(limit)s",
         {"tenant": tenant_id, "namespace": namespace, "offset": offset, "limit": limit},

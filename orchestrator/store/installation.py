@@ -12,6 +12,7 @@ def read(tx: Transaction, name: str) -> str | None:
 def write(tx: Transaction, name: str, value: str) -> None:
     """Write one fact."""
     tx.execute(
-        "INSERT INTO installation (name, value) VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value",
+        "INSERT INTO installation (name, value) VALUES (%s, %s) "
+        "ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value",
         (name, value),
     )

@@ -57,7 +57,7 @@ def insert(tx: Transaction, new: Sequence[tuple[Instance, Profile]]) -> None:
         rows = tx.values("(" + "%s, " * 9 + "%s)", [_profile_row(instance.id, profile) for instance, profile in part])
         tx.execute(
             "INSERT INTO contexts (instance_id, data, config, metadata, budget, idempotency_key, concurrency_key, "
-            f"max_concurrency, session_id, parent_instance_id) VALUES {rows}"  # noqa: S608 - quoted by the driver
+            f"max_concurrency, session_id, parent_instance_id) VALUES {rows}"
         )
 
 
@@ -101,7 +101,7 @@ _RECORD_COLUMNS = ", ".join(f"i.{name.strip()}" for name in INSTANCE_COLUMNS.spl
     "c.parent_instance_id, CASE WHEN i.state = 'scheduled' THEN "
     "(SELECT min(t.due_at) FROM timers t WHERE t.instance_id = i.id) END"
 )
-_RECORD = f"SELECT {_RECORD_COLUMNS} FROM instances i JOIN contexts c ON c.instance_id = i.id"  # noqa: S608
+_RECORD = f"SELECT {_RECORD_COLUMNS} FROM instances i JOIN contexts c ON c.instance_id = i.id"
 
 
 def _record_of(row: Sequence[Any]) -> Record:

@@ -34,7 +34,7 @@ def instances(tx: Transaction, ids: Iterable[UUID], *, lock: bool = False) -> di
         lock: Hold them until the transaction ends. Locks are taken in ascending order of id.
     """
     suffix = " ORDER BY id FOR UPDATE" if lock else ""
-    statement = f"SELECT {INSTANCE_COLUMNS} FROM instances WHERE id = ANY(%s::uuid[]){suffix}"  # noqa: S608
+    statement = f"SELECT {INSTANCE_COLUMNS} FROM instances WHERE id = ANY(%s::uuid[]){suffix}"
     return {row[0]: instance_of(row) for row in tx.query(statement, (list(ids),))}
 
 
@@ -79,8 +79,7 @@ def _fill_nodes(tx: Transaction, wanted: Wanted) -> None:
         current.nodes.update(dict.fromkeys(needs.nodes))
     slices = _by_id(wanted)
     statement = (
-        f"SELECT instance_id, {NODE_COLUMNS} FROM nodes "  # noqa: S608 - quoted by the driver
-        f"WHERE (instance_id, block_id, iteration) IN (VALUES {keys})"
+        f"SELECT instance_id, {NODE_COLUMNS} FROM nodes WHERE (instance_id, block_id, iteration) IN (VALUES {keys})"
     )
     for row in tx.query(statement):
         node = node_of(row[1:])
@@ -95,7 +94,7 @@ def _fill_steps(tx: Transaction, wanted: Wanted, *, lock: bool) -> None:
         current.steps.update(dict.fromkeys(needs.steps))
     slices = _by_id(wanted)
     statement = (
-        f"SELECT instance_id, {STEP_COLUMNS} FROM steps "  # noqa: S608 - quoted by the driver
+        f"SELECT instance_id, {STEP_COLUMNS} FROM steps "
         f"WHERE (instance_id, block_id, iteration) IN (VALUES {keys})" + _locking(lock)
     )
     for row in tx.query(statement):
@@ -103,7 +102,7 @@ def _fill_steps(tx: Transaction, wanted: Wanted, *, lock: bool) -> None:
         slices[row[0]].steps[step.key] = step
 
 
-def _locking(lock: bool) -> str:  # noqa: FBT001 - a clause, or none
+def _locking(lock: bool) -> str:
     return " ORDER BY id FOR UPDATE" if lock else ""
 
 
@@ -131,7 +130,7 @@ def _newest(
         return []
     names = ", ".join(f"w.{name.strip()}" for name in columns.split(","))
     return tx.query(
-        f"SELECT {names}, o.output FROM (VALUES {tx.values(template, keys)}) AS w ({columns}) "  # noqa: S608
+        f"SELECT {names}, o.output FROM (VALUES {tx.values(template, keys)}) AS w ({columns}) "
         "CROSS JOIN LATERAL (SELECT output FROM outputs o WHERE o.instance_id = w.instance_id "
         f"AND o.block_id = w.block_id{match} ORDER BY o.id DESC LIMIT 1) AS o"
     )
@@ -149,7 +148,7 @@ def _fill_state(tx: Transaction, wanted: Wanted) -> None:
     if names:
         keys = tx.values("(%s::uuid, %s::text)", [(current.instance.id, name) for current, name in names])
         rows += tx.query(
-            f"SELECT instance_id, name, value FROM state_values WHERE (instance_id, name) IN (VALUES {keys})"  # noqa: S608 - quoted by the driver
+            f"SELECT instance_id, name, value FROM state_values WHERE (instance_id, name) IN (VALUES {keys})"
         )
     if whole:
         rows += tx.query(
@@ -197,13 +196,13 @@ def _fill_open_work(tx: Transaction, wanted: Wanted, *, lock: bool) -> None:
     for current, needs in wanted:
         owner = (current.instance.id,)
         if needs.open_work:
-            steps = tx.query(f"SELECT {STEP_COLUMNS} FROM steps WHERE instance_id = %s" + _locking(lock), owner)  # noqa: S608
+            steps = tx.query(f"SELECT {STEP_COLUMNS} FROM steps WHERE instance_id = %s" + _locking(lock), owner)
             current.steps = {step.key: step for step in map(step_of, steps)}
             current.open_work = True
         if needs.open_work or needs.ended_badly:
             states = ["running", "waiting"] if needs.open_work else ["failed", "cancelled"]
             rows = tx.query(
-                f"SELECT {NODE_COLUMNS} FROM nodes WHERE instance_id = %s AND state = ANY(%s) "  # noqa: S608
+                f"SELECT {NODE_COLUMNS} FROM nodes WHERE instance_id = %s AND state = ANY(%s) "
                 "AND state IN ('running', 'waiting', 'failed', 'cancelled')",
                 (*owner, states),
             )

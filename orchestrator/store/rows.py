@@ -17,7 +17,8 @@ INSTANCE_COLUMNS = (
 NODE_COLUMNS = "block_id, iteration, state, started_at, completed_at, memory"
 STEP_COLUMNS = (
     "block_id, iteration, id, state, activity, handler, queue, is_queue_named, tenant_id, priority, attempt, losses, "
-    "entered_at, ready_at, wake_at, timeout, expires_at, hinted_at, token, worker_id, worker_name, slot, claimed_at, claim_epoch, output"
+    "entered_at, ready_at, wake_at, timeout, expires_at, hinted_at, token, worker_id, worker_name, slot, claimed_at, "
+    "claim_epoch, output"
 )
 
 

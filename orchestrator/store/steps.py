@@ -118,7 +118,7 @@ def _worker(worker: Worker) -> dict[str, Any]:
 def held_task(tx: Transaction, step_id: UUID, *, lock: bool = False) -> HeldTask | None:
     """Read an open step by its id, whatever its state; None if it has ended or never was."""
     rows = tx.query(
-        f"SELECT s.instance_id, s.heartbeat_at, s.checkpoint, s.checkpoint_seq, {_STEP} FROM steps s "  # noqa: S608
+        f"SELECT s.instance_id, s.heartbeat_at, s.checkpoint, s.checkpoint_seq, {_STEP} FROM steps s "
         "WHERE s.id = %s" + (" FOR UPDATE" if lock else ""),
         (step_id,),
     )
@@ -128,7 +128,7 @@ def held_task(tx: Transaction, step_id: UUID, *, lock: bool = False) -> HeldTask
 def held_tasks(tx: Transaction, step_ids: Sequence[UUID]) -> list[HeldTask]:
     """Read open steps by id; those that have ended are left out."""
     rows = tx.query(
-        f"SELECT s.instance_id, s.heartbeat_at, s.checkpoint, s.checkpoint_seq, {_STEP} FROM steps s "  # noqa: S608
+        f"SELECT s.instance_id, s.heartbeat_at, s.checkpoint, s.checkpoint_seq, {_STEP} FROM steps s "
         "WHERE s.id = ANY(%s::uuid[])",
         (list(step_ids),),
     )
@@ -207,7 +207,7 @@ def lost_claims(tx: Transaction, dead_after: timedelta, limit: int) -> list[Clai
     """List claims of worker processes that have stopped their heartbeat, or have left no row at all."""
     return _claimed(
         tx.query(
-            f"SELECT s.instance_id, {_STEP} FROM steps s LEFT JOIN workers w ON w.id = s.worker_id "  # noqa: S608
+            f"SELECT s.instance_id, {_STEP} FROM steps s LEFT JOIN workers w ON w.id = s.worker_id "
             "WHERE s.state = 'claimed' AND s.worker_id IS NOT NULL "
             "AND (w.id IS NULL OR w.heartbeat_at < clock_timestamp() - %s) ORDER BY s.id LIMIT %s",
             (dead_after, limit),
@@ -219,7 +219,7 @@ def claims_of(tx: Transaction, worker_id: UUID) -> list[Claim]:
     """List the claims of one worker process."""
     return _claimed(
         tx.query(
-            f"SELECT s.instance_id, {_STEP} FROM steps s WHERE s.worker_id = %s AND s.state = 'claimed'",  # noqa: S608
+            f"SELECT s.instance_id, {_STEP} FROM steps s WHERE s.worker_id = %s AND s.state = 'claimed'",
             (worker_id,),
         )
     )
@@ -228,7 +228,7 @@ def claims_of(tx: Transaction, worker_id: UUID) -> list[Claim]:
 def claims_of_slots(tx: Transaction, worker_id: UUID) -> list[tuple[int, Claim]]:
     """List the claims of one worker process with the child that holds each."""
     claims = tx.query(
-        f"SELECT s.instance_id, {_STEP} FROM steps s WHERE s.worker_id = %s AND s.state = 'claimed'",  # noqa: S608
+        f"SELECT s.instance_id, {_STEP} FROM steps s WHERE s.worker_id = %s AND s.state = 'claimed'",
         (worker_id,),
     )
     return [(step.slot, claim_of(row[0], step)) for row in claims if (step := step_of(row[1:])).slot is not None]
@@ -313,7 +313,7 @@ def drop_timers(tx: Transaction, timers: Sequence[tuple[UUID, NodeKey]]) -> None
     """Remove timers that no longer mean anything."""
     if timers:
         keys = tx.values("(%s::uuid, %s::text, %s::int[])", [(o, k.block_id, list(k.iteration)) for o, k in timers])
-        tx.execute(f"DELETE FROM timers WHERE (instance_id, block_id, iteration) IN (VALUES {keys})")  # noqa: S608
+        tx.execute(f"DELETE FROM timers WHERE (instance_id, block_id, iteration) IN (VALUES {keys})")
 
 
 def next_due(tx: Transaction) -> timedelta | None:

@@ -1,0 +1,89 @@
+"""The description of the API: OpenAPI, and a page that shows it without loading anything from elsewhere."""
+
+import html
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from starlette.responses import HTMLResponse, Response
+
+from orchestrator.api.answers import Json
+
+router = APIRouter()
+_REFERENCE = "#/components/schemas/{model}"
+_DESCRIPTION = (
+    "Durable execution of sequences. Every endpoint below `/api/v1` also answers without that prefix, with "
+    "deprecation headers. Requests name their tenant in `X-Tenant-Id` and their key in `x-api-key`."
+)
+
+
+def accepts(shape: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
+    """Describe a request body; the endpoint itself reads and checks it."""
+    content = {"application/json": {"schema": {"$ref": _REFERENCE.format(model=shape.__name__)}}}
+    return {"requestBody": {"required": required, "content": content}, "x-shape": shape}
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """Build the OpenAPI document of an app."""
+    document = get_openapi(
+        title="Orchestrator", version=app.version, description=_DESCRIPTION, routes=app.routes, openapi_version="3.1.0"
+    )
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+            if (shape := operation.pop("x-shape", None)) is not None:
+                written = shape.model_json_schema(ref_template=_REFERENCE)
+                schemas |= {**written.pop("$defs", {}), shape.__name__: written}
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    document["components"]["securitySchemes"] = {
+        "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+        "tenant": {"type": "apiKey", "in": "header", "name": "X-Tenant-Id"},
+    }
+    document["security"] = [{"key": [], "tenant": []}]
+    return document
+
+
+@router.get("/api-docs/openapi.json", include_in_schema=False)
+def openapi(request: Request) -> Response:
+    """Give the OpenAPI document."""
+    return Json(request.app.openapi())
+
+
+@router.get("/swagger-ui", include_in_schema=False)
+def page(request: Request) -> Response:
+    """Show every operation and its shapes: one page, no scripts, nothing from other servers."""
+    document = request.app.openapi()
+    operations = "".join(
+        _operation(method, path, operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    )
+    shapes = "".join(
+        f'<details id="{html.escape(name)}"><summary><code>{html.escape(name)}</code></summary>{_pre(shape)}</details>'
+        for name, shape in sorted(document["components"]["schemas"].items())
+    )
+    return HTMLResponse(
+        "<!doctype html><html lang=en><meta charset=utf-8><title>Orchestrator API</title><style>"
+        "body{font:15px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}"
+        "summary{cursor:pointer;padding:.2rem 0}b{display:inline-block;width:4.5rem}"
+        "pre{background:#f4f4f4;padding:.8rem;overflow:auto}</style><h1>Orchestrator API</h1>"
+        f'<p>{html.escape(_DESCRIPTION)} Machine-readable: <a href="/api-docs/openapi.json">openapi.json</a>.'
+        f"<h2>Operations</h2>{operations}<h2>Shapes</h2>{shapes}"
+    )
+
+
+def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
+    shown = {name: operation[name] for name in ("parameters", "requestBody", "responses") if name in operation}
+    summary = html.escape(operation.get("summary", ""))
+    return (
+        f"<details><summary><b>{method.upper()}</b> <code>{html.escape(path)}</code> {summary}</summary>"
+        f"<p>{html.escape(operation.get('description', ''))}{_pre(shown)}</details>"
+    )
+
+
+def _pre(value: Any) -> str:
+    return f"<pre>{html.escape(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())}</pre>"

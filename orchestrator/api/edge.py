@@ -1,0 +1,136 @@
+"""What happens to every request before it is routed and to every answer before it leaves (contract, api §1-3).
+
+`Edge` is outermost: request ids, the last catch of errors, the number of requests at once. `Door` is inside of it:
+keys, tenants, and the two addresses of each endpoint.
+"""
+
+import asyncio
+import re
+import uuid
+from typing import Any
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from orchestrator.api.auth import PUBLIC_PATHS, Refused, identify
+from orchestrator.settings import Settings
+
+log = structlog.get_logger()
+
+PREFIX = "/api/v1"
+ROOT_ONLY = frozenset({*PUBLIC_PATHS, "/metrics", "/swagger-ui", "/api-docs/openapi.json"})
+"""Answered at the root and nowhere else."""
+INTERNAL_ERROR = b'{"error":"internal server error"}'
+
+_NOT_IN_IDS = re.compile(r"[^A-Za-z0-9_-]")
+_MAX_ID = 128
+
+
+class Edge:
+    """Puts `x-request-id` on every answer and turns whatever went wrong into a 500 that says nothing."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._slots = asyncio.Semaphore(settings.max_concurrent_requests) if settings.max_concurrent_requests else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif self._slots is None:
+            await self._serve(scope, receive, send)
+        else:
+            async with self._slots:
+                await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = _request_id(scope)
+        has_started = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal has_started
+            if message["type"] == "http.response.start":
+                has_started = True
+                message = {**message, "headers": [*message["headers"], (b"x-request-id", request_id.encode())]}
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:
+            log.exception("request_failed", request_id=request_id, method=scope["method"], path=scope["path"])
+            if has_started:
+                raise
+            await _answer(send_with_id, 500, INTERNAL_ERROR, b"application/json")
+
+
+class Door:
+    """Identifies the caller and leads both addresses of an endpoint to one route."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path: str = scope["path"]
+        if path not in PUBLIC_PATHS:
+            try:
+                caller = identify(_headers(scope), self._settings)
+            except Refused as refused:
+                await _answer(send, refused.status)
+                return
+            scope = {**scope, "caller": caller}
+        if "\0" in path or b"%00" in scope["query_string"]:
+            await _answer(send, 400, b"NUL in the address", b"text/plain; charset=utf-8")
+            return
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
+        if path in ROOT_ONLY or path.startswith(f"{PREFIX}/"):
+            await self._app(scope, receive, send)
+        else:
+            await self._app({**scope, "path": PREFIX + path, "raw_path": None}, receive, _with_notice(scope, send))
+
+
+def _request_id(scope: Scope) -> str:
+    written = _headers(scope).get("x-request-id", "")
+    return _NOT_IN_IDS.sub("", written)[:_MAX_ID] or str(uuid.uuid4())
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    return {name.decode("latin-1"): _text(value) for name, value in scope["headers"]}
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def _with_notice(scope: Scope, send: Send) -> Send:
+    """Tell clients of a bare address where the endpoint lives now."""
+    query = b"?" + scope["query_string"] if scope["query_string"] else b""
+    address = PREFIX.encode() + scope.get("raw_path", scope["path"].encode()).partition(b"?")[0] + query
+    notice: list[Any] = [
+        (b"deprecation", b"@1767225600"),
+        (b"sunset", b"Sat, 01 Jan 2028 00:00:00 GMT"),
+        (b"link", b"<" + address + b'>; rel="successor-version"'),
+    ]
+
+    async def send_with_notice(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], *notice]}
+        await send(message)
+
+    return send_with_notice
+
+
+async def _answer(send: Send, status: int, body: bytes = b"", content_type: bytes | None = None) -> None:
+    headers = [(b"content-length", str(len(body)).encode())]
+    if content_type is not None:
+        headers.append((b"content-type", content_type))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

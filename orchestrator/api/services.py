@@ -1,0 +1,36 @@
+"""What the endpoints work with, made once for each app and found through the request."""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from orchestrator.catalogue import Catalogue
+from orchestrator.engine import Engine
+from orchestrator.settings import Settings
+from orchestrator.slices import Plans
+from orchestrator.store.session import Store
+
+
+@dataclass(slots=True)
+class Services:
+    """The doors of one process.
+
+    Args:
+        plans: Compiled definitions for reading; they are immutable, so sharing them with the engine is not needed.
+    """
+
+    engine: Engine
+    settings: Settings
+    store: Store
+    catalogue: Catalogue
+    plans: Plans = field(default_factory=Plans)
+
+
+async def services_of(request: Request) -> Services:
+    """Give the services of the app that serves a request."""
+    services: Services = request.app.state.services
+    return services
+
+
+Serving = Annotated[Services, Depends(services_of)]

@@ -1,0 +1,86 @@
+"""How things of the store read on the wire (contract, api §10.1, §10.4)."""
+
+from typing import Any
+from uuid import UUID
+
+from orchestrator.api.shapes import PRIORITIES
+from orchestrator.core.turn import runtime_section
+from orchestrator.store.instances import Record
+
+_HIDDEN_WHEN_NULL = ("instance_id", "run_id")
+_HIDDEN_ROWS = frozenset({"__in_progress__", "__retry__"})
+
+
+def instance_view(record: Record) -> dict[str, Any]:
+    """Show an instance."""
+    instance, profile = record.instance, record.profile
+    view = {
+        "id": instance.id,
+        "sequence_id": instance.sequence_id,
+        "tenant_id": instance.tenant_id,
+        "namespace": instance.namespace,
+        "state": instance.state,
+        "next_fire_at": record.due_at,
+        "priority": PRIORITIES[instance.priority],
+        "timezone": instance.timezone,
+        "metadata": profile.metadata,
+        "context": context_view(profile.data, profile.config, runtime_section(instance, attempt=record.attempt)),
+        "concurrency_key": profile.concurrency_key,
+        "max_concurrency": profile.max_concurrency,
+        "idempotency_key": profile.idempotency_key,
+        "session_id": profile.session_id,
+        "parent_instance_id": profile.parent_instance_id,
+        "created_at": instance.created_at,
+        "updated_at": instance.updated_at,
+    }
+    if profile.budget is not None:
+        view["budget"] = profile.budget
+    return view
+
+
+def context_view(data: Any, config: Any, runtime: dict[str, Any]) -> dict[str, Any]:
+    """Show a context; ids of the runtime section are left out while they are null."""
+    shown = {name: value for name, value in runtime.items() if value is not None or name not in _HIDDEN_WHEN_NULL}
+    return {"data": data, "config": config, "audit": [], "runtime": shown}
+
+
+def output_views(instance_id: UUID, rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """Show the output rows of an instance, without bookkeeping of blocks that have a real row."""
+    real = {row[1] for row in rows if row[3] not in _HIDDEN_ROWS}
+    names = ("id", "block_id", "output", "output_ref", "output_size", "attempt", "created_at")
+    return [
+        {"instance_id": instance_id, **dict(zip(names, row, strict=False))}
+        for row in rows
+        if row[3] not in _HIDDEN_ROWS or row[1] not in real
+    ]
+
+
+def audit_view(instance_id: UUID, row: tuple[Any, ...]) -> dict[str, Any]:
+    """Show an audit row; unset states and blocks are left out."""
+    optional = {"from_state": row[3], "to_state": row[4], "block_id": row[5]}
+    return {
+        "id": row[0],
+        "instance_id": instance_id,
+        "tenant_id": row[1],
+        "event_type": row[2],
+        **{name: value for name, value in optional.items() if value is not None},
+        "details": row[6],
+        "created_at": row[7],
+    }
+
+
+def attempt_view(row: tuple[Any, ...]) -> dict[str, Any]:
+    """Show one execution of a step."""
+    names = (
+        "block_id",
+        "iteration",
+        "attempt",
+        "handler",
+        "queue",
+        "outcome",
+        "worker_id",
+        "claimed_at",
+        "ended_at",
+        "error",
+    )
+    return dict(zip(names, row, strict=True))

@@ -1,0 +1,198 @@
+"""The door for sequences: storing definitions, finding them, retiring them (sequences contract §1, §2, §16)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from random import Random
+from typing import Any, Final
+from uuid import UUID
+
+from orchestrator.core.ids import IdMaker
+from orchestrator.errors import AlreadyExists, Conflict, Forbidden, InvalidArgument, NotFound
+from orchestrator.store import definitions
+from orchestrator.store.definitions import StoredDefinition
+from orchestrator.store.session import Store, Transaction
+from sequences.document import Block, NestingError, SequenceDefinition, parse_definition, to_document, walk
+from sequences.shorthand import fingerprint, is_shorthand, normalize
+from sequences.validation import validate
+
+NOT_YET: Final = frozenset({"race", "sub_sequence", "a_b_split", "cancellation_scope", "saga"})
+"""Blocks of the language that the state machine cannot run yet: definitions that hold one are refused."""
+
+MAX_NAME_BYTES: Final = 255
+MAX_LONG_NAME_BYTES: Final = 1024
+"""1 KiB for sequence names and block ids: they stand in indexes, whose rows PostgreSQL limits to 2.7 KB."""
+
+_TRIES: Final = 20
+_MAX_VERSION: Final = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """A stored definition; not new when a shorthand document said nothing new."""
+
+    id: UUID
+    warnings: tuple[str, ...] = ()
+    is_new: bool = True
+
+
+class Catalogue:
+    """Stored sequences. Synchronous; safe to use from several threads.
+
+    A `tenant` argument is the scope of the caller: None sees all tenants.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._new_id = IdMaker(Random())  # noqa: S311 - ids, not secrets
+
+    def create(self, data: Any, *, tenant: str | None) -> Accepted:
+        """Check a posted document, canonical or shorthand, and store it.
+
+        Raises:
+            DocumentError: It does not have the shape of the language.
+            InvalidArgument: It breaks a rule.
+            Forbidden: It names another tenant.
+            AlreadyExists: Its id, or its name and version, are taken.
+        """
+        is_short = is_shorthand(data)
+        if is_short:
+            now = datetime.now(UTC)
+            data = _refusing_depth(lambda: normalize(data, tenant_id=tenant or "default", now=now, new_id=self._id()))
+        definition = _refusing_depth(lambda: parse_definition(data))
+        if tenant is not None and definition.tenant_id != tenant:
+            raise Forbidden("tenant_id in body does not match X-Tenant-Id header")
+        warnings = check(definition)
+        if is_short:
+            return self._store_next_version(definition, warnings)
+        with self._store.transaction() as tx:
+            if not definitions.insert(tx, stored_form(definition)):
+                raise AlreadyExists(_taken(tx, definition))
+        return Accepted(id=definition.id, warnings=warnings)
+
+    def _store_next_version(self, definition: SequenceDefinition, warnings: tuple[str, ...]) -> Accepted:
+        """Store shorthand as the next version of its name, unless it says just what the newest version says."""
+        name = (definition.tenant_id, definition.namespace, definition.name)
+        stored = stored_form(definition)
+        for _ in range(_TRIES):
+            with self._store.transaction() as tx:
+                newest = definitions.newest(tx, *name)
+                if newest is not None and newest.content_hash == stored.content_hash:
+                    return Accepted(id=newest.id, warnings=warnings, is_new=False)
+                version = definitions.highest_version(tx, *name) + 1
+                if version > _MAX_VERSION:
+                    raise Conflict(f"sequence {definition.name!r} has no version numbers left")
+                numbered = replace(stored, version=version, document={**stored.document, "version": version})
+                if definitions.insert(tx, numbered):
+                    return Accepted(id=definition.id, warnings=warnings)
+        raise Conflict(f"sequence {definition.name!r} is being changed by others, try again")
+
+    def get(self, sequence_id: UUID, *, tenant: str | None) -> StoredDefinition:
+        """Read one version by id, deprecated or not; NotFound if the caller has none."""
+        with self._store.transaction() as tx:
+            found = definitions.get(tx, sequence_id, tenant)
+        if found is None:
+            raise NotFound(f"sequence {sequence_id}")
+        return found
+
+    def by_name(self, tenant_id: str, namespace: str, name: str, version: int | None = None) -> StoredDefinition:
+        """Read the highest version that is not deprecated, or exactly the one asked for."""
+        with self._store.transaction() as tx:
+            found = definitions.newest(tx, tenant_id, namespace, name, version=version)
+        if found is None:
+            raise NotFound(f"sequence {name}" + ("" if version is None else f" version {version}"))
+        return found
+
+    def startable(
+        self, name_or_id: str, *, tenant: str | None, tenant_id: str, namespace: str, version: int | None
+    ) -> StoredDefinition:
+        """Find the version to start for a name, or for the id of any version of it."""
+        known = self._by_id_text(name_or_id, tenant)
+        if known is None:
+            return self.by_name(tenant_id, namespace, name_or_id, version)
+        return self.by_name(known.tenant_id, known.namespace, known.name, version)
+
+    def _by_id_text(self, text: str, tenant: str | None) -> StoredDefinition | None:
+        try:
+            sequence_id = UUID(text)
+        except ValueError:
+            return None
+        with self._store.transaction() as tx:
+            return definitions.get(tx, sequence_id, tenant)
+
+    def versions(self, tenant_id: str, namespace: str, name: str) -> list[StoredDefinition]:
+        """Read the versions that are not deprecated, highest first."""
+        with self._store.transaction() as tx:
+            return [found for found in definitions.versions(tx, tenant_id, namespace, name) if not found.deprecated]
+
+    def find(self, *, tenant: str | None, namespace: str | None, offset: int, limit: int) -> list[StoredDefinition]:
+        """List versions by tenant, namespace and name, the highest of a name first."""
+        with self._store.transaction() as tx:
+            return definitions.find(tx, tenant_id=tenant, namespace=namespace, offset=offset, limit=limit)
+
+    def deprecate(self, sequence_id: UUID, *, tenant: str | None) -> None:
+        """Take a version out of look-ups by name; running instances go on. Repeatable."""
+        with self._store.transaction() as tx:
+            if definitions.get(tx, sequence_id, tenant) is None or not definitions.deprecate(tx, sequence_id):
+                raise NotFound(f"sequence {sequence_id}")
+
+    def _id(self) -> UUID:
+        return self._new_id(datetime.now(UTC))
+
+
+def check(definition: SequenceDefinition) -> tuple[str, ...]:
+    """Refuse a definition that breaks a rule; returns the warnings about one that does not."""
+    report = validate(definition)
+    problem = report.first_error or next(_problems_of_this_version(definition), None)
+    if problem is not None:
+        raise InvalidArgument(problem)
+    return report.warnings
+
+
+def stored_form(definition: SequenceDefinition) -> StoredDefinition:
+    """Give the row of a definition: its canonical document and the hash of what it does."""
+    return StoredDefinition(
+        id=definition.id,
+        tenant_id=definition.tenant_id,
+        namespace=definition.namespace,
+        name=definition.name,
+        version=definition.version,
+        deprecated=definition.deprecated,
+        document=to_document(definition),
+        content_hash=fingerprint(definition),
+    )
+
+
+def _refusing_depth(read: Any) -> Any:
+    """Too deep blocks break a rule of the language, although they are found while its shape is read."""
+    try:
+        return read()
+    except NestingError as error:
+        raise InvalidArgument(str(error)) from error
+
+
+def _problems_of_this_version(definition: SequenceDefinition) -> Iterator[str]:
+    for member in ("tenant_id", "namespace"):
+        if len(getattr(definition, member).encode()) > MAX_NAME_BYTES:
+            yield f"{member} is longer than {MAX_NAME_BYTES} bytes"
+    if len(definition.name.encode()) > MAX_LONG_NAME_BYTES:
+        yield f"name is longer than {MAX_LONG_NAME_BYTES} bytes"
+    for tree in (definition.blocks, definition.on_failure or (), definition.on_cancel or ()):
+        for block in walk(tree):
+            yield from _problems_of_block(block)
+
+
+def _problems_of_block(block: Block) -> Iterator[str]:
+    if len(block.id.encode()) > MAX_LONG_NAME_BYTES:
+        yield f"block `{block.id[:40]}…`: block id is longer than {MAX_LONG_NAME_BYTES} bytes"
+    queue_name = getattr(block, "queue_name", None)
+    if queue_name is not None and len(queue_name.encode()) > MAX_NAME_BYTES:
+        yield f"block `{block.id}`: queue_name is longer than {MAX_NAME_BYTES} bytes"
+    if block.type in NOT_YET:
+        yield f"block `{block.id}`: blocks of type `{block.type}` are not supported yet"
+
+
+def _taken(tx: Transaction, definition: SequenceDefinition) -> str:
+    if definitions.heads(tx, [definition.id]):
+        return f"sequence {definition.id}"
+    return f"sequence {definition.name!r} version {definition.version}"
