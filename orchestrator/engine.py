@@ -32,7 +32,7 @@ from orchestrator.core.model import Claim, Instance, NodeKey, Step
 from orchestrator.core.outcomes import Failed, FailureKind, Outcome
 from orchestrator.core.plan import Plan
 from orchestrator.core.slice import Needs, Slice, Unloaded
-from orchestrator.core.states import INSTANCE_MOVES, InstanceState, StepState
+from orchestrator.core.states import InstanceState, StepState
 from orchestrator.core.steps import runs_in_process
 from orchestrator.core.turn import Turn
 from orchestrator.errors import InvalidArgument, NotFound
@@ -43,7 +43,7 @@ from orchestrator.store import instances, reading, steps
 from orchestrator.store.instances import Profile
 from orchestrator.store.rows import claim_of
 from orchestrator.store.session import Store, Transaction
-from orchestrator.store.steps import Worker
+from orchestrator.store.steps import Due, Worker
 from orchestrator.turnstile import Passed, Turnstile, left_ready
 from queues.broker import Hint
 from sequences import document
@@ -368,21 +368,21 @@ class Engine:
         passed = self._pass(events)
         return sum(not decision.is_stale for each in passed.values() for decision in each.decisions)
 
-    def fire(self, timers: Sequence[tuple[UUID, NodeKey]]) -> int:
+    def fire(self, timers: Sequence[Due]) -> int:
         """Go on with nodes whose moment has come; returns how many it was still true for."""
         events: dict[UUID, list[Event]] = {}
-        for instance_id, key in timers:
-            events.setdefault(instance_id, []).append(TimerFired(key=key))
+        for due in timers:
+            events.setdefault(due.instance_id, []).append(TimerFired(key=due.key))
         passed = self._pass(events)
-        stale = [
-            (instance_id, key)
-            for instance_id, key in timers
-            if instance_id not in passed or self._is_spent(passed[instance_id], events[instance_id], key)
+        spent = [
+            due
+            for due in timers
+            if due.instance_id not in passed or self._is_spent(passed[due.instance_id], events[due.instance_id], due.key)
         ]
-        if stale:
+        if spent:
             with self.store.transaction() as tx:
-                steps.drop_timers(tx, stale)
-        return len(timers) - len(stale)
+                steps.drop_timers(tx, spent)
+        return len(timers) - len(spent)
 
     def _is_spent(self, passed: Passed, events: Sequence[Event], key: NodeKey) -> bool:
         """Tell whether a timer meant nothing although its moment has come: its row must not fire for ever."""
@@ -430,51 +430,30 @@ class Engine:
             NotFound: There is no such instance.
             InvalidArgument: The instance has ended, or a nameless answer fits several gates.
         """
-        with self.store.transaction() as tx:
-            signal_id = self._turnstile.new_id(tx.now())
-            found = instances.states_of(tx, [instance_id])
-        if instance_id not in found:
-            raise NotFound(f"instance {instance_id}")
-        event = _event_of(signal_id, signal, payload)
-        if InstanceState(found[instance_id]).is_terminal:
-            raise InvalidArgument(_ended(instance_id))
-        if event is not None:
-            passed = self._one(instance_id, event)
-            refusal = passed.decisions[0].refusal
-            if refusal is not None:
-                raise InvalidArgument(refusal)
+        signal_id = self._turnstile.new_id(self.now())
+        self._one(instance_id, _event_of(signal_id, signal, payload))
         return signal_id
 
     def retry(self, instance_id: UUID) -> None:
-        """Reopen a failed instance at its failed step."""
-        state = self._state(instance_id)
-        if state is not InstanceState.FAILED:
-            raise InvalidArgument(f"can only retry failed instances, current state: {state}")
+        """Reopen a failed instance at its failed step; InvalidArgument in any other state."""
         self._one(instance_id, RetryRequested())
 
     def set_state(self, instance_id: UUID, state: InstanceState, not_before: datetime | None = None) -> None:
-        """Set the state of an instance by hand; only the moves of the table are allowed."""
-        former = self._state(instance_id)
-        if state not in INSTANCE_MOVES[former]:
-            raise InvalidArgument(f"cannot transition from {former} to {state}")
+        """Set the state of an instance by hand; InvalidArgument for a move that the table does not allow."""
         self._one(instance_id, StateForced(state=state, not_before=not_before))
 
     def replace_context(self, instance_id: UUID, data: Any, config: Any) -> None:
         """Replace the data and config sections, in any state."""
         self._one(instance_id, ContextReplaced(data=data, config=config))
 
-    def _state(self, instance_id: UUID) -> InstanceState:
-        with self.store.transaction() as tx:
-            found = instances.states_of(tx, [instance_id])
-        if instance_id not in found:
-            raise NotFound(f"instance {instance_id}")
-        return InstanceState(found[instance_id])
-
     def _one(self, instance_id: UUID, event: Event) -> Passed:
         self._turnstile.take(instance_id)
         passed = self._pass({instance_id: [event]})
         if instance_id not in passed:
             raise NotFound(f"instance {instance_id}")
+        refusal = passed[instance_id].decisions[0].refusal
+        if refusal is not None:
+            raise InvalidArgument(refusal)
         return passed[instance_id]
 
     # -- passing -------------------------------------------------------------------------------------------------
@@ -491,8 +470,8 @@ def _steps_needed(keys: Iterable[NodeKey]) -> Callable[[Plan], Needs]:
     return lambda _plan: Needs(steps=wanted)
 
 
-def _event_of(signal_id: UUID, signal: SignalType, payload: Any) -> Event | None:
-    """Say what a signal means; None for a context update without an object `data`, which is discarded."""
+def _event_of(signal_id: UUID, signal: SignalType, payload: Any) -> Event:
+    """Say what a signal means; a context update without an object `data` changes nothing."""
     match signal:
         case Control.PAUSE:
             return PauseRequested()
@@ -502,13 +481,9 @@ def _event_of(signal_id: UUID, signal: SignalType, payload: Any) -> Event | None
             return CancelRequested()
         case Control.UPDATE_CONTEXT:
             data = payload.get("data") if isinstance(payload, dict) else None
-            return ContextUpdated(data=data) if isinstance(data, dict) else None
+            return ContextUpdated(data=data if isinstance(data, dict) else {})
         case Custom(name=name):
             return SignalReceived(id=signal_id, name=name, payload=payload)
-
-
-def _ended(instance_id: UUID) -> str:
-    return f"cannot send signal to instance {instance_id}: target is in a terminal state"
 
 
 def hints_for(ready: Iterable[Step]) -> list[Hint]:

@@ -143,7 +143,9 @@ class Turnstile:
         passed = {}
         for instance_id, sequence in events.items():
             current = self._slices.take(instance_id)
-            if current is not None and (result := decide_all(current, sequence, self.facts(now))) is not None:
+            result = decide_all(current, sequence, self.facts(now)) if current is not None else None
+            # Claims do not raise the version, so a slice may not know of one: only the store can call a claim stale.
+            if result is not None and not any(decision.is_stale for decision in result.decisions):
                 passed[instance_id] = result
         return passed
 

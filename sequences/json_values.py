@@ -17,7 +17,7 @@ _MAX_DEPTH: Final = 200
 _NUMERIC: Final = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 
-class OutOfBudget(Exception):  # noqa: N818 - a signal inside the package, never seen by callers
+class OutOfBudget(Exception):
     """One evaluation has done all the work it may do."""
 
 

@@ -94,7 +94,7 @@ def _plain(value: object) -> Any:
     return list(value) if isinstance(value, tuple) else float(value)  # type: ignore[arg-type]  # the walk let only these pass
 
 
-class _Refused(Exception):  # noqa: N818  a verdict on its way up; each level adds its key to the path
+class _Refused(Exception):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         self.keys: list[str] = []

@@ -24,9 +24,9 @@ from orchestrator.core.events import (
     StateForced,
     TimerFired,
 )
-from orchestrator.core.model import ROOT_KEY, Claim, KeptSignal, NodeKey, Step
+from orchestrator.core.model import ROOT_KEY, Claim, Instance, KeptSignal, NodeKey, Step
 from orchestrator.core.slice import Needs, Slice, Unloaded
-from orchestrator.core.states import InstanceState, NodeState, route
+from orchestrator.core.states import INSTANCE_MOVES, InstanceState, NodeState, route
 from orchestrator.core.turn import Facts, Turn
 from sequences import document
 
@@ -48,6 +48,9 @@ class Decision:
 
 def decide(current: Slice, event: Event, facts: Facts) -> Decision | Needs:
     """Say what an event changes in an instance, or what must be loaded to say it."""
+    refusal = _refusal(current.instance, event)
+    if refusal is not None:
+        return Decision(refusal=refusal)
     turn = Turn(current, facts)
     try:
         if not _begin(turn, event):
@@ -59,6 +62,21 @@ def decide(current: Slice, event: Event, facts: Facts) -> Decision | Needs:
         return Decision(refusal=str(ambiguous))
     _settle_instance(turn, event)
     return Decision(changes=turn.changes())
+
+
+def _refusal(instance: Instance, event: Event) -> str | None:
+    """Say why a client's request cannot be done in this state; a request may come a moment too late."""
+    state = instance.state
+    match event:
+        case PauseRequested() | ResumeRequested() | CancelRequested() | ContextUpdated() | SignalReceived():
+            ended = f"cannot send signal to instance {instance.id}: target is in a terminal state"
+            return ended if state.is_terminal else None
+        case RetryRequested() if state is not InstanceState.FAILED:
+            return f"can only retry failed instances, current state: {state}"
+        case StateForced(state=target) if target not in INSTANCE_MOVES[state]:
+            return f"cannot transition from {state} to {target}"
+        case _:
+            return None
 
 
 def _begin(turn: Turn, event: Event) -> bool:  # noqa: PLR0912 - one case for each event

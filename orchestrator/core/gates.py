@@ -28,7 +28,7 @@ class Answer:
     comment: str | None = None
 
 
-class Ambiguous(Exception):  # noqa: N818 - a refusal, told to the client
+class Ambiguous(Exception):
     """A nameless signal that several gates could take."""
 
 

@@ -52,7 +52,7 @@ class Needs:
     ended_badly: bool = False
 
 
-class Unloaded(Exception):  # noqa: N818 - not an error: a request for more
+class Unloaded(Exception):
     """Raised inside a decision that reads what the slice does not hold."""
 
     def __init__(self, needs: Needs) -> None:

@@ -106,7 +106,7 @@ STEP_MOVES: Mapping[StepState, frozenset[StepState]] = {
 }
 
 
-class IllegalTransition(Exception):  # noqa: N818 - the field's name for it
+class IllegalTransition(Exception):
     """A move that no table allows: a broken promise of the engine or a wrong request of a client."""
 
 

@@ -299,21 +299,31 @@ def backlog(tx: Transaction) -> list[tuple[str, str, int]]:
     ]
 
 
-def due_timers(tx: Transaction, limit: int) -> list[tuple[UUID, NodeKey]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """A timer whose moment has come."""
+
+    instance_id: UUID
+    key: NodeKey
+    due_at: datetime
+
+
+def due_timers(tx: Transaction, limit: int) -> list[Due]:
     """List timers whose moment has come, the oldest first."""
     rows = tx.query(
-        "SELECT instance_id, block_id, iteration FROM timers WHERE due_at <= clock_timestamp() "
+        "SELECT instance_id, block_id, iteration, due_at FROM timers WHERE due_at <= clock_timestamp() "
         "ORDER BY due_at LIMIT %s",
         (limit,),
     )
-    return [(row[0], NodeKey(row[1], tuple(row[2]))) for row in rows]
+    return [Due(instance_id=row[0], key=NodeKey(row[1], tuple(row[2])), due_at=row[3]) for row in rows]
 
 
-def drop_timers(tx: Transaction, timers: Sequence[tuple[UUID, NodeKey]]) -> None:
-    """Remove timers that no longer mean anything."""
+def drop_timers(tx: Transaction, timers: Sequence[Due]) -> None:
+    """Remove timers that no longer mean anything, unless they were set anew since they were seen."""
     if timers:
-        keys = tx.values("(%s::uuid, %s::text, %s::int[])", [(o, k.block_id, list(k.iteration)) for o, k in timers])
-        tx.execute(f"DELETE FROM timers WHERE (instance_id, block_id, iteration) IN (VALUES {keys})")
+        rows = [(due.instance_id, due.key.block_id, list(due.key.iteration), due.due_at) for due in timers]
+        keys = tx.values("(%s::uuid, %s::text, %s::int[], %s::timestamptz)", rows)
+        tx.execute(f"DELETE FROM timers WHERE (instance_id, block_id, iteration, due_at) IN (VALUES {keys})")
 
 
 def next_due(tx: Transaction) -> timedelta | None:
