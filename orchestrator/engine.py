@@ -370,30 +370,21 @@ class Engine:
 
     def fire(self, timers: Sequence[Due]) -> int:
         """Go on with nodes whose moment has come; returns how many it was still true for."""
-        events: dict[UUID, list[Event]] = {}
+        events: dict[UUID, list[TimerFired]] = {}
         for due in timers:
             events.setdefault(due.instance_id, []).append(TimerFired(key=due.key))
         passed = self._pass(events)
-        spent = [
-            due
-            for due in timers
-            if due.instance_id not in passed or self._is_spent(passed[due.instance_id], events[due.instance_id], due.key)
-        ]
+        meant = {
+            (instance_id, event.key)
+            for instance_id, each in passed.items()
+            for event, decision in zip(events[instance_id], each.decisions, strict=True)
+            if not decision.is_stale
+        }
+        spent = [due for due in timers if (due.instance_id, due.key) not in meant]
         if spent:
             with self.store.transaction() as tx:
                 steps.drop_timers(tx, spent)
         return len(timers) - len(spent)
-
-    def _is_spent(self, passed: Passed, events: Sequence[Event], key: NodeKey) -> bool:
-        """Tell whether a timer meant nothing although its moment has come: its row must not fire for ever."""
-        step = passed.current.steps.get(key)
-        if step is not None and step.wake_at is not None and step.wake_at > passed.instance.updated_at:
-            return False
-        return any(
-            decision.is_stale
-            for event, decision in zip(events, passed.decisions, strict=True)
-            if isinstance(event, TimerFired) and event.key == key
-        )
 
     def outputs_seen(self, claim: Claim) -> dict[str, Any]:
         """Read the newest output of every finished block, as the claimed step sees them."""
