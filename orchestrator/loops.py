@@ -3,8 +3,9 @@
 import random
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 from prometheus_client import Counter, Histogram
@@ -37,6 +38,30 @@ class Loop(Protocol):
 
     def tick(self) -> TickResult:
         """Do a bounded part of the duty."""
+
+
+T = TypeVar("T")
+
+
+def together_or_alone(act: Callable[[Sequence[T]], int], things: Sequence[T], failed: Callable[[T], None]) -> int:
+    """Act on things together; if that fails, on each alone, so that one that cannot be handled holds up no other.
+
+    Args:
+        failed: Told of each thing that could not be handled even alone; the error has been logged.
+
+    Raises:
+        StoreUnavailable: Nothing can be handled now.
+    """
+    try:
+        return act(things)
+    except StoreUnavailable:
+        raise
+    except Exception:
+        if len(things) == 1:
+            log.exception("event_failed", thing=repr(things[0]))
+            failed(things[0])
+            return 0
+    return sum(together_or_alone(act, [thing], failed) for thing in things)
 
 
 class LoopRunner:

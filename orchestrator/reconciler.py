@@ -1,12 +1,14 @@
 """Finds what a crash has left behind: claims of dead workers, tasks of silent ones, weeks without a partition."""
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from orchestrator.core.model import Claim
 from orchestrator.engine import Engine
-from orchestrator.loops import TickResult
+from orchestrator.loops import TickResult, together_or_alone
 from orchestrator.settings import Settings
 from orchestrator.store import installation, steps, upkeep, workers
 
@@ -36,11 +38,14 @@ class Reconciler:
             released = steps.release_stale_tasks(tx, self._settings.task_lease, AT_ONCE)
             workers.remove_silent(tx, FORGET_WORKERS_AFTER)
             installation.write(tx, HEARTBEAT_FACT, datetime.now(UTC).isoformat())
-        taken = self._engine.lose(lost, "the worker stopped its heartbeat") if lost else 0
+        taken = together_or_alone(self._lose, lost, lambda _claim: None) if lost else 0
         if taken or released:
             log.warning("work_recovered", claims_of_dead_workers=taken, silent_tasks=released)
         self._keep_up()
         return TickResult(done=taken + released, wait=0.0 if len(lost) == AT_ONCE else WAIT_SECONDS)
+
+    def _lose(self, claims: Sequence[Claim]) -> int:
+        return self._engine.lose(claims, "the worker stopped its heartbeat")
 
     def _keep_up(self) -> None:
         if time.monotonic() - self._kept_up_at < UPKEEP_SECONDS:

@@ -1,10 +1,15 @@
 """Fires what has waited for a moment: delays, back-offs, sleeps, gate and task time-outs, starts in the future."""
 
+from datetime import timedelta
+
 from orchestrator.engine import Engine
-from orchestrator.loops import TickResult
+from orchestrator.loops import TickResult, together_or_alone
 from orchestrator.store import steps
+from orchestrator.store.steps import Due
 
 AT_ONCE = 200
+POSTPONE = timedelta(seconds=30)
+"""When a timer that could not be fired is tried again."""
 LONGEST_WAIT_SECONDS = 0.1
 """Upper bound of a timer's lateness when another process has set it while this loop slept."""
 
@@ -23,9 +28,15 @@ class Timers:
             due = steps.due_timers(tx, AT_ONCE)
             until_next = steps.next_due(tx) if not due else None
         if due:
-            fired = self._engine.fire(due)
+            fired = together_or_alone(self._engine.fire, due, self._postpone)
             return TickResult(done=fired, wait=0.0)
-        wait = LONGEST_WAIT_SECONDS
-        if until_next is not None:
-            wait = min(wait, max(0.0, until_next.total_seconds()))
-        return TickResult(done=0, wait=wait)
+        return TickResult(done=0, wait=self._wait(until_next))
+
+    def _wait(self, until_next: timedelta | None) -> float:
+        if until_next is None:
+            return LONGEST_WAIT_SECONDS
+        return min(LONGEST_WAIT_SECONDS, max(0.0, until_next.total_seconds()))
+
+    def _postpone(self, due: Due) -> None:
+        with self._engine.store.transaction() as tx:
+            steps.postpone_timer(tx, due, POSTPONE)

@@ -16,10 +16,11 @@ import structlog
 
 from orchestrator.carry import CarryOn
 from orchestrator.core.model import Claim
-from orchestrator.core.outcomes import Outcome
-from orchestrator.engine import Engine, Report, Wish, Work
+from orchestrator.core.outcomes import Failed, FailureKind, Outcome
+from orchestrator.engine import Engine, Finished, Report, Wish, Work
 from orchestrator.errors import StoreUnavailable
 from orchestrator.settings import Settings
+from orchestrator.store.session import first_line
 from orchestrator.store.steps import Worker
 from workers.attempt import context_of, run
 from workers.coroutines import Coroutines
@@ -136,14 +137,15 @@ class Executor:
         )
 
     def _finish(self, reports: Sequence[Report], carry_on: CarryOn | None) -> list[Claim]:
-        """Commit outcomes, however long the store takes to come back."""
-        patience = Patience(REPORT_PATIENCE_SECONDS)
-        while True:
-            try:
-                finished = self._engine.finish(reports, carry_on)
-                break
-            except StoreUnavailable as error:
-                patience.wait(error)
+        """Commit outcomes, however long the store takes to come back; one that cannot be stored holds up no other."""
+        try:
+            finished = self._commit(reports, carry_on)
+        except Exception as error:
+            if len(reports) > 1:
+                return [claim for report in reports for claim in self._finish([report], None)]
+            log.exception("outcome_refused", instance_id=str(reports[0].claim.instance_id))
+            self._give_up(reports[0], error)
+            return []
         for claim in finished.lost:
             log.warning(
                 "lost_claim", instance_id=str(claim.instance_id), step=claim.key.block_id, attempt=claim.attempt
@@ -151,6 +153,24 @@ class Executor:
         for report in reports:
             self._events.ended(report.claim, report.outcome)
         return list(finished.claims)
+
+    def _commit(self, reports: Sequence[Report], carry_on: CarryOn | None) -> Finished:
+        patience = Patience(REPORT_PATIENCE_SECONDS)
+        while True:
+            try:
+                return self._engine.finish(reports, carry_on)
+            except StoreUnavailable as error:
+                patience.wait(error)
+
+    def _give_up(self, report: Report, error: Exception) -> None:
+        """End an attempt whose outcome the store or the core refuses: as a failure, or else as lost work."""
+        message = f"the outcome could not be stored: {type(error).__name__}: {first_line(error)}"
+        failure = Failed(message=message, retryable=False, kind=FailureKind.OUTPUT)
+        try:
+            self._commit([Report(claim=report.claim, outcome=failure)], None)
+        except Exception:
+            log.exception("attempt_given_up", instance_id=str(report.claim.instance_id))
+            self._engine.lose([report.claim], message)
 
     def _report_coroutines(self, ended: Sequence[tuple[Work, Outcome]]) -> None:
         reports = [

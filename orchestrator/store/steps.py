@@ -326,6 +326,15 @@ def drop_timers(tx: Transaction, timers: Sequence[Due]) -> None:
         tx.execute(f"DELETE FROM timers WHERE (instance_id, block_id, iteration, due_at) IN (VALUES {keys})")
 
 
+def postpone_timer(tx: Transaction, due: Due, by: timedelta) -> None:
+    """Look at a timer again later, unless it was set anew since it was seen."""
+    tx.execute(
+        "UPDATE timers SET due_at = clock_timestamp() + %s "
+        "WHERE instance_id = %s AND block_id = %s AND iteration = %s::int[] AND due_at = %s",
+        (by, due.instance_id, due.key.block_id, list(due.key.iteration), due.due_at),
+    )
+
+
 def next_due(tx: Transaction) -> timedelta | None:
     """Say how long until the next timer is due; None if there is none."""
     rows = tx.query("SELECT min(due_at) - clock_timestamp() FROM timers")
