@@ -37,6 +37,11 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("http_address", "ORCHESTRATOR_HTTP_ADDRESS", "ORCH8_HTTP_ADDR"),
         description="Address the API listens on",
     )
+    run_migrations: bool = Field(
+        default=True,
+        validation_alias=AliasChoices("run_migrations", "ORCHESTRATOR_RUN_MIGRATIONS", "ORCH8_RUN_MIGRATIONS"),
+        description="lets `orchestrator api` bring the database up to date before it serves",
+    )
     tick_interval_ms: int | None = Field(
         None,
         ge=0,
