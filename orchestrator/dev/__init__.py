@@ -36,6 +36,10 @@ __all__ = ["Backoff", "ChildSpec", "DevOptions", "LinePrinter", "Supervisor", "a
 HOST = "127.0.0.1"
 LOOK_SECONDS = 0.05
 """How soon a Ctrl-C is noticed."""
+MIGRATED = {"ORCH8_RUN_MIGRATIONS": "false"}
+"""For children: the database is up to date, as `run` has seen to it."""
+KEY_VARIABLES = ("ORCHESTRATOR_API_KEY", "ORCH8_API_KEY", "API_KEY")
+"""Names by which the settings know the root key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +61,7 @@ class DevOptions:
     """
 
     data_dir: Path | None = None
-    api_port: int = 8000
+    api_port: int = 8080
     workers: int = 1
     queues: tuple[str, ...] = ("default",)
     concurrency: int = 4
@@ -100,10 +104,8 @@ def run(options: DevOptions, *, specs: Callable[[DevOptions], tuple[ChildSpec, .
 def child_specs(options: DevOptions) -> tuple[ChildSpec, ...]:
     """Return the processes that `options` ask for; where the servers are, they learn from the environment."""
     command = (sys.executable, "-m", "orchestrator.cli")
-    live = f"http://{HOST}:{options.api_port}/health/live"
-    api = ChildSpec(name="api", argv=(*command, "api", "--port", str(options.api_port)), ready=lambda: answers(live))
-    service = ChildSpec(name="service", argv=(*command, "service"))
-    return (api, service, *_worker_specs(options, command), *_flower_specs(options))
+    service = ChildSpec(name="service", argv=(*command, "service"), env=MIGRATED)
+    return (_api_spec(options, command), service, *_worker_specs(options, command), *_flower_specs(options))
 
 
 def answers(url: str) -> bool:
@@ -115,20 +117,32 @@ def answers(url: str) -> bool:
         return False
 
 
+def _api_spec(options: DevOptions, command: tuple[str, ...]) -> ChildSpec:
+    """Let the API be open, as it can be reached from this machine only; with a key of the user's it is as elsewhere."""
+    argv = (*command, "api", "--host", HOST, "--port", str(options.api_port))
+    env = dict(MIGRATED)
+    if not any(os.environ.get(name) for name in KEY_VARIABLES):
+        argv = (*argv, "--insecure")
+        env["ORCH8_REQUIRE_TENANT_HEADER"] = os.environ.get("ORCH8_REQUIRE_TENANT_HEADER", "false")
+    live = f"http://{HOST}:{options.api_port}/health/live"
+    return ChildSpec(name="api", argv=argv, env=env, ready=lambda: answers(live))
+
+
 def _worker_specs(options: DevOptions, command: tuple[str, ...]) -> Iterator[ChildSpec]:
     imports = tuple(part for module in options.imports for part in ("--import", module))
     argv = (*command, "worker", "-Q", ",".join(options.queues), "-c", str(options.concurrency), *imports)
     for number in range(1, options.workers + 1):
-        yield ChildSpec(name="worker" if options.workers == 1 else f"worker-{number}", argv=argv)
+        node = f"worker-{number}-{os.getpid()}"
+        yield ChildSpec(name="worker" if options.workers == 1 else f"worker-{number}", argv=(*argv, "--name", node))
 
 
 def _flower_specs(options: DevOptions) -> Iterator[ChildSpec]:
     if options.flower:
         address = f"http://{HOST}:{options.flower_port}/healthcheck"
-        argv = (sys.executable, "-m", "celery", "-A", "workers", "flower")
+        argv = (sys.executable, "-m", "orchestrator.cli", "flower")
         yield ChildSpec(
             name="flower",
-            argv=(*argv, f"--address={HOST}", f"--port={options.flower_port}"),
+            argv=(*argv, "--host", HOST, "--port", str(options.flower_port)),
             env={"FLOWER_UNAUTHENTICATED_API": "true"},
             ready=lambda: answers(address),
             stop_seconds=3.0,
@@ -227,7 +241,7 @@ def _migration(options: DevOptions) -> Callable[[str], None]:
 
 def _summary(options: DevOptions, servers: Servers, missing: tuple[str, ...], seconds: float) -> str:
     state = f"ready after {seconds:.1f} s" if not missing else f"not ready yet: {', '.join(missing)} (see the log)"
-    rows = [("API", f"http://{HOST}:{options.api_port}"), ("API docs", f"http://{HOST}:{options.api_port}/docs")]
+    rows = [("API", f"http://{HOST}:{options.api_port}"), ("API docs", f"http://{HOST}:{options.api_port}/swagger-ui")]
     if options.flower:
         rows.append(("Flower", f"http://{HOST}:{options.flower_port}"))
     rows += [

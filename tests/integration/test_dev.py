@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import embedded
-from orchestrator.dev import Backoff, ChildSpec, DevOptions, LinePrinter, Supervisor, child_specs, run
+from orchestrator.dev import KEY_VARIABLES, Backoff, ChildSpec, DevOptions, LinePrinter, Supervisor, child_specs, run
 from orchestrator.embedded import home, processes
 from orchestrator.embedded.processes import Deadline, Process
 
@@ -375,14 +375,25 @@ def test_dev_names_a_port_that_is_taken(directory: Path, capsys: pytest.CaptureF
     assert not directory.exists()
 
 
-def test_options_become_command_lines() -> None:
+def test_options_become_command_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*KEY_VARIABLES, "ORCH8_REQUIRE_TENANT_HEADER"):
+        monkeypatch.delenv(name, raising=False)
     options = DevOptions(
         api_port=9000, workers=2, queues=("default", "gpu"), concurrency=3, imports=("a", "b"), flower=True
     )
     specs = {spec.name: spec for spec in child_specs(options)}
     assert list(specs) == ["api", "service", "worker-1", "worker-2", "flower"]
-    assert specs["api"].argv[1:] == ("-m", "orchestrator.cli", "api", "--port", "9000")
-    worker = "-m orchestrator.cli worker -Q default,gpu -c 3 --import a --import b"
-    assert " ".join(specs["worker-2"].argv[1:]) == worker
+    api = ("-m", "orchestrator.cli", "api", "--host", "127.0.0.1", "--port", "9000", "--insecure")
+    assert specs["api"].argv[1:] == api
+    assert specs["api"].env["ORCH8_REQUIRE_TENANT_HEADER"] == "false"
+    worker = "-m orchestrator.cli worker -Q default,gpu -c 3 --import a --import b --name worker-2-"
+    assert " ".join(specs["worker-2"].argv[1:]).startswith(worker)
     assert specs["flower"].env == {"FLOWER_UNAUTHENTICATED_API": "true"}
-    assert "--address=127.0.0.1" in specs["flower"].argv
+    assert " ".join(specs["flower"].argv[1:]) == "-m orchestrator.cli flower --host 127.0.0.1 --port 5555"
+
+
+def test_a_key_of_the_user_is_asked_for_in_dev_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_API_KEY", "secret")
+    api = child_specs(DevOptions())[0]
+    assert "--insecure" not in api.argv
+    assert "ORCH8_REQUIRE_TENANT_HEADER" not in api.env
