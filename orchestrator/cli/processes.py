@@ -1,0 +1,238 @@
+"""Commands that run the processes of an installation.
+
+What they need is imported inside of them: `orchestrator --help` must not wait for FastAPI and Celery.
+"""
+
+import importlib.util
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.errors import ConfigurationError, StoreUnavailable
+from orchestrator.whose import check_packages
+
+if TYPE_CHECKING:
+    from orchestrator.settings import Settings
+
+PROCESSES = "Processes"
+
+Queues = Annotated[str, typer.Option("--queues", "-Q", help="Queues to serve, separated by commas.")]
+Imports = Annotated[
+    list[str] | None,
+    typer.Option("--import", help="Module with handlers; repeatable, beside those of ORCHESTRATOR_IMPORT."),
+]
+
+
+class Pool(StrEnum):
+    """How a worker runs several steps at once."""
+
+    PREFORK = "prefork"
+    THREADS = "threads"
+    SOLO = "solo"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    for command in (dev, api, service, worker, flower, migrate):
+        app.command(rich_help_panel=PROCESSES)(command)
+
+
+def migrate() -> None:
+    """Bring the database of DATABASE_URL to the schema of this version; safe to repeat and to run twice at once."""
+    url = _database_url(_settings())
+    before, after = _upgrade(url)
+    typer.echo(f"the database stands at {after} already" if before == after else f"the database went to {after}")
+
+
+def api(
+    host: Annotated[str | None, typer.Option(help="Address; by default that of ORCHESTRATOR_HTTP_ADDRESS.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; by default that of ORCHESTRATOR_HTTP_ADDRESS.")] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Ask nobody for a key.")] = False,
+) -> None:
+    """Serve the HTTP interface. Migrates the database first, unless ORCH8_RUN_MIGRATIONS is false."""
+    from orchestrator.server import serve  # noqa: PLC0415 - slow
+
+    settings = _begin()
+    if settings.run_migrations:
+        _upgrade(_database_url(settings))
+    default_host, default_port = _address(settings.http_address)
+    serve(settings, host=host or default_host, port=default_port if port is None else port, is_insecure=insecure)
+
+
+def service() -> None:
+    """Run the background loops: fair dispatch, timers, recovery. Any number of these may run."""
+    from orchestrator.service import run  # noqa: PLC0415 - slow
+
+    settings = _begin()
+    _broker_url(settings)
+    url = _database_url(settings)
+    if settings.run_migrations and _current(url) is None:
+        raise ConfigurationError("the database is empty; run `orchestrator migrate` first")
+    raise typer.Exit(run(settings))
+
+
+def worker(
+    queues: Queues = "default",
+    concurrency: Annotated[
+        int | None, typer.Option("--concurrency", "-c", min=1, help="Steps run at once; by default one per processor.")
+    ] = None,
+    imports: Imports = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the node; made from the process number if not given.")
+    ] = None,
+    pool: Annotated[
+        Pool, typer.Option(help="prefork can stop a handler that hangs; threads suit handlers that wait for others.")
+    ] = Pool.PREFORK,
+    loglevel: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+) -> None:
+    """Run steps: a Celery worker on the given queues, with the built-in handlers and those of the imported modules."""
+    settings = _settings()
+    _database_url(settings)
+    _broker_url(settings)
+    sys.path.insert(0, "")  # what `python -m celery` will look at first
+    check_packages()
+    argv = ["worker", f"--queues={queues}", f"--pool={pool}", f"--hostname={_node_name(name)}"]
+    argv += ["--without-gossip", "--without-mingle", "--task-events", f"--loglevel={loglevel}"]
+    if concurrency is not None:
+        argv.append(f"--concurrency={concurrency}")
+    _become_celery(argv, {"ORCHESTRATOR_IMPORT": ",".join((*settings.imports, *(imports or ())))})
+
+
+def flower(
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 5555,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    options: Annotated[
+        list[str] | None, typer.Argument(help="Options of Flower itself, after `--`, such as --basic-auth=me:secret.")
+    ] = None,
+) -> None:
+    """Watch workers and steps in Flower."""
+    if importlib.util.find_spec("flower") is None:
+        raise ConfigurationError("Flower is not installed: pip install 'orchestrator[flower]'")
+    _broker_url(_settings())
+    _become_celery(["flower", f"--address={host}", f"--port={port}", *(options or ())], {})
+
+
+def dev(
+    port: Annotated[int, typer.Option(help="Port of the API on 127.0.0.1.")] = 8080,
+    queues: Queues = "default",
+    concurrency: Annotated[int, typer.Option("--concurrency", "-c", min=1, help="Steps each worker runs at once.")] = 4,
+    workers: Annotated[int, typer.Option(min=0, help="How many worker processes.")] = 1,
+    imports: Imports = None,
+    with_flower: Annotated[bool, typer.Option("--flower", help="Start Flower as well.")] = False,
+    flower_port: Annotated[int, typer.Option(help="Port of Flower.")] = 5555,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder of data and logs; ORCHESTRATOR_HOME, or the user's data folder.")
+    ] = None,
+) -> None:
+    """Run everything on this machine: PostgreSQL, Redis, API, loops and workers. Ctrl-C ends all of it; data is kept.
+
+    The API listens on 127.0.0.1 only. Unless ORCHESTRATOR_API_KEY is set, it asks for neither a key nor a tenant. With
+    DATABASE_URL and REDIS_URL set, it uses those servers instead of starting its own.
+    """
+    from orchestrator.dev import DevOptions, run  # noqa: PLC0415 - slow
+
+    options = DevOptions(
+        data_dir=data_dir,
+        api_port=port,
+        workers=workers,
+        queues=_names(queues),
+        concurrency=concurrency,
+        imports=tuple(imports or ()),
+        flower=with_flower,
+        flower_port=flower_port,
+    )
+    raise typer.Exit(run(options))
+
+
+def _settings() -> "Settings":
+    from pydantic import ValidationError  # noqa: PLC0415 - slow
+
+    from orchestrator.settings import Settings  # noqa: PLC0415 - slow
+
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = first["loc"][0] if first["loc"] else "settings"
+        raise ConfigurationError(f"the setting {name} cannot be read from the environment: {first['msg']}") from error
+
+
+def _begin() -> "Settings":
+    """Read the settings and begin to log, in a process that goes on until it is told to end."""
+    from orchestrator.logs import configure_logging  # noqa: PLC0415 - slow
+
+    configure_logging()
+    return _settings()
+
+
+def _database_url(settings: "Settings") -> str:
+    if not settings.database_url:
+        raise ConfigurationError("DATABASE_URL is not set: name a PostgreSQL server, or use `orchestrator dev`")
+    return settings.database_url
+
+
+def _broker_url(settings: "Settings") -> str:
+    if not settings.celery_broker_url:
+        raise ConfigurationError("REDIS_URL (or BROKER_URL) is not set: name one, or use `orchestrator dev`")
+    return settings.celery_broker_url
+
+
+def _upgrade(url: str) -> tuple[str | None, str | None]:
+    """Migrate; returns where the database stood and where it stands now."""
+    before = _current(url)
+    from orchestrator.store.migrate import upgrade  # noqa: PLC0415 - slow
+
+    upgrade(url)
+    return before, _current(url)
+
+
+def _current(url: str) -> str | None:
+    from sqlalchemy.exc import OperationalError  # noqa: PLC0415 - slow
+
+    from orchestrator.store.migrate import current  # noqa: PLC0415 - slow
+
+    try:
+        return current(url)
+    except OperationalError as error:
+        raise StoreUnavailable(f"PostgreSQL does not answer: {str(error.orig).strip()}") from error
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Split names at commas.
+
+    >>> _names("gpu, default,")
+    ('gpu', 'default')
+    """
+    names = tuple(name for part in text.split(",") if (name := part.strip()))
+    if not names:
+        raise typer.BadParameter("name at least one queue", param_hint="-Q")
+    return names
+
+
+def _address(text: str) -> tuple[str, int]:
+    """Take an address apart.
+
+    >>> _address("0.0.0.0:8080"), _address("[::1]:80"), _address(":9000")
+    (('0.0.0.0', 8080), ('::1', 80), ('0.0.0.0', 9000))
+    """
+    host, _, port = text.rpartition(":")
+    if not port.isdigit():
+        raise ConfigurationError(f"ORCHESTRATOR_HTTP_ADDRESS is {text!r}; it must be host:port")
+    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - what `:port` means everywhere
+
+
+def _node_name(name: str | None) -> str:
+    """Give the node a name that no other worker of this host has: the number outlives the exec."""
+    if name is None:
+        return f"worker-{os.getpid()}@%h"
+    return name if "@" in name else f"{name}@%h"
+
+
+def _become_celery(argv: list[str], env: dict[str, str]) -> None:
+    """Replace this process by a Celery command, so that signals reach it directly."""
+    command = [sys.executable, "-m", "celery", "-A", "workers", *argv]
+    os.execve(sys.executable, command, os.environ | env)  # noqa: S606 - our own interpreter
