@@ -40,7 +40,7 @@ class Caller:
         return self.tenant or asked
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not an error of ours
+class Refused(Exception):
     """The request may not pass; answered with this status and nothing else."""
 
     def __init__(self, status: int) -> None:

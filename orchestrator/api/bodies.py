@@ -29,7 +29,7 @@ _LONG_NUMBER = re.compile(rb"\d{19}")
 Shape = TypeVar("Shape", bound=BaseModel)
 
 
-class Rejection(Exception):  # noqa: N818 - an answer, not an error of ours
+class Rejection(Exception):
     """A request refused before its handler runs; answered with the text as `text/plain`, or with nothing."""
 
     def __init__(self, status: int, text: str = "") -> None:

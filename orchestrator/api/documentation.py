@@ -19,10 +19,15 @@ _DESCRIPTION = (
 )
 
 
+_accepted: dict[str, type[BaseModel]] = {}
+"""Shapes of request bodies, which FastAPI does not know: it does not read them."""
+
+
 def accepts(shape: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     """Describe a request body; the endpoint itself reads and checks it."""
     content = {"application/json": {"schema": {"$ref": _REFERENCE.format(model=shape.__name__)}}}
-    return {"requestBody": {"required": required, "content": content}, "x-shape": shape}
+    _accepted[shape.__name__] = shape
+    return {"requestBody": {"required": required, "content": content}}
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
@@ -34,9 +39,9 @@ def describe(app: FastAPI) -> dict[str, Any]:
     for operations in document["paths"].values():
         for operation in operations.values():
             operation["responses"].pop("422", None)
-            if (shape := operation.pop("x-shape", None)) is not None:
-                written = shape.model_json_schema(ref_template=_REFERENCE)
-                schemas |= {**written.pop("$defs", {}), shape.__name__: written}
+    for name, shape in _accepted.items():
+        written = shape.model_json_schema(ref_template=_REFERENCE)
+        schemas |= {**written.pop("$defs", {}), name: written}
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     document["components"]["securitySchemes"] = {

@@ -6,6 +6,7 @@ keys, tenants, and the two addresses of each endpoint.
 
 import asyncio
 import re
+import traceback
 import uuid
 from typing import Any
 
@@ -57,7 +58,10 @@ class Edge:
         try:
             await self._app(scope, receive, send_with_id)
         except Exception:
-            log.exception("request_failed", request_id=request_id, method=scope["method"], path=scope["path"])
+            # The text of the traceback, not the exception itself: pretty printers would show settings and bodies.
+            trace = traceback.format_exc()
+            fields = {"request_id": request_id, "method": scope["method"], "path": scope["path"], "trace": trace}
+            log.error("request_failed", **fields)  # noqa: TRY400
             if has_started:
                 raise
             await _answer(send_with_id, 500, INTERNAL_ERROR, b"application/json")

@@ -12,7 +12,7 @@ from orchestrator.slices import Plans
 from orchestrator.store.session import Store
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Services:
     """The doors of one process.
 

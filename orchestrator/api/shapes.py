@@ -43,11 +43,12 @@ def _moment(written: object) -> object:
         raise ValueError("expected an RFC 3339 time with a zone")
     try:
         moment = datetime.fromisoformat(written.upper())
-        if moment.tzinfo is None:
-            raise ValueError("no zone")
-        return moment.astimezone(UTC)
+        in_utc = moment.astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise ValueError("expected an RFC 3339 time with a zone") from error
+    if moment.tzinfo is None:
+        raise ValueError("expected an RFC 3339 time with a zone")
+    return in_utc
 
 
 Moment = Annotated[datetime, BeforeValidator(_moment)]

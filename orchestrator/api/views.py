@@ -33,8 +33,8 @@ def instance_view(record: Record) -> dict[str, Any]:
         "created_at": instance.created_at,
         "updated_at": instance.updated_at,
     }
-    if profile.budget is not None:
-        view["budget"] = profile.budget
+    optional = {"budget": profile.budget, "parked_reason": instance.parked_reason}
+    view |= {name: value for name, value in optional.items() if value is not None}
     return view
 
 

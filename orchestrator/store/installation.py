@@ -16,3 +16,9 @@ def write(tx: Transaction, name: str, value: str) -> None:
         "ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value",
         (name, value),
     )
+
+
+def schema_version(tx: Transaction) -> str:
+    """Name the newest migration this database has seen."""
+    rows = tx.query("SELECT version_num FROM alembic_version ORDER BY version_num DESC LIMIT 1")
+    return rows[0][0] if rows else ""

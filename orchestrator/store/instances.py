@@ -31,11 +31,17 @@ class Profile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """An instance as clients read it."""
+    """An instance as clients read it.
+
+    Args:
+        due_at: When a scheduled instance goes on; None if that is now, or does not depend on time.
+        attempt: Number of the attempt its current step is at.
+    """
 
     instance: Instance
     profile: Profile
     due_at: datetime | None
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +105,8 @@ def reserve_key(tx: Transaction, tenant_id: str, key: str, instance_id: UUID, *,
 _RECORD_COLUMNS = ", ".join(f"i.{name.strip()}" for name in INSTANCE_COLUMNS.split(",")) + (
     ", c.data, c.config, c.metadata, c.budget, c.idempotency_key, c.concurrency_key, c.max_concurrency, c.session_id, "
     "c.parent_instance_id, CASE WHEN i.state = 'scheduled' THEN "
-    "(SELECT min(t.due_at) FROM timers t WHERE t.instance_id = i.id) END"
+    "(SELECT min(t.due_at) FROM timers t WHERE t.instance_id = i.id) END, coalesce((SELECT max(s.attempt) FROM steps s "
+    "WHERE s.instance_id = i.id AND s.block_id = i.current_step), 0)"
 )
 _RECORD = f"SELECT {_RECORD_COLUMNS} FROM instances i JOIN contexts c ON c.instance_id = i.id"
 
@@ -119,6 +126,7 @@ def _record_of(row: Sequence[Any]) -> Record:
             parent_instance_id=row[32],
         ),
         due_at=row[33],
+        attempt=row[34],
     )
 
 
@@ -128,6 +136,11 @@ def get(tx: Transaction, instance_id: UUID, tenant_id: str | None = None) -> Rec
     if not rows or (tenant_id is not None and rows[0][1] != tenant_id):
         return None
     return _record_of(rows[0])
+
+
+def freeze(tx: Transaction) -> None:
+    """Let all reads of a transaction see one moment. Must be its first statement; nothing may be written after it."""
+    tx.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
 
 def tenant_of(tx: Transaction, instance_id: UUID) -> str | None:

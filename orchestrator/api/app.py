@@ -1,0 +1,74 @@
+"""The HTTP app: endpoints, and what surrounds them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio.to_thread
+from fastapi import APIRouter, FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from orchestrator.api import documentation, health, instances, reading, sequences, signals
+from orchestrator.api.answers import add_error_answers
+from orchestrator.api.edge import PREFIX, Door, Edge
+from orchestrator.api.services import Services
+from orchestrator.catalogue import Catalogue
+from orchestrator.engine import Engine
+from orchestrator.errors import ConfigurationError
+from orchestrator.settings import Settings
+
+POOL_SIZE, POOL_OVERFLOW = 10, 10
+"""Connections of the store an API process should open: together as many as it has threads."""
+THREADS = POOL_SIZE + POOL_OVERFLOW
+
+_PRODUCT = (sequences.router, reading.router, instances.router, signals.router)
+_ROOT = (health.router, documentation.router)
+
+
+def create_app(engine: Engine, settings: Settings) -> FastAPI:
+    """Build the app over an engine; the caller has checked the settings and closes the store.
+
+    Endpoints are ordinary functions run in threads, because the store is synchronous.
+
+    Raises:
+        ConfigurationError: The settings contradict each other.
+    """
+    if "*" in settings.cors_origins and settings.api_key:
+        raise ConfigurationError("ORCH8_CORS_ORIGINS=* with an API key lets any page use it: name the origins")
+    app = FastAPI(
+        title="Orchestrator",
+        version=health.package_version(),
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=_lifespan,
+    )
+    app.state.services = Services(
+        engine=engine, settings=settings, store=engine.store, catalogue=Catalogue(engine.store)
+    )
+    product = APIRouter(prefix=PREFIX)
+    for router in _PRODUCT:
+        product.include_router(router)
+    for router in (product, *_ROOT):
+        app.include_router(router)
+    app.openapi = lambda: _described(app)  # type: ignore[method-assign]  # FastAPI's own way to replace it
+    add_error_answers(app)
+    app.add_middleware(Door, settings=settings)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=list(settings.cors_origins), allow_methods=["*"], allow_headers=["*"]
+        )
+    app.add_middleware(Edge, settings=settings)
+    return app
+
+
+def _described(app: FastAPI) -> dict[str, object]:
+    if app.openapi_schema is None:
+        app.openapi_schema = documentation.describe(app)
+    return app.openapi_schema
+
+
+@asynccontextmanager
+async def _lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+    yield

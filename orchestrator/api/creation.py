@@ -1,0 +1,121 @@
+"""From a posted instance to one the engine can start: tenant, sequence, schema, sizes (contract, api §10.2, §10.3)."""
+
+import time
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Any, TypeVar
+from uuid import UUID
+
+import orjson
+import psycopg2
+from sqlalchemy.exc import DBAPIError
+
+from orchestrator.api.auth import Caller
+from orchestrator.api.services import Services
+from orchestrator.api.shapes import PRIORITIES, Context, CreateInstance, StartInstance
+from orchestrator.catalogue import MAX_LONG_NAME_BYTES, MAX_NAME_BYTES
+from orchestrator.engine import NewInstance
+from orchestrator.errors import Conflict, InvalidArgument, NotFound, PayloadTooLarge, Unprocessable
+from orchestrator.store import definitions
+from orchestrator.store.definitions import Head
+from orchestrator.store.instances import Profile
+from orchestrator.store.session import is_retryable
+from sequences.schemas import Schema, compile_schema
+
+T = TypeVar("T")
+TRIES = 5
+
+
+def check_names(request: CreateInstance, caller: Caller) -> None:
+    """Refuse blank names and foreign tenants."""
+    for name in ("tenant_id", "namespace"):
+        written: str = getattr(request, name)
+        if not written.strip():
+            raise InvalidArgument(f"{name} must not be empty")
+        if len(written.encode()) > MAX_NAME_BYTES:
+            raise InvalidArgument(f"{name} is longer than {MAX_NAME_BYTES} bytes")
+    if request.idempotency_key is not None and len(request.idempotency_key.encode()) > MAX_LONG_NAME_BYTES:
+        raise InvalidArgument(f"idempotency_key is longer than {MAX_LONG_NAME_BYTES} bytes")
+    caller.claim_tenant(request.tenant_id)
+
+
+def heads_of(serving: Services, ids: Iterable[UUID]) -> dict[UUID, Head]:
+    """Read what must be known of the sequences to be started; unknown ids are left out."""
+    with serving.store.transaction() as tx:
+        return definitions.heads(tx, list(set(ids)))
+
+
+def check_startable(serving: Services, head: Head | None, request: CreateInstance, missing: str) -> Head:
+    """Refuse a sequence that is unknown, another tenant's, or deprecated."""
+    if head is None or head.tenant_id != request.tenant_id:
+        raise NotFound(missing)
+    if head.deprecated and not serving.settings.allow_deprecated_instances:
+        raise Conflict(f"sequence {head.id} is deprecated")
+    return head
+
+
+def new_instance(
+    serving: Services, request: StartInstance, head: Head, *, tenant_id: str, namespace: str
+) -> NewInstance:
+    """Give the request to the engine, after checking data and sizes."""
+    context = request.context or Context()
+    check_context_size(context, serving.settings.max_context_bytes)
+    check_input(serving, head, context.data)
+    if request.session_id is not None or request.session_key is not None:
+        raise NotFound(f"session {request.session_id or request.session_key}")
+    return NewInstance(
+        sequence_id=head.id,
+        tenant_id=tenant_id,
+        namespace=namespace,
+        profile=Profile(
+            data=context.data,
+            config=context.config,
+            metadata=request.metadata,
+            budget=request.budget.model_dump(exclude_none=True) if request.budget is not None else None,
+            idempotency_key=request.idempotency_key,
+            concurrency_key=request.concurrency_key,
+            max_concurrency=request.max_concurrency,
+        ),
+        priority=PRIORITIES.index(request.priority),
+        timezone=request.timezone,
+        dry_run=request.dry_run,
+        dry_run_auto_approve=request.dry_run_auto_approve,
+        not_before=request.next_fire_at,
+    )
+
+
+def check_context_size(context: Context, limit: int) -> None:
+    """Refuse a context whose JSON is over the limit."""
+    size = len(orjson.dumps({"data": context.data, "config": context.config}))
+    if size > limit:
+        raise PayloadTooLarge(f"context is {size} bytes; the limit is {limit}")
+
+
+def check_input(serving: Services, head: Head, data: Any) -> None:
+    """Refuse data that do not fit the sequence's `input_schema`."""
+    schema = _input_schema(serving, head.id, head.content_hash)
+    if schema is not None and (violations := schema.violations({} if data is None else data)):
+        raise Unprocessable(f"context.data failed input_schema validation: {'; '.join(violations)}")
+
+
+@lru_cache(maxsize=2000)
+def _input_schema(serving: Services, sequence_id: UUID, _content_hash: str) -> Schema | None:
+    """Compile the schema of a sequence, once for what the sequence says: an id may be used anew after a deletion."""
+    with serving.store.transaction() as tx:
+        stored = definitions.get(tx, sequence_id)
+    if stored is None:
+        raise NotFound(f"sequence {sequence_id}")
+    schema = stored.document.get("input_schema")
+    return None if schema is None else compile_schema(schema)
+
+
+def patiently(write: Callable[[], T]) -> T:
+    """Repeat a write that lost a deadlock or a lock time-out to another one."""
+    for attempt in range(TRIES):
+        try:
+            return write()
+        except (DBAPIError, psycopg2.Error) as error:
+            if not is_retryable(error) or attempt == TRIES - 1:
+                raise
+            time.sleep(0.01 * 2**attempt)
+    raise AssertionError("unreachable")

@@ -1,0 +1,71 @@
+"""Whether this process lives and can serve, and what it is (contract, api §4)."""
+
+from datetime import datetime, timedelta
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from orchestrator.api.answers import Json
+from orchestrator.api.services import Services, Serving
+from orchestrator.api.shapes import Info
+from orchestrator.errors import StoreUnavailable
+from orchestrator.store import installation
+
+router = APIRouter(tags=["health"])
+
+HEARTBEAT = "service_heartbeat"
+"""Fact of the installation in which the service loops leave the time of their last round."""
+HEARTBEAT_FRESH_FOR = timedelta(seconds=15)
+"""As long as a statement may take: a loop that is later than that is stuck, not slow."""
+CONTRACT_VERSION = "1"
+
+
+@router.get("/health/live")
+async def live() -> Response:
+    """Answer as long as the process serves HTTP."""
+    return Response()
+
+
+@router.get("/health/ready")
+def ready(serving: Serving) -> Response:
+    """Answer 200 when the database answers and the service loops have left a heartbeat lately, else 503.
+
+    The setting `ready_without_service` is for an API process that is to be ready on its own.
+    """
+    return Response(status_code=200 if _is_ready(serving) else 503)
+
+
+def _is_ready(serving: Services) -> bool:
+    try:
+        with serving.store.transaction() as tx:
+            now, heartbeat = tx.now(), installation.read(tx, HEARTBEAT)
+    except StoreUnavailable:
+        return False
+    if serving.settings.ready_without_service:
+        return True
+    return heartbeat is not None and now - datetime.fromisoformat(heartbeat) <= HEARTBEAT_FRESH_FOR
+
+
+@router.get("/info", responses={200: {"model": Info}})
+def info(serving: Serving) -> Response:
+    """Say what runs here."""
+    with serving.store.transaction() as tx:
+        schema_version = installation.schema_version(tx)
+    return Json(
+        {
+            "version": package_version(),
+            "storage_schema_version": schema_version,
+            "contract_schema_version": CONTRACT_VERSION,
+            "env_label": serving.settings.env_label,
+            "env_color": serving.settings.env_color,
+        }
+    )
+
+
+def package_version() -> str:
+    """Give the version of the installed package; `0` in a checkout that is not installed."""
+    try:
+        return version("orchestrator")
+    except PackageNotFoundError:
+        return "0"

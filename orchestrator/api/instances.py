@@ -1,0 +1,146 @@
+"""Endpoints that create and change instances (contract, api §10.2, §10.3, §10.5)."""
+
+from typing import Any
+from uuid import UUID
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from orchestrator.api.addresses import InstanceId
+from orchestrator.api.answers import Json
+from orchestrator.api.auth import Caller, CallerDependency
+from orchestrator.api.bodies import Body, Rejection, shaped
+from orchestrator.api.creation import (
+    check_context_size,
+    check_names,
+    check_startable,
+    heads_of,
+    new_instance,
+    patiently,
+)
+from orchestrator.api.documentation import accepts
+from orchestrator.api.services import Services, Serving
+from orchestrator.api.shapes import (
+    Count,
+    CreateBatch,
+    CreateInstance,
+    InstanceCreated,
+    Retried,
+    SetContext,
+    SetState,
+    StartInstance,
+)
+from orchestrator.engine import Started
+from orchestrator.errors import InvalidArgument, NotFound
+from orchestrator.store import instances
+
+router = APIRouter(tags=["instances"])
+MAX_BATCH = 10_000
+
+
+@router.post(
+    "/instances", status_code=201, responses={201: {"model": InstanceCreated}}, openapi_extra=accepts(CreateInstance)
+)
+def create_instance(serving: Serving, caller: CallerDependency, body: Body) -> Response:
+    """Start an instance; 200 with the first one's id when the idempotency key is known."""
+    request = body.read(CreateInstance)
+    check_names(request, caller)
+    head = heads_of(serving, [request.sequence_id]).get(request.sequence_id)
+    head = check_startable(serving, head, request, f"sequence {request.sequence_id}")
+    new = new_instance(serving, request, head, tenant_id=request.tenant_id, namespace=request.namespace)
+    return _created(patiently(lambda: serving.engine.start_many([new]))[0])
+
+
+def _created(started: Started) -> Response:
+    if started.is_duplicate:
+        return Json({"id": started.id, "deduplicated": True}, status_code=200)
+    return Json({"id": started.id}, status_code=201)
+
+
+@router.post("/instances/batch", status_code=201, responses={201: {"model": Count}}, openapi_extra=accepts(CreateBatch))
+def create_batch(serving: Serving, caller: CallerDependency, body: Body) -> Response:
+    """Start instances, all or none."""
+    written = body.read(CreateBatch).instances
+    if len(written) > MAX_BATCH:
+        raise InvalidArgument(f"a batch holds at most {MAX_BATCH} instances")
+    requests = [_batch_entry(index, entry) for index, entry in enumerate(written)]
+    if not requests:
+        return Json({"count": 0})
+    for request in requests:
+        check_names(request, caller)
+    heads = heads_of(serving, (request.sequence_id for request in requests))
+    new = []
+    for index, request in enumerate(requests):
+        head = heads.get(request.sequence_id)
+        head = check_startable(serving, head, request, f"instances[{index}]: sequence not found")
+        new.append(new_instance(serving, request, head, tenant_id=request.tenant_id, namespace=request.namespace))
+    started = patiently(lambda: serving.engine.start_many(new))
+    return Json({"count": sum(not each.is_duplicate for each in started)}, status_code=201)
+
+
+def _batch_entry(index: int, entry: Any) -> CreateInstance:
+    try:
+        return shaped(entry, CreateInstance)
+    except Rejection as rejection:
+        raise Rejection(rejection.status, f"instances[{index}]: {rejection.text}") from rejection
+
+
+@router.post(
+    "/sequences/{name}/instances",
+    status_code=201,
+    responses={201: {"model": InstanceCreated}},
+    openapi_extra=accepts(StartInstance),
+)
+def create_instance_by_name(serving: Serving, caller: CallerDependency, name: str, body: Body) -> Response:
+    """Start an instance of the newest version of a sequence, or of the version asked for."""
+    request = body.read(StartInstance)
+    tenant_id = caller.tenant or "default" if request.tenant_id is None else request.tenant_id
+    namespace = "default" if request.namespace is None else request.namespace
+    members = {each: getattr(request, each) for each in StartInstance.model_fields}
+    names = {"sequence_id": UUID(int=0), "tenant_id": tenant_id, "namespace": namespace}
+    check_names(CreateInstance.model_construct(**{**members, **names}), caller)
+    stored = serving.catalogue.startable(
+        name, tenant=tenant_id, tenant_id=tenant_id, namespace=namespace, version=request.version
+    )
+    head = heads_of(serving, [stored.id])[stored.id]
+    full = CreateInstance.model_construct(**{**members, **names, "sequence_id": stored.id})
+    head = check_startable(serving, head, full, f"sequence {name}")
+    new = new_instance(serving, full, head, tenant_id=tenant_id, namespace=namespace)
+    return _created(patiently(lambda: serving.engine.start_many([new]))[0])
+
+
+def check_owned(serving: Services, caller: Caller, instance_id: UUID) -> None:
+    """Refuse an instance that does not exist in the caller's tenant."""
+    with serving.store.transaction() as tx:
+        tenant = instances.tenant_of(tx, instance_id)
+    if tenant is None or caller.tenant not in {None, tenant}:
+        raise NotFound(f"instance {instance_id}")
+
+
+@router.patch("/instances/{id}/state", openapi_extra=accepts(SetState))
+def set_state(serving: Serving, caller: CallerDependency, instance_id: InstanceId, body: Body) -> Response:
+    """Set the state by hand; only the moves of the state table are allowed."""
+    request = body.read(SetState)
+    check_owned(serving, caller, instance_id)
+    serving.engine.set_state(instance_id, request.state, request.next_fire_at)
+    return Response()
+
+
+@router.patch("/instances/{id}/context", openapi_extra=accepts(SetContext))
+def set_context(serving: Serving, caller: CallerDependency, instance_id: InstanceId, body: Body) -> Response:
+    """Replace data and config, in any state."""
+    context = body.read(SetContext).context
+    check_owned(serving, caller, instance_id)
+    check_context_size(context, serving.settings.max_context_bytes)
+    serving.engine.replace_context(instance_id, context.data, context.config)
+    return Response()
+
+
+@router.post("/instances/{id}/retry", responses={200: {"model": Retried}})
+def retry(serving: Serving, caller: CallerDependency, instance_id: InstanceId, body: Body) -> Response:
+    """Open a failed instance again, at its failed step."""
+    if not isinstance(body.json_or_none(), dict | None):
+        raise Rejection(422, "Failed to deserialize the JSON body: expected an object")
+    check_owned(serving, caller, instance_id)
+    serving.engine.retry(instance_id)
+    return Json({"id": instance_id, "state": "scheduled"})

@@ -1,0 +1,140 @@
+"""Endpoints that read instances (contract, api §10.4)."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from orchestrator.api.addresses import InstanceId, Limit, Offset
+from orchestrator.api.answers import Json
+from orchestrator.api.auth import Caller, CallerDependency
+from orchestrator.api.instances import check_owned
+from orchestrator.api.services import Services, Serving
+from orchestrator.api.shapes import Attempt, AuditRow, BlockOutput, InstancePage, TaskInstance, TreeNode
+from orchestrator.api.views import attempt_view, audit_view, instance_view, output_views
+from orchestrator.core import tree
+from orchestrator.core.states import InstanceState
+from orchestrator.errors import InvalidArgument, NotFound
+from orchestrator.store import instances
+from orchestrator.store.instances import Filter
+
+router = APIRouter(tags=["instances"])
+MAX_PAGE = 1000
+MAX_AUDIT_ROWS = 200
+_METADATA = "metadata."
+
+
+@router.get("/instances", responses={200: {"model": InstancePage}})
+def list_instances(
+    serving: Serving,
+    caller: CallerDependency,
+    request: Request,
+    tenant_id: str | None = None,
+    namespace: str | None = None,
+    sequence_id: UUID | None = None,
+    state: Annotated[str | None, Query(description="states, separated by commas")] = None,
+    offset: Offset = 0,
+    limit: Limit = 100,
+) -> Response:
+    """List instances, the newest change first. `metadata.<key>=<text>` narrows the list further."""
+    which = _filter(caller, request, tenant_id, namespace, sequence_id, _states(state))
+    limit = min(limit, MAX_PAGE)
+    found = _find(serving, which, offset=offset, limit=limit + 1)
+    return Json({"items": found[:limit], "has_more": len(found) > limit})
+
+
+@router.get("/instances/dlq", responses={200: {"model": list[TaskInstance]}})
+def list_failed(
+    serving: Serving,
+    caller: CallerDependency,
+    request: Request,
+    tenant_id: str | None = None,
+    namespace: str | None = None,
+    sequence_id: UUID | None = None,
+    offset: Offset = 0,
+    limit: Limit = 100,
+) -> Response:
+    """List failed instances: the dead letters."""
+    which = _filter(caller, request, tenant_id, namespace, sequence_id, (InstanceState.FAILED,))
+    return Json(_find(serving, which, offset=offset, limit=min(limit, MAX_PAGE)))
+
+
+def _filter(
+    caller: Caller,
+    request: Request,
+    tenant_id: str | None,
+    namespace: str | None,
+    sequence_id: UUID | None,
+    states: tuple[str, ...] | None,
+) -> Filter:
+    query = request.query_params.multi_items()
+    return Filter(
+        tenant_id=caller.narrowed(tenant_id),
+        namespace=namespace,
+        sequence_id=sequence_id,
+        states=states,
+        metadata=tuple((name.removeprefix(_METADATA), text) for name, text in query if name.startswith(_METADATA)),
+    )
+
+
+def _states(written: str | None) -> tuple[str, ...] | None:
+    words = [word.strip() for word in written.split(",") if word.strip()] if written is not None else []
+    for word in words:
+        if word not in set(InstanceState):
+            raise InvalidArgument(f"unknown state {word!r}")
+    return tuple(words) or None
+
+
+def _find(serving: Services, which: Filter, *, offset: int, limit: int) -> list[dict[str, Any]]:
+    with serving.store.transaction() as tx:
+        return [instance_view(record) for record in instances.find(tx, which, offset=offset, limit=limit)]
+
+
+@router.get("/instances/{id}", responses={200: {"model": TaskInstance}})
+def read_instance(serving: Serving, caller: CallerDependency, instance_id: InstanceId) -> Response:
+    """Read one instance."""
+    with serving.store.transaction() as tx:
+        record = instances.get(tx, instance_id, caller.tenant)
+    if record is None:
+        raise NotFound(f"instance {instance_id}")
+    return Json(instance_view(record))
+
+
+@router.get("/instances/{id}/outputs", responses={200: {"model": list[BlockOutput]}})
+def read_outputs(serving: Serving, caller: CallerDependency, instance_id: InstanceId) -> Response:
+    """Read the outputs, in the order they were stored."""
+    check_owned(serving, caller, instance_id)
+    with serving.store.transaction() as tx:
+        return Json(output_views(instance_id, instances.outputs(tx, instance_id)))
+
+
+@router.get("/instances/{id}/tree", responses={200: {"model": list[TreeNode]}})
+def read_tree(serving: Serving, caller: CallerDependency, instance_id: InstanceId) -> Response:
+    """Read the state of every block."""
+    check_owned(serving, caller, instance_id)
+    with serving.store.transaction() as tx:
+        instances.freeze(tx)
+        record = instances.get(tx, instance_id)
+        if record is None:
+            raise NotFound(f"instance {instance_id}")
+        plan = serving.plans.get(tx, [record.instance.sequence_id])[record.instance.sequence_id]
+        rows = [tree.node_entry(*row) for row in instances.newest_nodes(tx, instance_id)]
+        rows += [tree.step_entry(*row) for row in instances.open_steps(tx, instance_id)]
+    return Json(tree.build(plan, instance_id, record.instance.state, rows))
+
+
+@router.get("/instances/{id}/audit", responses={200: {"model": list[AuditRow]}})
+def read_audit(serving: Serving, caller: CallerDependency, instance_id: InstanceId) -> Response:
+    """Read the changes of state, the newest first."""
+    check_owned(serving, caller, instance_id)
+    with serving.store.transaction() as tx:
+        return Json([audit_view(instance_id, row) for row in instances.transitions(tx, instance_id, MAX_AUDIT_ROWS)])
+
+
+@router.get("/instances/{id}/attempts", responses={200: {"model": list[Attempt]}})
+def read_attempts(serving: Serving, caller: CallerDependency, instance_id: InstanceId) -> Response:
+    """Read the history of executions, failed and lost ones too (an extension of the wire format)."""
+    check_owned(serving, caller, instance_id)
+    with serving.store.transaction() as tx:
+        return Json([attempt_view(row) for row in instances.attempts(tx, instance_id)])

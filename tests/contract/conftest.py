@@ -1,0 +1,56 @@
+"""The API as clients meet it: uvicorn on a free port over a real database, httpx outside."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from orchestrator.api import create_app
+from orchestrator.engine import Engine
+from orchestrator.settings import Settings
+from tests.contract.client import Api
+
+TENANT = "acme"
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[str]:
+    """Serve an app on a free port and give its address."""
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="on"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not server.started:
+        assert time.monotonic() < deadline, "the server did not start"
+        time.sleep(0.005)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+@pytest.fixture
+def address(engine: Engine, settings: Settings) -> Iterator[str]:
+    """The address of a server over this test's database, in insecure mode."""
+    with serving(create_app(engine, settings)) as url:
+        yield url
+
+
+@pytest.fixture
+def http(address: str) -> Iterator[httpx.Client]:
+    """A client of the tenant `acme`."""
+    with httpx.Client(base_url=f"{address}/api/v1", headers={"X-Tenant-Id": TENANT}, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def api(http: httpx.Client, engine: Engine) -> Api:
+    """The same client with the words of the tests."""
+    return Api(http, engine)
