@@ -1,27 +1,53 @@
-"""Migrations: bring a database to the schema this version needs."""
+"""Migrations: bring a database to the schema this version needs.
 
+Alembic takes a second of processor time to import, so it is imported when there is something to migrate.
+"""
+
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
+import psycopg2
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
+from orchestrator.errors import ConfigurationError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_REVISION = re.compile(r'^(revision|down_revision) = "([^"]+)"$', re.MULTILINE)
 _LOCK = 7_283_645_091
 """Key of the advisory lock: of several processes that migrate at once, one does it and the others wait."""
 
 
-def _config(database_url: str) -> Config:
+def _config(database_url: str) -> "Config":
+    from alembic.config import Config  # noqa: PLC0415 - slow
+
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(_MIGRATIONS))
     config.attributes["url"] = database_url
     return config
 
 
 def upgrade(database_url: str) -> None:
-    """Apply all migrations that are missing. Safe to call from several processes at once."""
+    """Apply all migrations that are missing, at once if there are none. Safe to call from several processes at once.
+
+    Raises:
+        StoreUnavailable: PostgreSQL cannot be reached.
+        ConfigurationError: The database has been migrated by a newer version.
+    """
+    stands_at = current(database_url)
+    if stands_at == head():
+        return
+    if stands_at is not None and stands_at not in _revisions():
+        raise ConfigurationError(
+            f"the database is at migration {stands_at!r}, which this version does not know: a newer version has "
+            "migrated it; run that one"
+        )
+    from alembic import command  # noqa: PLC0415 - slow
+
     engine = create_engine(make_url(database_url).set(drivername="postgresql+psycopg2"))
     try:
         with engine.begin() as connection:
@@ -35,17 +61,37 @@ def upgrade(database_url: str) -> None:
 
 def head() -> str:
     """Name the newest migration of this version."""
-    newest = ScriptDirectory.from_config(_config("")).get_current_head()
-    if newest is None:
-        raise LookupError("there is no migration")
-    return newest
+    revisions = _revisions()
+    newest = set(revisions) - set(revisions.values())
+    if len(newest) != 1:
+        raise LookupError(f"the migrations do not form one line; their ends are {sorted(newest)}")
+    return newest.pop()
 
 
 def current(database_url: str) -> str | None:
-    """Name the migration a database stands at; None before the first."""
-    engine = create_engine(make_url(database_url).set(drivername="postgresql+psycopg2"))
+    """Name the migration a database stands at; None before the first.
+
+    Raises:
+        StoreUnavailable: PostgreSQL cannot be reached.
+    """
+    address = make_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
     try:
-        with engine.connect() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
+        connection = psycopg2.connect(address, connect_timeout=10)
+    except psycopg2.OperationalError as error:
+        raise StoreUnavailable(f"PostgreSQL does not answer: {' '.join(str(error).split())}") from error
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute("SELECT to_regclass('alembic_version') IS NOT NULL")
+            if cursor.fetchone() != (True,):
+                return None
+            cursor.execute("SELECT version_num FROM alembic_version")
+            row = cursor.fetchone()
+            return None if row is None else str(row[0])
     finally:
-        engine.dispose()
+        connection.close()
+
+
+def _revisions() -> dict[str, str | None]:
+    """Give the migration before each migration, as their files say."""
+    found = (dict(_REVISION.findall(path.read_text())) for path in (_MIGRATIONS / "versions").glob("*.py"))
+    return {names["revision"]: names.get("down_revision") for names in found}
