@@ -53,6 +53,7 @@ def serve(settings: Settings, *, host: str, port: int, is_insecure: bool = False
             log_config=None,
             access_log=False,
             server_header=False,
+            ws="none",
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
     finally:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.errors import ConfigurationError, StoreUnavailable
+from orchestrator.errors import ConfigurationError
 from orchestrator.whose import check_packages
 
 if TYPE_CHECKING:
@@ -43,8 +43,12 @@ def add_to(app: typer.Typer) -> None:
 
 def migrate() -> None:
     """Bring the database of DATABASE_URL to the schema of this version; safe to repeat and to run twice at once."""
+    from orchestrator.store import migrate as migrations  # noqa: PLC0415 - slow
+
     url = _database_url(_settings())
-    before, after = _upgrade(url)
+    before = migrations.current(url)
+    migrations.upgrade(url)
+    after = migrations.current(url)
     typer.echo(f"the database stands at {after} already" if before == after else f"the database went to {after}")
 
 
@@ -58,7 +62,9 @@ def api(
 
     settings = _begin()
     if settings.run_migrations:
-        _upgrade(_database_url(settings))
+        from orchestrator.store.migrate import upgrade  # noqa: PLC0415 - slow
+
+        upgrade(_database_url(settings))
     default_host, default_port = _address(settings.http_address)
     serve(settings, host=host or default_host, port=default_port if port is None else port, is_insecure=insecure)
 
@@ -66,11 +72,12 @@ def api(
 def service() -> None:
     """Run the background loops: fair dispatch, timers, recovery. Any number of these may run."""
     from orchestrator.service import run  # noqa: PLC0415 - slow
+    from orchestrator.store.migrate import current  # noqa: PLC0415 - slow
 
     settings = _begin()
     _broker_url(settings)
     url = _database_url(settings)
-    if settings.run_migrations and _current(url) is None:
+    if settings.run_migrations and current(url) is None:
         raise ConfigurationError("the database is empty; run `orchestrator migrate` first")
     raise typer.Exit(run(settings))
 
@@ -88,18 +95,21 @@ def worker(
         Pool, typer.Option(help="prefork can stop a handler that hangs; threads suit handlers that wait for others.")
     ] = Pool.PREFORK,
     loglevel: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+    quiet: Annotated[bool, typer.Option("--quiet", help="Leave out Celery's banner.")] = False,
 ) -> None:
     """Run steps: a Celery worker on the given queues, with the built-in handlers and those of the imported modules."""
     settings = _settings()
     _database_url(settings)
     _broker_url(settings)
-    sys.path.insert(0, "")  # what `python -m celery` will look at first
-    check_packages()
+    if imports:
+        os.environ["ORCHESTRATOR_IMPORT"] = ",".join((*settings.imports, *imports))
     argv = ["worker", f"--queues={queues}", f"--pool={pool}", f"--hostname={_node_name(name)}"]
     argv += ["--without-gossip", "--without-mingle", "--task-events", f"--loglevel={loglevel}"]
     if concurrency is not None:
         argv.append(f"--concurrency={concurrency}")
-    _become_celery(argv, {"ORCHESTRATOR_IMPORT": ",".join((*settings.imports, *(imports or ())))})
+    if quiet:
+        argv.insert(0, "--quiet")
+    _run_celery(argv)
 
 
 def flower(
@@ -113,7 +123,7 @@ def flower(
     if importlib.util.find_spec("flower") is None:
         raise ConfigurationError("Flower is not installed: pip install 'orchestrator[flower]'")
     _broker_url(_settings())
-    _become_celery(["flower", f"--address={host}", f"--port={port}", *(options or ())], {})
+    _run_celery(["flower", f"--address={host}", f"--port={port}", *(options or ())])
 
 
 def dev(
@@ -181,26 +191,6 @@ def _broker_url(settings: "Settings") -> str:
     return settings.celery_broker_url
 
 
-def _upgrade(url: str) -> tuple[str | None, str | None]:
-    """Migrate; returns where the database stood and where it stands now."""
-    before = _current(url)
-    from orchestrator.store.migrate import upgrade  # noqa: PLC0415 - slow
-
-    upgrade(url)
-    return before, _current(url)
-
-
-def _current(url: str) -> str | None:
-    from sqlalchemy.exc import OperationalError  # noqa: PLC0415 - slow
-
-    from orchestrator.store.migrate import current  # noqa: PLC0415 - slow
-
-    try:
-        return current(url)
-    except OperationalError as error:
-        raise StoreUnavailable(f"PostgreSQL does not answer: {str(error.orig).strip()}") from error
-
-
 def _names(text: str) -> tuple[str, ...]:
     """Split names at commas.
 
@@ -226,13 +216,21 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _node_name(name: str | None) -> str:
-    """Give the node a name that no other worker of this host has: the number outlives the exec."""
+    """Give the node a name that no other worker of this host has."""
     if name is None:
         return f"worker-{os.getpid()}@%h"
     return name if "@" in name else f"{name}@%h"
 
 
-def _become_celery(argv: list[str], env: dict[str, str]) -> None:
-    """Replace this process by a Celery command, so that signals reach it directly."""
-    command = [sys.executable, "-m", "celery", "-A", "workers", *argv]
-    os.execve(sys.executable, command, os.environ | env)  # noqa: S606 - our own interpreter
+def _run_celery(argv: list[str]) -> None:
+    """Run a Celery command in this process, as `celery -A workers` would; it looks for modules in the current folder.
+
+    The app is named and not imported: workers stand on this package, not below it.
+    """
+    sys.path.insert(0, "")
+    check_packages()
+    from celery.__main__ import __file__ as program  # noqa: PLC0415 - slow
+    from celery.__main__ import main  # noqa: PLC0415 - slow
+
+    sys.argv = [program, "-A", "workers", *argv]  # with which Celery starts itself again on SIGHUP
+    main()

@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 from orchestrator import embedded
 from orchestrator.dev.printing import LinePrinter
 from orchestrator.dev.supervisor import SUPERVISOR, Backoff, ChildSpec, Supervisor
-from orchestrator.embedded import Servers
+from orchestrator.embedded import Servers, home
 from orchestrator.errors import OrchestratorError
 
 __all__ = ["Backoff", "ChildSpec", "DevOptions", "LinePrinter", "Supervisor", "answers", "child_specs", "run"]
@@ -38,6 +38,8 @@ LOOK_SECONDS = 0.05
 """How soon a Ctrl-C is noticed."""
 MIGRATED = {"ORCH8_RUN_MIGRATIONS": "false"}
 """For children: the database is up to date, as `run` has seen to it."""
+ROOT_IS_FINE = "ignore:You're running the worker with superuser privileges"
+"""For workers: a container for trying things out has no other user."""
 KEY_VARIABLES = ("ORCHESTRATOR_API_KEY", "ORCH8_API_KEY", "API_KEY")
 """Names by which the settings know the root key."""
 
@@ -104,7 +106,7 @@ def run(options: DevOptions, *, specs: Callable[[DevOptions], tuple[ChildSpec, .
 def child_specs(options: DevOptions) -> tuple[ChildSpec, ...]:
     """Return the processes that `options` ask for; where the servers are, they learn from the environment."""
     command = (sys.executable, "-m", "orchestrator.cli")
-    service = ChildSpec(name="service", argv=(*command, "service"), env=MIGRATED)
+    service = ChildSpec(name="service", argv=(*command, "service"), env=MIGRATED, ready_text="service_started")
     return (_api_spec(options, command), service, *_worker_specs(options, command), *_flower_specs(options))
 
 
@@ -130,10 +132,15 @@ def _api_spec(options: DevOptions, command: tuple[str, ...]) -> ChildSpec:
 
 def _worker_specs(options: DevOptions, command: tuple[str, ...]) -> Iterator[ChildSpec]:
     imports = tuple(part for module in options.imports for part in ("--import", module))
-    argv = (*command, "worker", "-Q", ",".join(options.queues), "-c", str(options.concurrency), *imports)
+    served = ("--queues", ",".join(options.queues), "--concurrency", str(options.concurrency))
     for number in range(1, options.workers + 1):
         node = f"worker-{number}-{os.getpid()}"
-        yield ChildSpec(name="worker" if options.workers == 1 else f"worker-{number}", argv=(*argv, "--name", node))
+        yield ChildSpec(
+            name="worker" if options.workers == 1 else f"worker-{number}",
+            argv=(*command, "worker", "--quiet", "--name", node, *served, *imports),
+            env={"PYTHONWARNINGS": ROOT_IS_FINE},
+            ready_text=f"{node}@{socket.gethostname()} ready.",
+        )
 
 
 def _flower_specs(options: DevOptions) -> Iterator[ChildSpec]:
@@ -222,10 +229,13 @@ def _check_ports(options: DevOptions) -> None:
 
 def _preload(options: DevOptions) -> threading.Thread:
     """Import what the migration needs while PostgreSQL starts; a failure shows when it is imported again."""
+    is_first = not ((options.data_dir or home.default_directory()).expanduser() / "settings.json").exists()
 
     def load() -> None:
         with contextlib.suppress(ImportError):
             _migration(options)
+            if is_first:
+                importlib.import_module("alembic.command")
 
     thread = threading.Thread(target=load, name="preload", daemon=True)
     thread.start()

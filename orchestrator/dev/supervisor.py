@@ -44,6 +44,7 @@ class ChildSpec:
         argv: Program and arguments.
         env: Variables on top of the supervisor's.
         ready: Asked until it says True; None for a child that is ready as soon as it runs. Must not block for long.
+        ready_text: A line that contains this has to be printed first; None for a child that says nothing.
         stop_signal: What asks it to finish.
         stop_seconds: How long it may take before its group is killed.
     """
@@ -52,6 +53,7 @@ class ChildSpec:
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     ready: Callable[[], bool] | None = None
+    ready_text: str | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 8.0
 
@@ -82,6 +84,7 @@ class _Child:
         self.reader: threading.Thread | None = None
         self.is_wanted = False
         self.is_ready = False
+        self.has_said_so = False
         self.started_at = 0.0
         self.next_start_at = 0.0
         self.deaths = 0
@@ -227,7 +230,7 @@ class Supervisor:
         with self._lock:
             children = [child for child in self._children.values() if child.is_wanted and not child.is_ready]
         for child in children:
-            if self.pid(child.spec.name) is not None and (child.spec.ready is None or child.spec.ready()):
+            if self.pid(child.spec.name) is not None and _is_ready(child):
                 child.is_ready = True
         return tuple(child.spec.name for child in children if not child.is_ready)
 
@@ -263,6 +266,7 @@ class Supervisor:
         self._say(f"{child.spec.name} {_ending(status)}{then}", is_bad=True)
 
     def _launch(self, child: _Child) -> None:
+        child.has_said_so = False
         process = subprocess.Popen(  # noqa: S603 - the caller's own programs
             child.spec.argv,
             env=self._env | dict(child.spec.env),
@@ -277,13 +281,16 @@ class Supervisor:
         child.is_ready = False
         if named := processes.identify(process.pid):
             self._tell_guard(f"+ {named.pid} {named.started}")
-        child.reader = threading.Thread(target=self._read, args=(child.spec.name, process.stdout), daemon=True)
+        child.reader = threading.Thread(target=self._read, args=(child, process.stdout), daemon=True)
         child.reader.start()
 
-    def _read(self, name: str, pipe: IO[bytes]) -> None:
+    def _read(self, child: _Child, pipe: IO[bytes]) -> None:
         with pipe:
             while line := pipe.readline(LINE_LIMIT):
-                self._printer.line(name, line.decode(errors="replace").rstrip("\r\n"))
+                text = line.decode(errors="replace").rstrip("\r\n")
+                self._printer.line(child.spec.name, text)
+                if child.spec.ready_text is not None and child.spec.ready_text in text:
+                    child.has_said_so = True
 
     def _ask_to_end(self, child: _Child) -> Deadline:
         """Send the stop signal, and return until when the child may take."""
@@ -327,6 +334,12 @@ class Supervisor:
 
     def _say(self, text: str, *, is_bad: bool = False) -> None:
         self._printer.line(SUPERVISOR, text, is_bad=is_bad)
+
+
+def _is_ready(child: _Child) -> bool:
+    if child.spec.ready_text is not None and not child.has_said_so:
+        return False
+    return child.spec.ready is None or child.spec.ready()
 
 
 def _is_running(process: subprocess.Popen[bytes]) -> bool:

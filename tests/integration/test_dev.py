@@ -112,6 +112,19 @@ def test_children_are_ready_when_their_probes_say_so(supervise, tmp_path: Path) 
     assert children.wait_ready(20) == ()
 
 
+def test_a_child_can_be_ready_by_saying_so(supervise, screen, tmp_path: Path) -> None:
+    code = (
+        "import pathlib, sys, time\n"
+        f"while not pathlib.Path({str(tmp_path / 'go')!r}).exists(): time.sleep(0.01)\n"
+        "print('worker@here ready.', flush=True); time.sleep(600)"
+    )
+    spec = ChildSpec(name="worker", argv=(sys.executable, "-c", code), ready_text="@here ready.")
+    children = supervise(spec)
+    assert children.wait_ready(0.1) == ("worker",)
+    (tmp_path / "go").touch()
+    assert children.wait_ready(20) == ()
+
+
 def test_children_that_are_not_ready_in_time_are_named(supervise) -> None:
     children = supervise(python("api", SLEEPER, ready=lambda: False), python("worker", SLEEPER))
     assert children.wait_ready(0.1) == ("api",)
@@ -386,8 +399,9 @@ def test_options_become_command_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     api = ("-m", "orchestrator.cli", "api", "--host", "127.0.0.1", "--port", "9000", "--insecure")
     assert specs["api"].argv[1:] == api
     assert specs["api"].env["ORCH8_REQUIRE_TENANT_HEADER"] == "false"
-    worker = "-m orchestrator.cli worker -Q default,gpu -c 3 --import a --import b --name worker-2-"
-    assert " ".join(specs["worker-2"].argv[1:]).startswith(worker)
+    worker = " ".join(specs["worker-2"].argv[1:])
+    assert worker.startswith("-m orchestrator.cli worker --quiet --name worker-2-")
+    assert worker.endswith("--queues default,gpu --concurrency 3 --import a --import b")
     assert specs["flower"].env == {"FLOWER_UNAUTHENTICATED_API": "true"}
     assert " ".join(specs["flower"].argv[1:]) == "-m orchestrator.cli flower --host 127.0.0.1 --port 5555"
 
