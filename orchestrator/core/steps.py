@@ -39,7 +39,6 @@ def make_ready(turn: Turn, step: Step) -> None:
         turn.put_step(replace(step, state=StepState.HELD, activity=Activity.SCHEDULED))
         return
     if (reason := _cannot_run(step.handler)) is not None:
-        turn.put_step(replace(step, activity=Activity.RUNNING))
         fail_step(turn, step, Failed(message=reason, retryable=False))
         return
     if runs_in_process(step.handler):

@@ -278,7 +278,7 @@ class Turn:
 
     def put_step(self, step: Step) -> None:
         """Write an open step, and with it its timer and its share of the instance's state."""
-        former = self.step(step.key) if step.key in self._steps or step.key in self.slice.steps else None
+        former = self._standing(step.key)
         self._count(former, -1)
         self._count(step, +1)
         if step.wake_at is not None:
@@ -288,11 +288,16 @@ class Turn:
         self._steps[step.key] = step
 
     def remove_step(self, step: Step) -> None:
-        """Close an open step and drop its timer."""
-        self._count(step, -1)
-        if step.wake_at is not None:
+        """Close a step and drop its timer; one that was never written leaves no trace."""
+        former = self._standing(step.key)
+        self._count(former, -1)
+        if former is not None and former.wake_at is not None:
             self._timers[step.key] = None
         self._steps[step.key] = None
+
+    def _standing(self, key: NodeKey) -> Step | None:
+        """Give a step as it was last written, None if it was not; one that is not loaded is new."""
+        return self.step(key) if key in self._steps or key in self.slice.steps else None
 
     def put_timer(self, key: NodeKey, due_at: datetime) -> None:
         """Wait for a moment with something that is no step: a loop between iterations, a start in the future."""
