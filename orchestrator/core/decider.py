@@ -26,7 +26,7 @@ from orchestrator.core.events import (
 )
 from orchestrator.core.model import ROOT_KEY, Claim, Instance, KeptSignal, NodeKey, Step
 from orchestrator.core.slice import Needs, Slice, Unloaded
-from orchestrator.core.states import INSTANCE_MOVES, InstanceState, NodeState, route
+from orchestrator.core.states import INSTANCE_MOVES, InstanceState, NodeState, StepState, route
 from orchestrator.core.turn import Facts, Turn
 from sequences import document
 
@@ -118,7 +118,8 @@ def _claimed_step(turn: Turn, claim: Claim) -> Step | None:
     if turn.instance.state.is_terminal:
         return None
     step = turn.step(claim.key)
-    return step if step is not None and step.token == claim.token else None
+    is_current = step is not None and step.state is StepState.CLAIMED and step.token == claim.token
+    return step if is_current else None
 
 
 def _timer_fired(turn: Turn, key: NodeKey) -> bool:

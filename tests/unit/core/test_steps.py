@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.drive import PureWorld, step, try_catch
+from tests.support.drive import Completed, PureWorld, step, try_catch
 
 
 @pytest.mark.parametrize("handler", ["ap://a", "wasm://a", "https://a.example/b"])
@@ -12,3 +12,18 @@ def test_step_that_cannot_run_leaves_no_count_behind(handler: str) -> None:
     assert flow.state == "waiting"
     assert flow.tree()["a"] == "failed"
     assert flow.row_ids() == ["c"]
+
+
+def test_sleeping_step_no_longer_belongs_to_the_claim_that_put_it_to_sleep() -> None:
+    """Its worker may die, or report again, after the commit: that must neither start the sleep anew nor end it."""
+    world = PureWorld()
+    flow = world.start([step("s", "sleep", {"duration_ms": 1000})])
+    claim = flow.claim("s")
+    flow.finish(claim, world.outcome(world.work(claim)))
+    asleep = flow.steps()
+    assert flow.standing() == {"s": "asleep"}
+    assert not flow.lose(claim)
+    flow.finish(claim, world.outcome(world.work(claim)))
+    flow.finish(claim, Completed(output="early"))
+    assert flow.steps() == asleep
+    assert flow.settle().outputs("s") == [{"slept_ms": 1000}]
