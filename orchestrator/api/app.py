@@ -7,9 +7,10 @@ import anyio.to_thread
 from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from orchestrator.api import documentation, health, instances, reading, sequences, signals
+from orchestrator.api import dashboards, documentation, health, instances, reading, sequences, signals, tasks
 from orchestrator.api.answers import add_error_answers
 from orchestrator.api.edge import PREFIX, Door, Edge
+from orchestrator.api.metrics import Metrics
 from orchestrator.api.services import Services
 from orchestrator.catalogue import Catalogue
 from orchestrator.engine import Engine
@@ -20,7 +21,7 @@ POOL_SIZE, POOL_OVERFLOW = 10, 10
 """Connections of the store an API process should open: together as many as it has threads."""
 THREADS = POOL_SIZE + POOL_OVERFLOW
 
-_PRODUCT = (sequences.router, reading.router, instances.router, signals.router)
+_PRODUCT = (sequences.router, reading.router, instances.router, signals.router, tasks.router, dashboards.router)
 _ROOT = (health.router, documentation.router)
 
 
@@ -44,7 +45,11 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.services = Services(
-        engine=engine, settings=settings, store=engine.store, catalogue=Catalogue(engine.store)
+        engine=engine,
+        settings=settings,
+        store=engine.store,
+        catalogue=Catalogue(engine.store),
+        metrics=Metrics(engine.store),
     )
     product = APIRouter(prefix=PREFIX)
     for router in _PRODUCT:
@@ -69,6 +74,7 @@ def _described(app: FastAPI) -> dict[str, object]:
 
 
 @asynccontextmanager
-async def _lifespan(_app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+    await anyio.to_thread.run_sync(app.state.services.metrics.begin)
     yield

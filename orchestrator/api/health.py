@@ -47,6 +47,12 @@ def _is_ready(serving: Services) -> bool:
     return heartbeat is not None and now - datetime.fromisoformat(heartbeat) <= HEARTBEAT_FRESH_FOR
 
 
+@router.get("/metrics")
+def metrics(serving: Serving) -> Response:
+    """Give all metrics in the Prometheus text format."""
+    return Response(serving.metrics.text(), headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"})
+
+
 @router.get("/info", responses={200: {"model": Info}})
 def info(serving: Serving) -> Response:
     """Say what runs here."""

@@ -5,6 +5,8 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from orchestrator.api.metrics import Metrics
+from orchestrator.api.pollers import Pollers
 from orchestrator.catalogue import Catalogue
 from orchestrator.engine import Engine
 from orchestrator.settings import Settings
@@ -24,7 +26,9 @@ class Services:
     settings: Settings
     store: Store
     catalogue: Catalogue
+    metrics: Metrics
     plans: Plans = field(default_factory=Plans)
+    pollers: Pollers = field(default_factory=Pollers)
 
 
 async def services_of(request: Request) -> Services:

@@ -160,7 +160,7 @@ class Lease(Shape):
     """Whose claim a call speaks for; older clients leave out the epoch."""
 
     worker_id: StrictStr
-    claim_epoch: Annotated[int, Field(strict=True, ge=0, lt=2**64)] | None = None
+    claim_epoch: Annotated[int, Field(strict=True, ge=0, le=2**64 - 1)] | None = None
 
 
 class CompleteTask(Lease):
@@ -183,7 +183,7 @@ class Heartbeat(Lease):
     """A sign of life, with a checkpoint for whoever has to take over."""
 
     checkpoint: Any = None
-    checkpoint_seq: Annotated[int, Field(strict=True, ge=0, lt=2**64)] | None = None
+    checkpoint_seq: Annotated[int, Field(strict=True, ge=0, le=2**64 - 1)] | None = None
 
 
 # -- answers ---------------------------------------------------------------------------------------------------------

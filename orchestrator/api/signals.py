@@ -40,7 +40,9 @@ def send_signal(serving: Serving, caller: CallerDependency, instance_id: Instanc
     except SignalError as error:
         raise Rejection(422, f"Failed to deserialize the JSON body: {error}") from error
     check_owned(serving, caller, instance_id)
-    return Json({"signal_id": serving.engine.signal(instance_id, signal, written.get("payload"))}, status_code=201)
+    signal_id = serving.engine.signal(instance_id, signal, written.get("payload"))
+    serving.metrics.count("orch8_signals_delivered")
+    return Json({"signal_id": signal_id}, status_code=201)
 
 
 router.add_api_route("/instances/{id}/signal", send_signal, methods=["POST"], status_code=201, include_in_schema=False)

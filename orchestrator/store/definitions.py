@@ -86,7 +86,7 @@ def versions(tx: Transaction, tenant_id: str, namespace: str, name: str) -> list
 def newest(
     tx: Transaction, tenant_id: str, namespace: str, name: str, *, version: int | None = None
 ) -> StoredDefinition | None:
-    """Read the highest version of a name that is not deprecated, or exactly the version given; None if there is none."""
+    """Read the highest version of a name that is not deprecated, or the version given; None if there is none."""
     rows = tx.query(
         f"SELECT {_COLUMNS} FROM sequences WHERE tenant_id = %s AND namespace = %s AND name = %s "
         + ("AND NOT deprecated ORDER BY version DESC LIMIT 1" if version is None else "AND version = %s"),

@@ -1,0 +1,113 @@
+"""What operators see of external workers and their tasks (contract, api §13.7)."""
+
+from collections import Counter
+from datetime import timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from starlette.responses import Response
+
+from orchestrator.api.addresses import Limit, Offset
+from orchestrator.api.answers import Json
+from orchestrator.api.auth import CallerDependency
+from orchestrator.api.pollers import worker_key
+from orchestrator.api.services import Services, Serving
+from orchestrator.api.shapes import TaskStats, WorkerTask, WorkerView
+from orchestrator.api.task_views import ended_task_view, inputs_now, open_task_view
+from orchestrator.errors import InvalidArgument
+from orchestrator.store import steps, tasks
+from orchestrator.store.session import Transaction
+from orchestrator.store.tasks import TaskFilter
+from sequences.scope import Scope
+
+router = APIRouter(tags=["workers"])
+MAX_PAGE = 1000
+MAX_OFFSET = 100_000
+"""Pages are cut out of two lists after they were merged, so a far one costs all before it."""
+TASK_STATES = ("pending", "claimed", "completed", "failed")
+
+
+@router.get("/workers/tasks", responses={200: {"model": list[WorkerTask]}})
+def list_tasks(
+    serving: Serving,
+    caller: CallerDependency,
+    tenant_id: str | None = None,
+    state: str | None = None,
+    handler_name: str | None = None,
+    worker_id: str | None = None,
+    queue_name: str | None = None,
+    offset: Offset = 0,
+    limit: Limit = 50,
+) -> Response:
+    """List tasks, the newest first: open ones, and those that ended in the last week."""
+    if state is not None and state not in TASK_STATES:
+        raise InvalidArgument(f"unknown task state {state!r}")
+    if offset > MAX_OFFSET:
+        raise InvalidArgument(f"offset must not exceed {MAX_OFFSET}")
+    which = TaskFilter(
+        tenant_id=caller.narrowed(tenant_id), handler=handler_name, worker=worker_id, queue=queue_name, state=state
+    )
+    limit = min(limit, MAX_PAGE)
+    with serving.store.transaction() as tx:
+        views = _open(serving, tx, which, offset + limit) + _ended(tx, which, offset + limit)
+    views.sort(key=lambda view: (view["created_at"], view["id"]), reverse=True)
+    return Json(views[offset : offset + limit])
+
+
+def _open(serving: Services, tx: Transaction, which: TaskFilter, limit: int) -> list[dict[str, Any]]:
+    held = steps.held_tasks(tx, tasks.open_ids(tx, which, limit))
+    inputs = inputs_now(serving, tx, held)
+    views = []
+    for task in held:
+        made = inputs.get(task.step.id)
+        params, scope = (made.params, made.scope) if made is not None else (None, Scope())
+        views.append(open_task_view(task, params, scope))
+    return views
+
+
+def _ended(tx: Transaction, which: TaskFilter, limit: int) -> list[dict[str, Any]]:
+    if which.worker is not None or which.state in {"pending", "claimed"}:
+        return []
+    return [ended_task_view(row) for row in tasks.recently_ended(tx, which, limit)]
+
+
+@router.get("/workers/tasks/stats", responses={200: {"model": TaskStats}})
+def task_stats(serving: Serving, caller: CallerDependency, tenant_id: str | None = None) -> Response:
+    """Count tasks by state and handler, and name the workers that hold claims."""
+    tenant = caller.narrowed(tenant_id)
+    with serving.store.transaction() as tx:
+        counts, claimers = tasks.counts(tx, tenant), tasks.claimers(tx, tenant)
+    by_state: Counter[str] = Counter()
+    by_handler: dict[str, dict[str, int]] = {}
+    for handler, state, count in counts:
+        by_state[state] += count
+        by_handler.setdefault(handler, {})[state] = count
+    return Json({"by_state": dict(by_state), "by_handler": by_handler, "active_workers": claimers})
+
+
+@router.get("/workers", responses={200: {"model": list[WorkerView]}})
+def list_workers(
+    serving: Serving,
+    caller: CallerDependency,
+    alive_within_secs: Annotated[int, Query(ge=0, le=10**9)] = 60,
+    include_stale: bool = False,
+) -> Response:
+    """List workers: processes of our own, which serve all tenants, and pollers of the caller's tenant."""
+    with serving.store.transaction() as tx:
+        rows = tasks.heard_of(tx, timedelta(seconds=alive_within_secs))
+    return Json(
+        [
+            {
+                "worker_id": name,
+                "handlers": handlers,
+                "queues": queues,
+                "version": None,
+                "last_seen_at": seen_at,
+                "alive": is_alive,
+                "in_flight": in_flight,
+            }
+            for key, name, kind, handlers, queues, seen_at, is_alive, in_flight in rows
+            if (is_alive or include_stale)
+            and (kind != "http" or caller.tenant is None or key == worker_key(caller.tenant, name))
+        ]
+    )

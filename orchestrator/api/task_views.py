@@ -1,0 +1,138 @@
+"""How tasks of external workers read on the wire, and what they are given (contract, api §13.1)."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from random import Random
+from typing import Any
+from uuid import UUID
+
+from orchestrator.api.services import Services
+from orchestrator.api.views import context_view
+from orchestrator.core.ids import IdMaker
+from orchestrator.core.inputs import InputError, Inputs, prepare
+from orchestrator.core.model import NodeKey
+from orchestrator.core.slice import Slice, Unloaded
+from orchestrator.core.states import StepState
+from orchestrator.core.turn import Facts, Turn
+from orchestrator.store import reading
+from orchestrator.store.session import Transaction
+from orchestrator.store.steps import HeldTask
+from sequences.document import Step
+from sequences.scope import Scope, plain
+
+_EMPTY_RUNTIME: dict[str, Any] = {
+    "current_step": None,
+    "attempt": 0,
+    "started_at": None,
+    "current_step_started_at": None,
+    "resource_key": None,
+    "total_steps_executed": 0,
+    "dry_run": False,
+    "dry_run_auto_approve": False,
+}
+_NOT_ENDED = {"completed_at": None, "output": None, "error_message": None, "error_retryable": None}
+
+
+def open_task_view(task: HeldTask, params: Any, scope: Scope) -> dict[str, Any]:
+    """Show an open task with its inputs."""
+    step = task.step
+    is_claimed = step.state is StepState.CLAIMED
+    return {
+        "id": step.id,
+        "instance_id": task.instance_id,
+        "block_id": step.key.block_id,
+        "handler_name": step.handler,
+        "queue_name": step.queue if step.is_queue_named else None,
+        "params": params,
+        "context": _context(scope),
+        "attempt": step.attempt,
+        "timeout_ms": None if step.timeout is None else round(step.timeout.total_seconds() * 1000),
+        "state": "claimed" if is_claimed else "pending",
+        "worker_id": step.worker_name,
+        "claimed_at": step.claimed_at,
+        "heartbeat_at": task.heartbeat_at if is_claimed else None,
+        "claim_epoch": step.claim_epoch,
+        "resume_checkpoint": task.checkpoint,
+        "checkpoint_seq": task.checkpoint_seq,
+        **_NOT_ENDED,
+        "created_at": step.ready_at or step.entered_at,
+        "idempotency_key": _idempotency_key(task.instance_id, step.key),
+    }
+
+
+def _context(scope: Scope) -> dict[str, Any]:
+    """Show what a step may see of the context; a for_each item lies over the data."""
+    data = scope.data
+    if scope.bindings:
+        data = {**(data if isinstance(data, dict) else {}), **scope.bindings}
+    return context_view(plain(data), plain(scope.config), {**_EMPTY_RUNTIME, **scope.runtime})
+
+
+def _idempotency_key(instance_id: UUID, key: NodeKey) -> str:
+    path = ".".join(str(number) for number in key.iteration)
+    return f"{instance_id}:{key.block_id}" + (f":{path}" if path else "")
+
+
+def ended_task_view(row: tuple[Any, ...]) -> dict[str, Any]:
+    """Show a task from the history, which keeps neither inputs nor leases."""
+    step_id, instance_id, block_id, iteration, handler, queue, attempt, state, claimed_at, ended_at, error, output = row
+    failure = error or {}
+    return {
+        "id": step_id,
+        "instance_id": instance_id,
+        "block_id": block_id,
+        "handler_name": handler,
+        "queue_name": None if queue == "default" else queue,
+        "params": None,
+        "context": context_view(None, None, dict(_EMPTY_RUNTIME)),
+        "attempt": attempt,
+        "timeout_ms": None,
+        "state": state,
+        "worker_id": None,
+        "claimed_at": claimed_at,
+        "heartbeat_at": None,
+        "claim_epoch": 0,
+        "resume_checkpoint": None,
+        "checkpoint_seq": 0,
+        "completed_at": ended_at,
+        "output": output,
+        "error_message": failure.get("message"),
+        "error_retryable": failure.get("retryable"),
+        "created_at": _made_at(step_id) or ended_at,
+        "idempotency_key": _idempotency_key(instance_id, NodeKey(block_id, tuple(iteration))),
+    }
+
+
+def _made_at(step_id: UUID) -> datetime | None:
+    """Read the time an id was made at; None for ids of other makers."""
+    return datetime.fromtimestamp((step_id.int >> 80) / 1000, UTC) if step_id.version == 7 else None
+
+
+def inputs_now(serving: Services, tx: Transaction, tasks: Iterable[HeldTask]) -> dict[UUID, Inputs]:
+    """Make the inputs of open tasks as they would be now, for display; those that cannot be made are left out."""
+    tasks = list(tasks)
+    found = reading.instances(tx, {task.instance_id for task in tasks})
+    plans = serving.plans.get(tx, {instance.sequence_id for instance in found.values()})
+    slices = {i: Slice(plan=plans[instance.sequence_id], instance=instance) for i, instance in found.items()}
+    made: dict[UUID, Inputs] = {}
+    for task in tasks:
+        current = slices.get(task.instance_id)
+        place = current.plan.places.get(task.step.key.block_id) if current is not None else None
+        if current is None or place is None or not isinstance(place.block, Step):
+            continue
+        inputs = _inputs(tx, current, task.step.key)
+        if inputs is not None:
+            made[task.step.id] = inputs
+    return made
+
+
+def _inputs(tx: Transaction, current: Slice, key: NodeKey) -> Inputs | None:
+    chance = Random()  # noqa: S311 - for `random()` in a display
+    facts = Facts(now=current.instance.updated_at, new_id=IdMaker(chance), random=chance)
+    while True:
+        try:
+            return prepare(Turn(current, facts), key, whole_context=True)
+        except Unloaded as unloaded:
+            reading.fill(tx, [(current, unloaded.needs)])
+        except InputError:
+            return None
