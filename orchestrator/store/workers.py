@@ -48,10 +48,10 @@ def remove_silent(tx: Transaction, silent_for: timedelta) -> int:
 
 
 def alive(tx: Transaction, within: timedelta) -> list[dict[str, Any]]:
-    """List worker processes with a heartbeat within the given time."""
+    """List worker processes that take hints and have sent a heartbeat within the given time."""
     rows = tx.query(
         "SELECT id, name, kind, queues, handlers, slots, started_at, heartbeat_at FROM workers "
-        "WHERE heartbeat_at >= clock_timestamp() - %s ORDER BY name",
+        "WHERE kind = 'celery' AND heartbeat_at >= clock_timestamp() - %s ORDER BY name",
         (within,),
     )
     names = ("id", "name", "kind", "queues", "handlers", "slots", "started_at", "heartbeat_at")
