@@ -5,8 +5,10 @@ One task, the doorbell. What it makes a worker do is up to the store: see `execu
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -68,6 +70,23 @@ def _runtime() -> Runtime:
     return runtime
 
 
+def _or_exit(receiver: Callable[..., None]) -> Callable[..., None]:
+    """End the process when a receiver fails that a worker cannot do without.
+
+    Celery only logs what its receivers raise: the worker would go on, take hints out of the queue and run nothing.
+    """
+
+    @functools.wraps(receiver)
+    def call(*positional: Any, **named: Any) -> None:
+        try:
+            receiver(*positional, **named)
+        except Exception as error:
+            log.critical("worker_cannot_start", error=f"{type(error).__name__}: {error}")
+            raise SystemExit(1) from error
+
+    return call
+
+
 @signals.setup_logging.connect
 def _configure_logging(**_arguments: Any) -> None:
     configure_logging()
@@ -76,6 +95,7 @@ def _configure_logging(**_arguments: Any) -> None:
 
 
 @signals.celeryd_init.connect
+@_or_exit
 def _prepare(sender: str, instance: Any, conf: Any, **_arguments: Any) -> None:
     """Read the settings and import the handlers, before any child is forked."""
     del conf
@@ -90,6 +110,7 @@ def _prepare(sender: str, instance: Any, conf: Any, **_arguments: Any) -> None:
 
 
 @signals.worker_init.connect
+@_or_exit
 def _choose_identity(sender: Any, **_arguments: Any) -> None:
     pool = getattr(sender.pool_cls, "__module__", str(sender.pool_cls))
     if any(name in pool for name in FORBIDDEN_POOLS):
@@ -114,6 +135,7 @@ def _child_ends(**_arguments: Any) -> None:
 
 
 @signals.worker_ready.connect
+@_or_exit
 def _watch(sender: Any, **_arguments: Any) -> None:
     """Begin to watch over the children, and tell the engine what this worker serves."""
     if _Process.settings is None or _Process.identity is None:
