@@ -43,10 +43,16 @@ class CarryOn:
 
 @dataclass(slots=True)
 class ReadySteps:
-    """Goes through what a commit leaves ready, instance by instance, and claims or hints it."""
+    """Goes through what a commit leaves ready, instance by instance, and claims or hints it.
+
+    Args:
+        rings: Whether the committing process sends hints. One that does not must not note any as sent: the dispatcher
+            would wait for their answer.
+    """
 
     carry_on: CarryOn | None
     known_handlers: Collection[str]
+    rings: bool = True
     _taken: int = 0
     _is_full: bool = False
     _hinted: Counter[str] = field(default_factory=Counter)
@@ -79,7 +85,7 @@ class ReadySteps:
         return claimed(step, carry.worker, now)
 
     def _rung(self, step: Step, now: datetime) -> Step | None:
-        if step.handler not in self.known_handlers and not runs_in_process(step.handler):
+        if not self.rings or (step.handler not in self.known_handlers and not runs_in_process(step.handler)):
             return None
         if self._hinted[step.queue] >= DIRECT_HINTS:
             return None

@@ -138,13 +138,14 @@ class Engine:
 
     Args:
         store: Where the truth is.
-        ring: Sends hints.
+        ring: Sends hints; None leaves all of them to the dispatcher.
     """
 
-    def __init__(self, store: Store, ring: Ring, settings: Settings) -> None:
+    def __init__(self, store: Store, ring: Ring | None, settings: Settings) -> None:
         self.store = store
         self.settings = settings
-        self._ring = ring
+        self._rings = ring is not None
+        self._ring = ring or _ring_nobody
         self._known = KnownHandlers(store, settings.dead_after)
         self._turnstile = Turnstile(store, max_context_bytes=settings.max_context_bytes, max_losses=settings.max_losses)
 
@@ -156,7 +157,7 @@ class Engine:
         Raises:
             LookupError: A sequence does not exist.
         """
-        ready = ReadySteps(None, self._known.names())
+        ready = ReadySteps(None, self._known.names(), rings=self._rings)
         with self.store.transaction() as tx:
             now = tx.now()
             started, accepted = self._accept(tx, requests, now)
@@ -450,10 +451,14 @@ class Engine:
     # -- passing -------------------------------------------------------------------------------------------------
 
     def _pass(self, events: Mapping[UUID, Sequence[Event]], carry_on: CarryOn | None = None) -> dict[UUID, Passed]:
-        ready = ReadySteps(carry_on, self._known.names())
+        ready = ReadySteps(carry_on, self._known.names(), rings=self._rings)
         passed = self._turnstile.pass_through(events, ready.rewrite)
         self._ring([hint for each in passed.values() for hint in hints_for(each.ready)])
         return passed
+
+
+def _ring_nobody(_hints: Sequence[Hint]) -> None:
+    pass
 
 
 def _steps_needed(keys: Iterable[NodeKey]) -> Callable[[Plan], Needs]:

@@ -143,7 +143,7 @@ def _watch(sender: Any, **_arguments: Any) -> None:
     from orchestrator.engine import Engine  # noqa: PLC0415 - the parent's own, made once
 
     _Process.parent_store = Store(_Process.settings.database_url, pool_size=1, overflow=1)
-    engine = Engine(_Process.parent_store, lambda _hints: None, _Process.settings)
+    engine = Engine(_Process.parent_store, None, _Process.settings)
     names = handlers_of(celery, _Process.settings).names()
     slots = getattr(sender.controller, "concurrency", None) or 1
     _Process.supervisor = Supervisor(engine, _Process.identity, names, slots, _Process.settings)
