@@ -155,10 +155,15 @@ def is_recorded(tx: Transaction, step_id: UUID, instance_id: UUID | None = None)
 
 
 def has_committed(tx: Transaction, claim: Claim) -> bool:
-    """Tell whether the outcome of this very claim is stored already: a report whose answer was lost."""
+    """Tell whether the outcome of this very claim is stored already: a report whose answer was lost.
+
+    The history also keeps claims that ended without a report; those are lost.
+    """
     return bool(
         tx.query(
-            "SELECT 1 FROM attempts WHERE instance_id = %s AND token = %s LIMIT 1", (claim.instance_id, claim.token)
+            "SELECT 1 FROM attempts WHERE instance_id = %s AND token = %s AND outcome IN ('completed', 'failed') "
+            "LIMIT 1",
+            (claim.instance_id, claim.token),
         )
     )
 
