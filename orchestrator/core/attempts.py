@@ -12,6 +12,7 @@ import orjson
 
 from orchestrator.core import calendars, gates
 from orchestrator.core.conditions import guard_holds
+from orchestrator.core.holding import hold
 from orchestrator.core.model import NodeKey, Step
 from orchestrator.core.outcomes import (
     Completed,
@@ -209,6 +210,9 @@ def _written(current: Any, path: tuple[str, ...], value: Any) -> Any:
 
 
 def _suspend(turn: Turn, step: Step, outcome: Suspended) -> None:
+    if turn.instance.is_held:
+        hold(turn, step)
+        return
     wake_at = after(turn.now, outcome.duration)
     timeout = block_of(turn, step.key).timeout
     expires_at = after(step.claimed_at or turn.now, timeout) if timeout is not None else None

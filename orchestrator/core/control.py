@@ -4,10 +4,11 @@ from dataclasses import replace
 from datetime import datetime
 
 from orchestrator.core.cancellation import withdraw_everything
+from orchestrator.core.holding import hold, release_held
 from orchestrator.core.model import ROOT_KEY, Node, NodeKey, Step
 from orchestrator.core.slice import Needs, Unloaded
 from orchestrator.core.states import InstanceState, NodeState, StepState
-from orchestrator.core.steps import make_ready, runs_in_process
+from orchestrator.core.steps import runs_in_process
 from orchestrator.core.turn import Enter, Turn
 from sequences import document
 
@@ -38,13 +39,13 @@ def pause(turn: Turn) -> None:
         return
     for step in turn.open_steps():
         if step.state is StepState.ASLEEP or (step.state is StepState.READY and runs_in_process(step.handler)):
-            _hold(turn, step)
+            hold(turn, step)
 
 
 def park(turn: Turn, step: Step, reason: str) -> None:
     """Stop the instance for a human and say why; the step is tried again after a resume."""
     turn.amend(is_held=True, parked_reason=reason)
-    _hold(turn, replace(step, losses=0))
+    hold(turn, replace(step, losses=0))
 
 
 def resume(turn: Turn) -> None:
@@ -52,31 +53,6 @@ def resume(turn: Turn) -> None:
     if turn.instance.is_held:
         turn.amend(is_held=False, parked_reason=None)
         release_held(turn)
-
-
-def release_held(turn: Turn) -> None:
-    """Let workers have the steps that a pause kept back."""
-    for step in turn.open_steps():
-        if step.state is StepState.HELD:
-            make_ready(turn, step)
-
-
-def _hold(turn: Turn, step: Step) -> None:
-    turn.put_step(
-        replace(
-            step,
-            id=turn.new_id(),
-            state=StepState.HELD,
-            wake_at=None,
-            expires_at=None,
-            token=None,
-            worker_id=None,
-            worker_name=None,
-            slot=None,
-            claimed_at=None,
-            output=None,
-        )
-    )
 
 
 def force(turn: Turn, state: InstanceState, not_before: datetime | None) -> None:
@@ -97,7 +73,7 @@ def _hold_all(turn: Turn) -> None:
         if step.state is StepState.CLAIMED:
             turn.record_attempt(step, "cancelled")
         if step.state in {StepState.CLAIMED, StepState.READY, StepState.ASLEEP}:
-            _hold(turn, step)
+            hold(turn, step)
 
 
 def _set_going(turn: Turn, not_before: datetime | None) -> None:

@@ -167,6 +167,8 @@ def _state_of(turn: Turn, event: Event) -> InstanceState:
         return instance.state
     if isinstance(event, StateForced) and event.state is InstanceState.PAUSED:
         return InstanceState.PAUSED
+    if instance.is_held and instance.state is InstanceState.PAUSED:
+        return InstanceState.PAUSED
     if instance.running:
         return InstanceState.RUNNING
     if instance.waiting:

@@ -43,7 +43,13 @@ def comes_last(block: document.Step) -> bool:
 
 
 def open_gate(turn: Turn, step: Step) -> None:
-    """Start to wait for a person; an answer that came early is taken at once."""
+    """Start to wait for a person; an answer that came early is taken at once.
+
+    While the instance is held, a gate before the handler stays shut: that step has not begun.
+    """
+    if turn.instance.is_held and comes_first(block_of(turn, step.key)):
+        turn.put_step(replace(step, state=StepState.HELD, activity=Activity.SCHEDULED, wake_at=None))
+        return
     gate = _gate_of(block_of(turn, step.key))
     wake_at = after(turn.now, gate.timeout) if gate.timeout is not None else None
     waiting = replace(

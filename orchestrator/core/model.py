@@ -105,6 +105,7 @@ class Step:
         attempt: Executions that have failed before this one.
         losses: Executions that ended with the death of their worker, not counted as attempts.
         entered_at: When the step was first reached; deadlines count from it.
+        ready_at: When the step last became claimable, or its gate opened; None before.
         wake_at: When the timer loop must look at the step; None if only an outsider or a worker moves it.
         timeout: How long one attempt may take. Counts from the claim for handlers that run in process, from the moment
             the attempt is queued for all others.

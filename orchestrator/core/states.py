@@ -98,11 +98,13 @@ STEP_MOVES: Mapping[StepState, frozenset[StepState]] = {
     StepState.DELAYED: frozenset({StepState.WINDOW, StepState.GATE, StepState.READY, StepState.HELD}),
     StepState.WINDOW: frozenset({StepState.WINDOW, StepState.GATE, StepState.READY, StepState.HELD}),
     StepState.GATE: frozenset({StepState.READY, StepState.HELD}),
-    StepState.HELD: frozenset({StepState.READY}),
+    StepState.HELD: frozenset({StepState.READY, StepState.GATE}),
     StepState.READY: frozenset({StepState.CLAIMED, StepState.HELD, StepState.BACKOFF}),
-    StepState.CLAIMED: frozenset({StepState.READY, StepState.BACKOFF, StepState.ASLEEP, StepState.HELD}),
+    StepState.CLAIMED: frozenset(
+        {StepState.READY, StepState.BACKOFF, StepState.ASLEEP, StepState.HELD, StepState.GATE}
+    ),
     StepState.BACKOFF: frozenset({StepState.READY, StepState.HELD}),
-    StepState.ASLEEP: frozenset({StepState.HELD, StepState.BACKOFF}),
+    StepState.ASLEEP: frozenset({StepState.HELD, StepState.BACKOFF, StepState.GATE}),
 }
 
 

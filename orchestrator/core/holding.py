@@ -1,0 +1,39 @@
+"""Keeping steps back while an instance is held, and letting them go (sequences contract §9.4)."""
+
+from dataclasses import replace
+
+from orchestrator.core import gates
+from orchestrator.core.model import Step
+from orchestrator.core.states import StepState
+from orchestrator.core.steps import block_of, make_ready
+from orchestrator.core.turn import Turn
+
+
+def hold(turn: Turn, step: Step) -> None:
+    """Take a step from whoever has it and keep it back; its handler starts anew when it is let go."""
+    turn.put_step(
+        replace(
+            step,
+            id=turn.new_id(),
+            state=StepState.HELD,
+            wake_at=None,
+            expires_at=None,
+            token=None,
+            worker_id=None,
+            worker_name=None,
+            slot=None,
+            claimed_at=None,
+            output=None,
+        )
+    )
+
+
+def release_held(turn: Turn) -> None:
+    """Let go of every step that is kept back: at its gate if that never opened, else to the workers."""
+    for step in turn.open_steps():
+        if step.state is not StepState.HELD:
+            continue
+        if step.ready_at is None and gates.comes_first(block_of(turn, step.key)):
+            gates.open_gate(turn, step)
+        else:
+            make_ready(turn, step)
