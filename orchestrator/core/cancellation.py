@@ -6,6 +6,7 @@ finally list, and the instance is cancelled when the last shielded leaf is done.
 
 from dataclasses import replace
 
+from orchestrator.core.holding import release_held
 from orchestrator.core.model import ROOT_KEY, Node, NodeKey, Step
 from orchestrator.core.states import NodeState, StepState
 from orchestrator.core.steps import block_of, cancel_step
@@ -24,6 +25,7 @@ def request_cancel(turn: Turn) -> None:
     for node in _polling(turn):
         if not turn.plan.places[node.key.block_id].is_shielded:
             _cancel_polling(turn, node)
+    release_held(turn)
     if had_not_started:
         if turn.instance.scheduled:
             turn.drop_timer(ROOT_KEY)
