@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from orchestrator.core.holding import release_held
 from orchestrator.core.model import ROOT_KEY, Node, NodeKey, Step
-from orchestrator.core.states import NodeState, StepState
+from orchestrator.core.states import Activity, NodeState, StepState
 from orchestrator.core.steps import block_of, cancel_step
 from orchestrator.core.turn import Ended, Turn
 
@@ -26,10 +26,23 @@ def request_cancel(turn: Turn) -> None:
         if not turn.plan.places[node.key.block_id].is_shielded:
             _cancel_polling(turn, node)
     release_held(turn)
+    drop_start_timer(turn)
     if had_not_started:
-        if turn.instance.scheduled:
-            turn.drop_timer(ROOT_KEY)
         turn.end(NodeState.CANCELLED, None)
+
+
+def drop_start_timer(turn: Turn) -> bool:
+    """End the wait for the moment at which a client lets the instance start or go on; False if it does not wait.
+
+    A slice does not hold timers. This wait is what is counted as scheduled beyond the open steps and polling loops.
+    """
+    waits = turn.instance.scheduled
+    if turn.instance.started_at is not None:
+        waits -= sum(s.activity is Activity.SCHEDULED and s.state is not StepState.HELD for s in turn.open_steps())
+        waits -= len(_polling(turn))
+    if waits > 0:
+        turn.drop_timer(ROOT_KEY)
+    return waits > 0
 
 
 def cancel_inside(turn: Turn, key: NodeKey) -> None:
@@ -69,6 +82,4 @@ def withdraw_everything(turn: Turn) -> None:
         if node.memory.get("polling"):
             turn.drop_timer(node.key)
         turn.put_node(replace(node, state=NodeState.CANCELLED, completed_at=turn.now))
-    if turn.instance.scheduled:
-        turn.drop_timer(ROOT_KEY)
-    turn.todo.clear()
+    drop_start_timer(turn)

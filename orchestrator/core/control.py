@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import datetime
 
-from orchestrator.core.cancellation import withdraw_everything
+from orchestrator.core.cancellation import drop_start_timer, withdraw_everything
 from orchestrator.core.holding import hold, release_held
 from orchestrator.core.model import ROOT_KEY, Node, NodeKey, Step
 from orchestrator.core.slice import Needs, Unloaded
@@ -22,13 +22,15 @@ def start(turn: Turn, not_before: datetime | None) -> None:
     turn.todo.append(Enter(NodeKey(turn.plan.root[0])))
 
 
-def start_time_came(turn: Turn) -> None:
-    """Begin, or go on, when the moment a client chose has come."""
-    turn.drop_timer(ROOT_KEY)
+def start_time_came(turn: Turn) -> bool:
+    """Begin, or go on, when the moment a client chose has come; False if no such moment is awaited any more."""
+    if not drop_start_timer(turn):
+        return False
     if turn.instance.started_at is None:
         start(turn, None)
     else:
         release_held(turn)
+    return True
 
 
 def pause(turn: Turn) -> None:
@@ -81,8 +83,8 @@ def _set_going(turn: Turn, not_before: datetime | None) -> None:
         retry(turn)
         return
     turn.amend(is_held=False, parked_reason=None)
+    drop_start_timer(turn)
     if turn.instance.started_at is None:
-        turn.drop_timer(ROOT_KEY)
         start(turn, not_before)
         return
     _hold_all(turn)

@@ -126,8 +126,7 @@ def _timer_fired(turn: Turn, key: NodeKey) -> bool:
     if turn.instance.state.is_terminal:
         return False
     if key == ROOT_KEY:
-        control.start_time_came(turn)
-        return True
+        return control.start_time_came(turn)
     place = turn.plan.places.get(key.block_id)
     if place is None:
         return False

@@ -2,6 +2,9 @@
 
 from datetime import timedelta
 
+import pytest
+
+from orchestrator.core.model import ROOT_KEY
 from tests.support.drive import PureWorld, gate, parallel, step
 
 HOUR = timedelta(hours=1)
@@ -48,3 +51,36 @@ def test_paused_flow_with_an_open_gate_stays_paused_whatever_comes_in() -> None:
     flow.answer("g")
     assert flow.check().state == "paused"
     assert flow.resume().settle().state == "completed"
+
+
+def test_start_timer_that_fires_twice_means_nothing_the_second_time() -> None:
+    """Two services may read the same due timer; only the first finds the instance waiting for it."""
+    world = PureWorld()
+    flow = world.start([step("a", "external"), step("b")], not_before=world.clock + HOUR)
+    assert flow.check().pass_time()
+    assert not world.fire(flow.id, ROOT_KEY)
+    assert (flow.check().state, flow.standing()) == ("waiting", {"a": "ready"})
+    flow.pause()
+    flow.complete("a")
+    assert not world.fire(flow.id, ROOT_KEY)
+    assert (flow.check().state, flow.standing()) == ("paused", {"b": "held"})
+
+
+@pytest.mark.parametrize("state", ["cancelled", "paused", "running"])
+def test_flow_set_to_go_on_later_can_be_set_to_something_else(state: str) -> None:
+    world = PureWorld()
+    flow = world.start([parallel("p", [step("a")], [step("b", delay={"duration": 7_200_000})])])
+    flow.force("paused").force("scheduled", world.clock + HOUR)
+    assert (flow.check().state, flow.standing()) == ("scheduled", {"a": "held", "b": "delayed"})
+    flow.force(state)
+    assert flow.check().state == state
+    if state == "paused":
+        flow.force("scheduled", world.clock + 3 * HOUR).check()
+    assert flow.settle().check().state == ("cancelled" if state == "cancelled" else "completed")
+
+
+def test_cancel_of_a_flow_that_goes_on_later_leaves_no_timer() -> None:
+    world = PureWorld()
+    flow = world.start([step("a")])
+    flow.force("paused").force("scheduled", world.clock + HOUR).cancel()
+    assert flow.check().state == "cancelled"
