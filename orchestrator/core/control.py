@@ -62,6 +62,7 @@ def force(turn: Turn, state: InstanceState, not_before: datetime | None) -> None
     match state:
         case InstanceState.COMPLETED | InstanceState.FAILED | InstanceState.CANCELLED:
             withdraw_everything(turn)
+            turn.amend(is_cancelling=False)
             turn.end(NodeState(state.value), None)
         case InstanceState.PAUSED:
             turn.amend(is_held=True)

@@ -84,3 +84,11 @@ def test_cancel_of_a_flow_that_goes_on_later_leaves_no_timer() -> None:
     flow = world.start([step("a")])
     flow.force("paused").force("scheduled", world.clock + HOUR).cancel()
     assert flow.check().state == "cancelled"
+
+
+@pytest.mark.parametrize("state", ["completed", "failed", "cancelled"])
+def test_end_that_is_set_by_hand_stays_as_set_while_a_cancel_is_under_way(state: str) -> None:
+    flow = PureWorld().start([step("s", "sleep", {"duration_ms": 1000}, cancellable=False)]).run()
+    assert flow.cancel().state == "running"
+    flow.force(state)
+    assert flow.check().state == state
