@@ -76,7 +76,7 @@ def enter_step(turn: Turn, key: NodeKey) -> None:
 
 def _delay_due(turn: Turn, delay: document.Delay) -> datetime:
     holidays: Any = []
-    if delay.business_days_only:
+    if delay.business_days_only or delay.count == "business":
         config = turn.context.config
         holidays = config.get("holidays") or [] if isinstance(config, dict) else []
     return calendars.delay_due(
