@@ -20,7 +20,7 @@ from orchestrator.core.changes import Change, StepPut
 from orchestrator.core.decider import Decision, decide
 from orchestrator.core.events import AttemptFinished, AttemptLost, Event, TimerFired
 from orchestrator.core.ids import IdMaker
-from orchestrator.core.model import ROOT_KEY, Instance, NodeKey, Step
+from orchestrator.core.model import ROOT_KEY, Claim, Instance, NodeKey, Step
 from orchestrator.core.plan import Plan
 from orchestrator.core.slice import Needs, Slice
 from orchestrator.core.states import StepState
@@ -150,18 +150,26 @@ class Turnstile:
         return passed
 
     def _lock(self, tx: Transaction, events: Events, passed: dict[UUID, Passed]) -> datetime:
-        """Lock the instances; forget what was decided on a version that is no longer current."""
+        """Lock the instances; forget what was decided on a version, or for a claim, that is no longer current.
+
+        A version is not enough: claims do not raise it, neither when they are made nor when they are given back without
+        a decision (the task of a silent poller, a claim that a crash of the database has forgotten).
+        """
+        claims = {i: claims_of(events[i]) for i in passed}
         rows = tx.query(
             "WITH locked AS (SELECT id, version FROM instances WHERE id = ANY(%s::uuid[]) ORDER BY id FOR UPDATE) "
-            "SELECT id, version, clock_timestamp() FROM locked",
-            (list(events),),
+            "SELECT id, version, clock_timestamp(), "
+            "ARRAY(SELECT token FROM steps WHERE id = ANY(%s::uuid[]) AND state = 'claimed') FROM locked",
+            (list(events), [claim.step_id for each in claims.values() for claim in each]),
         )
         now = rows[0][2] if rows else tx.now()
         self._clock.set(now)
         versions = {row[0]: row[1] for row in rows}
+        tokens = frozenset(rows[0][3]) if rows else frozenset()
         for instance_id in list(passed):
             decided = passed[instance_id]
-            if versions.get(instance_id) != decided.current.instance.version - _changed(decided):
+            is_current = versions.get(instance_id) == decided.current.instance.version - _changed(decided)
+            if not is_current or any(claim.token not in tokens for claim in claims[instance_id]):
                 del passed[instance_id]
         return now
 
@@ -257,6 +265,11 @@ def first_needs(events: Sequence[Event]) -> Callable[[Plan], Needs]:
         return Needs(steps=frozenset(known), nodes=around)
 
     return needs
+
+
+def claims_of(events: Sequence[Event]) -> list[Claim]:
+    """Give the claims that events speak for."""
+    return [event.claim for event in events if isinstance(event, AttemptFinished | AttemptLost)]
 
 
 def _key_of(event: Event) -> NodeKey | None:
