@@ -6,7 +6,8 @@ A composite keeps what it needs to settle on its own row, in `memory`; it change
     loop       n (iterations begun), polling
     for_each   total, next (index to start), open, finished, failed (indexes), cancelled, error
     router     choice (index of the list that runs, None for none)
-    try_catch  phase, result, error, origin (the list before finally)
+    try_catch  phase, result, error, origin (the list before finally), caught (its own `_error`, where rounds of a
+               for_each run at once and would overwrite the shared one)
 
 A list is walked without a cursor: the block that ended knows, from the plan, what follows it.
 """
@@ -320,7 +321,9 @@ def _enter_try_catch(turn: Turn, key: NodeKey, memory: Any) -> None:
     if memory and memory["result"] == NodeState.COMPLETED and memory["phase"] == TryPhase.FINALLY:
         phase = TryPhase.FINALLY
     origin = memory["origin"] if memory and phase is TryPhase.FINALLY else phase
-    node = _open(turn, key, {"phase": phase, "origin": origin, "result": NodeState.COMPLETED, "error": None})
+    caught = memory.get("caught") if memory else None
+    fresh = {"phase": phase, "origin": origin, "result": NodeState.COMPLETED, "error": None, "caught": caught}
+    node = _open(turn, key, fresh)
     branch = {TryPhase.TRY: TRY_LIST, TryPhase.CATCH: CATCH_LIST, TryPhase.FINALLY: FINALLY_LIST}[phase]
     if not _start_list(turn, key.block_id, branch, key.iteration):
         _settle(turn, node, NodeState.COMPLETED)
@@ -339,19 +342,18 @@ def _try_list_ended(turn: Turn, key: NodeKey, branch: int, result: NodeState, en
 
 def _catch(turn: Turn, node: Node, ended: Ended) -> None:
     error = ended.error or StepError(step_id=ended.key.block_id, message="")
-    turn.merge_data(
-        {
-            "_error": {
-                "failed_blocks": [ended.key.block_id],
-                "source": "try_catch",
-                "block_id": node.key.block_id,
-                "message": error.message,
-                "details": error.details,
-                "step_id": error.step_id,
-            }
-        }
-    )
-    node = _remember(turn, node, phase=TryPhase.CATCH, origin=TryPhase.CATCH)
+    caught = {
+        "failed_blocks": [ended.key.block_id],
+        "source": "try_catch",
+        "block_id": node.key.block_id,
+        "message": error.message,
+        "details": error.details,
+        "step_id": error.step_id,
+    }
+    turn.merge_data({"_error": caught})
+    is_concurrent = turn.plan.places[node.key.block_id].lane_depth > 0
+    kept = caught if is_concurrent else None
+    node = _remember(turn, node, phase=TryPhase.CATCH, origin=TryPhase.CATCH, caught=kept)
     if not _start_list(turn, node.key.block_id, CATCH_LIST, node.key.iteration):
         _begin_finally(turn, node, NodeState.COMPLETED, None)
 

@@ -135,6 +135,15 @@ class Plan:
             yield parent
             parent = self.parent(parent)
 
+    def catching(self, key: NodeKey) -> Iterator[NodeKey]:
+        """Name the try_catches in whose catch or finally list a node of a concurrent round lies, innermost first."""
+        block_id = key.block_id
+        while (place := self.places.get(block_id)) is not None and place.parent is not None:
+            parent = self.places[place.parent]
+            if isinstance(parent.block, TryCatch) and place.branch != TRY_LIST and parent.lane_depth > 0:
+                yield NodeKey(place.parent, key.iteration[: len(parent.loops)])
+            block_id = place.parent
+
     def lane(self, key: NodeKey) -> Iteration:
         """Give the lane that the outputs of a node belong to."""
         return key.iteration[: self.places[key.block_id].lane_depth]

@@ -193,7 +193,7 @@ class Turn:
             state=self._state_seen(references),
             runtime=self.runtime(key),
             instance_id=str(self.instance.id),
-            bindings={**items, **(bindings or {})},
+            bindings={**items, **(self._own_error(key) if reads_context else {}), **(bindings or {})},
             variables={**counters, **(variables or {})},
             now=self.now,
             random=self.facts.random,
@@ -240,6 +240,14 @@ class Turn:
                 items[block.item_var] = self.item(ItemKey(NodeKey(loop_id, key.iteration[:depth]), index))
                 counters |= {"index": index, "item_index": index}
         return items, counters
+
+    def _own_error(self, key: NodeKey) -> dict[str, Any]:
+        """Give the `_error` that a node of a concurrent round handles; other rounds overwrite the one in the data."""
+        for ancestor in self.plan.catching(key):
+            node = self.node(ancestor)
+            if node is not None and node.memory.get("caught"):
+                return {"_error": node.memory["caught"]}
+        return {}
 
     def runtime(self, key: NodeKey) -> dict[str, Any]:
         """Give the runtime section of the context as a node of this instance sees it."""

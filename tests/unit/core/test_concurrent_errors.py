@@ -1,0 +1,104 @@
+"""`_error` where several rounds of a for_each are in their catch lists at once."""
+
+from typing import Any
+
+from tests.support.drive import Flow, PureWorld
+
+SEEN = {"item": "{{ item }}", "error": "{{ context.data._error.message }}", "of": "{{ data._error.details.item }}"}
+
+
+def step(block_id: str, **fields: Any) -> dict[str, Any]:
+    return {"type": "step", "id": block_id, "handler": "work", **fields}
+
+
+def for_each(body: list[dict[str, Any]], *, concurrency: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "type": "for_each",
+            "id": "items",
+            "collection": "items",
+            "item_var": "item",
+            "concurrency": concurrency,
+            "body": body,
+        }
+    ]
+
+
+def guarded(*catch: dict[str, Any], block_id: str = "guard", **lists: Any) -> dict[str, Any]:
+    return {"type": "try_catch", "id": block_id, "try_block": [step("risky")], "catch_block": list(catch), **lists}
+
+
+def begin(body: list[dict[str, Any]], *, concurrency: int = 2) -> Flow:
+    world = PureWorld()
+    data = {"items": ["a", "b"]}
+    return Flow(world, world.create(for_each(body, concurrency=concurrency), data=data))
+
+
+def fail_both(flow: Flow) -> None:
+    """Let both rounds fail before either of them handles it."""
+    for item in ("a", "b"):
+        flow.fail("risky", message=f"no {item}", details={"item": item})
+
+
+def params(flow: Flow, block_id: str) -> list[Any]:
+    """What the ready steps of a block are given, in the order of their rounds."""
+    ready = sorted(flow.steps(block_id), key=lambda each: each.key.iteration)
+    claims = [flow.world.claim(flow.id, each) for each in ready]
+    return [flow.world.work(claim).params for claim in claims if claim is not None]
+
+
+def test_each_round_handles_its_own_error() -> None:
+    flow = begin([guarded(step("handle", params=SEEN))])
+    fail_both(flow)
+    assert params(flow, "handle") == [
+        {"item": "a", "error": "no a", "of": "a"},
+        {"item": "b", "error": "no b", "of": "b"},
+    ]
+
+
+def test_expressions_read_the_error_of_their_round() -> None:
+    flow = begin([guarded(step("handle", when="_error.details.item == item", params=SEEN))])
+    fail_both(flow)
+    assert [given["of"] for given in params(flow, "handle")] == ["a", "b"]
+
+
+def test_a_composite_in_a_catch_list_reads_the_error_of_its_round() -> None:
+    route = {"condition": "_error.message == 'no a'", "blocks": [step("of_a")]}
+    router = {"type": "router", "id": "which", "routes": [route], "default": [step("of_others", params=SEEN)]}
+    flow = begin([guarded(router)])
+    fail_both(flow)
+    assert [each.key.iteration for each in flow.steps("of_a")] == [(0,)]
+    assert params(flow, "of_others") == [{"item": "b", "error": "no b", "of": "b"}]
+
+
+def test_a_finally_list_reads_the_error_of_its_round() -> None:
+    flow = begin([guarded(finally_block=[step("tidy", params=SEEN)])])
+    fail_both(flow)
+    assert [given["of"] for given in params(flow, "tidy")] == ["a", "b"]
+
+
+def test_the_inner_of_two_catches_wins() -> None:
+    inner = {
+        "type": "try_catch",
+        "id": "inner",
+        "try_block": [step("repair")],
+        "catch_block": [step("handle", params={"error": "{{ data._error.message }}"})],
+    }
+    flow = begin([guarded(inner)])
+    fail_both(flow)
+    for _ in range(2):
+        flow.fail("repair", message="no repair")
+    assert params(flow, "handle") == [{"error": "no repair"}] * 2
+
+
+def test_one_round_at_a_time_keeps_nothing_beside_the_data() -> None:
+    flow = begin([guarded(step("handle", params=SEEN))], concurrency=1)
+    flow.fail("risky", message="no a", details={"item": "a"})
+    assert params(flow, "handle") == [{"item": "a", "error": "no a", "of": "a"}]
+    assert all(not node.memory.get("caught") for node in flow.world.nodes(flow.id))
+
+
+def test_the_error_stays_in_the_data_for_readers_from_outside() -> None:
+    flow = begin([guarded(step("handle"))])
+    fail_both(flow)
+    assert flow.data["_error"]["message"] == "no b"
