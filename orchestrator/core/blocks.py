@@ -51,7 +51,7 @@ def enter(turn: Turn, key: NodeKey) -> None:
     if former is not None and former.state in _OK:
         turn.todo.append(Ended(key, former.state))
         return
-    if turn.instance.is_cancelling and not place.is_shielded:
+    if (turn.instance.is_cancelling and not place.is_shielded) or _is_stopped(turn, key):
         end_node(turn, key, NodeState.CANCELLED)
         return
     memory = former.memory if former is not None else None
@@ -71,6 +71,11 @@ def enter(turn: Turn, key: NodeKey) -> None:
         case _ as block:
             message = f"blocks of type {block.type!r} cannot run in this version"
             end_node(turn, key, NodeState.FAILED, error=StepError(step_id=key.block_id, message=message))
+
+
+def _is_stopped(turn: Turn, key: NodeKey) -> bool:
+    """Tell whether a parallel around a block has failed fast, so that nothing in it may start any more."""
+    return any(turn.open_node(stopper).memory["failed"] for stopper in turn.plan.stoppers(key))
 
 
 def advance(turn: Turn, ended: Ended) -> None:

@@ -46,12 +46,15 @@ def drop_start_timer(turn: Turn) -> bool:
 
 
 def cancel_inside(turn: Turn, key: NodeKey) -> None:
-    """End everything open below a composite, shielded or not; finally lists still run."""
+    """End everything open below a composite that stops; finally lists run to their end.
+
+    What is about to be entered, and what would follow a finally list, is not open yet: `blocks.enter` turns it away.
+    """
     for step in turn.open_steps():
-        if turn.plan.is_inside(step.key, key):
+        if key in turn.plan.stoppers(step.key):
             cancel_step(turn, step)
     for node in _polling(turn):
-        if turn.plan.is_inside(node.key, key):
+        if key in turn.plan.stoppers(node.key):
             _cancel_polling(turn, node)
 
 

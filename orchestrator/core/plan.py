@@ -9,6 +9,7 @@ from sequences.document import (
     CancellationScope,
     ForEach,
     Loop,
+    Parallel,
     SequenceDefinition,
     Step,
     TryCatch,
@@ -31,6 +32,8 @@ class Place:
         loops: Ids of the enclosing loops and for_eachs, outermost first; a node's iteration has one number for each.
         lane_depth: How many leading iteration numbers name the lane of outputs (see `OutputKey`).
         is_shielded: Whether cancellation lets the block run: it is in a `finally_block` at some depth.
+        stops_with: Ids of the enclosing composites that may end the block although it is well: parallels that fail
+            fast. Those around a `finally_block` are not among them: it always runs.
     """
 
     block: Block
@@ -40,6 +43,7 @@ class Place:
     loops: tuple[str, ...]
     lane_depth: int
     is_shielded: bool
+    stops_with: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +74,7 @@ class Plan:
         loops: tuple[str, ...],
         lane_depth: int,
         is_shielded: bool,
+        stops_with: tuple[str, ...] = (),
     ) -> None:
         for position, block in enumerate(blocks):
             following = blocks[position + 1].id if position + 1 < len(blocks) else None
@@ -81,18 +86,26 @@ class Plan:
                 loops=loops,
                 lane_depth=lane_depth,
                 is_shielded=is_shielded,
+                stops_with=stops_with,
             )
-            self._place_lists_of(block, loops=loops, lane_depth=lane_depth, is_shielded=is_shielded)
+            self._place_lists_of(
+                block, loops=loops, lane_depth=lane_depth, is_shielded=is_shielded, stops_with=stops_with
+            )
 
-    def _place_lists_of(self, block: Block, *, loops: tuple[str, ...], lane_depth: int, is_shielded: bool) -> None:
+    def _place_lists_of(
+        self, block: Block, *, loops: tuple[str, ...], lane_depth: int, is_shielded: bool, stops_with: tuple[str, ...]
+    ) -> None:
         lists = block_lists(block)
         self._lists[block.id] = tuple(tuple(child.id for child in blocks) for blocks in lists)
         if isinstance(block, Loop | ForEach):
             loops = (*loops, block.id)
             if isinstance(block, ForEach) and block.concurrency > 1:
                 lane_depth = len(loops)
+        if isinstance(block, Parallel) and block.fails_fast:
+            stops_with = (*stops_with, block.id)
         for branch, blocks in enumerate(lists):
-            shields = isinstance(block, CancellationScope) or (isinstance(block, TryCatch) and branch == FINALLY_LIST)
+            is_finally = isinstance(block, TryCatch) and branch == FINALLY_LIST
+            shields = isinstance(block, CancellationScope) or is_finally
             self._place(
                 blocks,
                 parent=block.id,
@@ -100,6 +113,7 @@ class Plan:
                 loops=loops,
                 lane_depth=lane_depth,
                 is_shielded=is_shielded or shields,
+                stops_with=() if is_finally else stops_with,
             )
 
     def params(self, block: Step) -> CompiledParams:
@@ -127,6 +141,11 @@ class Plan:
         """Name the node that encloses this one; None at the root."""
         parent = self.places[key.block_id].parent
         return None if parent is None else NodeKey(parent, key.iteration[: self.depth(parent)])
+
+    def stoppers(self, key: NodeKey) -> Iterator[NodeKey]:
+        """Name the nodes around this one that may end it although it is well."""
+        for block_id in self.places[key.block_id].stops_with:
+            yield NodeKey(block_id, key.iteration[: self.depth(block_id)])
 
     def ancestors(self, key: NodeKey) -> Iterator[NodeKey]:
         """Name the enclosing nodes, innermost first."""
@@ -161,7 +180,3 @@ class Plan:
         if place.loops[: place.lane_depth] != reader_loops[: place.lane_depth]:
             return None
         return reader.iteration[: place.lane_depth]
-
-    def is_inside(self, key: NodeKey, composite: NodeKey) -> bool:
-        """Tell whether a node lies below a composite (in the same iteration of it)."""
-        return composite in self.ancestors(key)

@@ -1,0 +1,46 @@
+"""Composites: what starts, what stops, and what a retry goes on with."""
+
+from tests.support.drive import PureWorld, fail, for_each, loop, parallel, router, step, try_catch
+
+FAST = {"failure_policy": "fail_fast"}
+
+
+def test_fail_fast_stops_what_was_about_to_start() -> None:
+    """The first branch fails while the others are still being entered, block by block, in the same decision."""
+    later = [
+        [parallel("q", [step("x", "external")], [step("y", "external")])],
+        [loop("l", [step("z", "external")])],
+        [router("r", ("true", [for_each("e", "items", [step("u", "external")], concurrency=2)]))],
+    ]
+    flow = PureWorld().start([parallel("p", [fail("f", when="((")], *later, **FAST)], data={"items": [1, 2]})
+    assert flow.check().state == "failed"
+    assert flow.standing() == {}
+    assert flow.row_ids() == []
+
+
+def test_fail_fast_lets_a_finally_list_run_and_nothing_after_it() -> None:
+    cleaned_up = try_catch("t", [step("x")], [], [step("fin", "external"), step("fin_2")])
+    flow = PureWorld().start([parallel("p", [step("w", "external")], [cleaned_up, step("after")], **FAST)]).run()
+    flow.fail("w")
+    assert (flow.check().state, flow.standing()) == ("waiting", {"fin": "ready"})
+    flow.complete("fin")
+    assert flow.run().check().state == "failed"
+    assert flow.row_ids() == ["x", "fin", "fin_2"]
+    assert flow.tree()["after"] == "cancelled"
+
+
+def test_fail_fast_inside_of_a_finally_list_stops_its_own_branches() -> None:
+    inner = parallel("p", [step("w", "external")], [step("x", "external")], **FAST)
+    flow = PureWorld().start([try_catch("t", [fail("f")], [], [inner])]).run()
+    flow.fail("w")
+    assert flow.check().state == "failed"
+    assert flow.tree()["x"] == "cancelled"
+
+
+def test_fail_fast_ends_a_loop_that_pauses_between_iterations() -> None:
+    polling = loop("outer", [loop("l", [step("x")], poll_interval=60)])
+    flow = PureWorld().start([parallel("p", [step("w", "external")], [polling], **FAST)]).run()
+    assert flow.tree()["l"] == "running"
+    flow.fail("w")
+    assert flow.check().state == "failed"
+    assert (flow.tree()["outer"], flow.tree()["l"]) == ("cancelled", "cancelled")
