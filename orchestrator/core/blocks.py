@@ -4,7 +4,7 @@ A composite keeps what it needs to settle on its own row, in `memory`; it change
 
     parallel   open (branches), failed, cancelled, error
     loop       n (iterations begun), polling
-    for_each   total, next (index to start), open, finished, failed (indexes), cancelled, error
+    for_each   total, next (index to start), open, finished, again (what a retry starts anew), failed, cancelled, error
     router     choice (index of the list that runs, None for none)
     try_catch  phase, result, error, origin (the list before finally), caught (its own `_error`, where rounds of a
                for_each run at once and would overwrite the shared one)
@@ -12,8 +12,9 @@ A composite keeps what it needs to settle on its own row, in `memory`; it change
 A list is walked without a cursor: the block that ended knows, from the plan, what follows it.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from orchestrator.core.attempts import enter_step
 from orchestrator.core.cancellation import cancel_inside
@@ -258,24 +259,19 @@ def _enter_for_each(turn: Turn, key: NodeKey, block: document.ForEach, memory: A
         _reopen_for_each(turn, key, block, memory)
         return
     items = _collect(turn, key, block)
-    fresh = {"total": len(items), "next": 0, "open": 0, "finished": 0, "failed": [], "cancelled": False, "error": None}
-    node = _open(turn, key, fresh)
+    node = _open(turn, key, {"total": len(items), "next": 0, "open": 0, "finished": 0, **_ALL_WELL})
     if items:
         turn.capture_items(key, items)
     _fill(turn, node, block)
 
 
+_ALL_WELL: Final[Mapping[str, Any]] = {"again": [], "failed": False, "cancelled": False, "error": None}
+
+
 def _reopen_for_each(turn: Turn, key: NodeKey, block: document.ForEach, memory: Any) -> None:
-    again = memory["failed"]
-    reopened = {
-        **memory,
-        "open": len(again),
-        "finished": memory["finished"] - len(again),
-        "failed": [],
-        "cancelled": False,
-        "error": None,
-    }
-    node = _open(turn, key, reopened)
+    again = memory["again"]
+    finished = memory["finished"] - len(again)
+    node = _open(turn, key, {**memory, "open": len(again), "finished": finished, **_ALL_WELL})
     for index in again:
         _start_list(turn, key.block_id, 0, (*key.iteration, index))
     _fill(turn, node, block)
@@ -309,7 +305,8 @@ def _item_ended(turn: Turn, key: NodeKey, block: document.ForEach, ended: Ended,
     memory["open"] -= 1
     memory["finished"] += 1
     if result is not NodeState.COMPLETED:
-        memory["failed"] = [*memory["failed"], index] if result is NodeState.FAILED else memory["failed"]
+        memory["again"] = [*memory["again"], index]
+        memory["failed"] = memory["failed"] or result is NodeState.FAILED
         memory["cancelled"] = memory["cancelled"] or result is NodeState.CANCELLED
         memory["error"] = memory["error"] or (ended.error.to_json() if ended.error else None)
     else:

@@ -44,3 +44,22 @@ def test_fail_fast_ends_a_loop_that_pauses_between_iterations() -> None:
     flow.fail("w")
     assert flow.check().state == "failed"
     assert (flow.tree()["outer"], flow.tree()["l"]) == ("cancelled", "cancelled")
+
+
+def test_retry_runs_the_items_again_that_were_cancelled() -> None:
+    """A sibling's failure cancelled the item in progress; the retry must not take it for done."""
+    items = for_each("e", "items", [step("x", "external"), step("y")], concurrency=2)
+    flow = PureWorld().start([parallel("p", [step("w", "external")], [items], **FAST)], data={"items": [1, 2, 3, 4]})
+    flow.complete("x")
+    flow.run()
+    flow.fail("w")
+    assert flow.check().state == "failed"
+    flow.retry().check()
+    assert sorted(s.key.iteration for s in flow.steps("x")) == [(1,), (2,)]
+    flow.complete("w")
+    for _ in range(3):
+        flow.complete("x")
+        flow.run().check()
+    assert flow.state == "completed"
+    assert [row.iteration for row in flow.rows("y")] == [(0,), (1,), (2,), (3,)]
+    assert [output["_index"] for output in flow.outputs("e")] == [1, 2, 3, 4]
