@@ -3,7 +3,7 @@
 A composite keeps what it needs to settle on its own row, in `memory`; it changes only under the instance's lock:
 
     parallel   open (branches), failed, cancelled, error
-    loop       n (iterations begun), polling
+    loop       n (the iteration it is in, or comes to next), polling (it is between two iterations)
     for_each   total, next (index to start), open, finished, again (what a retry starts anew), failed, cancelled, error
     router     choice (index of the list that runs, None for none)
     try_catch  phase, result, error, origin (the list before finally), caught (its own `_error`, where rounds of a
@@ -52,7 +52,7 @@ def enter(turn: Turn, key: NodeKey) -> None:
     if former is not None and former.state in _OK:
         turn.todo.append(Ended(key, former.state))
         return
-    if (turn.instance.is_cancelling and not place.is_shielded) or _is_stopped(turn, key):
+    if _must_end(turn, key):
         end_node(turn, key, NodeState.CANCELLED)
         return
     memory = former.memory if former is not None else None
@@ -74,8 +74,10 @@ def enter(turn: Turn, key: NodeKey) -> None:
             end_node(turn, key, NodeState.FAILED, error=StepError(step_id=key.block_id, message=message))
 
 
-def _is_stopped(turn: Turn, key: NodeKey) -> bool:
-    """Tell whether a parallel around a block has failed fast, so that nothing in it may start any more."""
+def _must_end(turn: Turn, key: NodeKey) -> bool:
+    """Tell whether nothing may start here any more: the instance is cancelled, or a parallel around has failed fast."""
+    if turn.instance.is_cancelling and not turn.plan.places[key.block_id].is_shielded:
+        return True
     return any(turn.open_node(stopper).memory["failed"] for stopper in turn.plan.stoppers(key))
 
 
@@ -191,11 +193,11 @@ def _choose(turn: Turn, key: NodeKey, block: document.Router) -> int | None:
 
 
 def _enter_loop(turn: Turn, key: NodeKey, block: document.Loop, memory: Any) -> None:
-    if memory is None:
-        _begin_iteration(turn, _open(turn, key, {"n": 0}), block)
-        return
-    node = _open(turn, key, {"n": memory["n"]})
-    _start_list(turn, key.block_id, 0, (*key.iteration, node.memory["n"]))
+    node = _open(turn, key, memory or {"n": 0})
+    if memory is None or memory["polling"]:
+        _begin_iteration(turn, node, block)
+    else:
+        _start_list(turn, key.block_id, 0, (*key.iteration, memory["n"]))
 
 
 def _begin_iteration(turn: Turn, node: Node, block: document.Loop) -> None:
@@ -203,6 +205,7 @@ def _begin_iteration(turn: Turn, node: Node, block: document.Loop) -> None:
     if n >= block.max_iterations or not _loop_condition_holds(turn, node.key, block, n):
         _settle(turn, node, NodeState.COMPLETED)
         return
+    _remember(turn, node, polling=False)
     _start_list(turn, block.id, 0, (*node.key.iteration, n))
 
 
@@ -229,26 +232,26 @@ def _body_ended(turn: Turn, key: NodeKey, block: document.Loop, result: NodeStat
     if block.break_on is not None and holds(turn, key, block.break_on, variables={"iteration": n}):
         _settle(turn, node, NodeState.COMPLETED)
         return
-    node = _remember(turn, node, n=n + 1)
+    node = _remember(turn, node, n=n + 1, polling=True)
     pause = block.poll_interval if n + 1 < block.max_iterations else None
     turn.lists_ended += 1
-    if pause or turn.lists_ended > LISTS_PER_TURN:
-        _remember(turn, node, polling=True)
+    if _must_end(turn, key):
+        _settle(turn, node, NodeState.CANCELLED)
+    elif pause or turn.lists_ended > LISTS_PER_TURN:
         turn.put_timer(key, turn.after_seconds(pause or 0))
-        return
-    _begin_iteration(turn, node, block)
-
-
-def poll(turn: Turn, key: NodeKey) -> None:
-    """Begin the next iteration of a loop whose pause is over."""
-    node = turn.node(key)
-    if node is None or not node.memory.get("polling"):
-        return
-    block = turn.plan.places[key.block_id].block
-    turn.drop_timer(key)
-    node = _remember(turn, node, polling=False)
-    if isinstance(block, document.Loop):
+    else:
         _begin_iteration(turn, node, block)
+
+
+def poll(turn: Turn, key: NodeKey) -> bool:
+    """Begin the next iteration of a loop whose pause is over; False if it does not pause."""
+    block = turn.plan.places[key.block_id].block
+    node = turn.node(key)
+    if not isinstance(block, document.Loop) or node is None or node.state.is_terminal or not node.memory.get("polling"):
+        return False
+    turn.drop_timer(key)
+    _begin_iteration(turn, node, block)
+    return True
 
 
 # -- for_each --------------------------------------------------------------------------------------------------------

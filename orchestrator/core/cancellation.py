@@ -70,9 +70,7 @@ def _polling(turn: Turn) -> list[Node]:
 
 def _cancel_polling(turn: Turn, node: Node) -> None:
     turn.drop_timer(node.key)
-    turn.put_node(
-        replace(node, state=NodeState.CANCELLED, completed_at=turn.now, memory={**node.memory, "polling": False})
-    )
+    turn.put_node(replace(node, state=NodeState.CANCELLED, completed_at=turn.now))
     turn.todo.append(Ended(node.key, NodeState.CANCELLED))
 
 

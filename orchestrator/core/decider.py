@@ -131,8 +131,7 @@ def _timer_fired(turn: Turn, key: NodeKey) -> bool:
     if place is None:
         return False
     if not isinstance(place.block, document.Step):
-        blocks.poll(turn, key)
-        return True
+        return blocks.poll(turn, key)
     step = turn.step(key)
     if step is None or step.wake_at is None or step.wake_at > turn.now:
         return False

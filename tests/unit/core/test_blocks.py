@@ -63,3 +63,30 @@ def test_retry_runs_the_items_again_that_were_cancelled() -> None:
     assert flow.state == "completed"
     assert [row.iteration for row in flow.rows("y")] == [(0,), (1,), (2,), (3,)]
     assert [output["_index"] for output in flow.outputs("e")] == [1, 2, 3, 4]
+
+
+def test_retry_of_a_loop_that_ended_between_two_iterations_tests_its_condition() -> None:
+    waiting = loop("l", [step("x")], "go == true", poll_interval=60)
+    flow = PureWorld().start([parallel("p", [step("w", "external")], [waiting], **FAST)], data={"go": True}).run()
+    flow.signal("update_context", {"data": {"go": False}})
+    flow.fail("w")
+    assert (flow.check().state, flow.tree()["l"]) == ("failed", "cancelled")
+    flow.retry().check()
+    flow.complete("w")
+    assert flow.run().check().state == "completed"
+    assert len(flow.rows("x")) == 1
+
+
+def test_cancelled_loop_does_not_pause_before_it_ends() -> None:
+    flow = PureWorld().start([loop("l", [step("x", "external", cancellable=False)], poll_interval=60)])
+    assert flow.cancel().state == "waiting"
+    flow.complete("x")
+    assert flow.check().state == "cancelled"
+
+
+def test_loop_in_a_stopped_branch_does_not_pause_before_it_ends() -> None:
+    body = [try_catch("t", [step("x")], [], [step("fin", "external")])]
+    flow = PureWorld().start([parallel("p", [step("w", "external")], [loop("l", body, poll_interval=60)], **FAST)])
+    flow.run().fail("w")
+    flow.complete("fin")
+    assert flow.check().state == "failed"
