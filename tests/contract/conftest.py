@@ -1,5 +1,6 @@
 """The API as clients meet it: uvicorn on a free port over a real database, httpx outside."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -10,9 +11,12 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from orchestrator import embedded
 from orchestrator.api import create_app
 from orchestrator.engine import Engine
 from orchestrator.settings import Settings
+from orchestrator.store.session import Store
+from orchestrator.store.tables import metadata
 from tests.contract.client import Api
 
 TENANT = "acme"
@@ -34,6 +38,22 @@ def serving(app: FastAPI) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(10)
+
+
+@pytest.fixture(scope="session")
+def contract_database(servers: embedded.Servers, migrated_template: str) -> str:
+    """One database for all tests of the API."""
+    return embedded.fresh_database(servers, f"contract_{os.getpid()}", template=migrated_template)
+
+
+@pytest.fixture
+def database_url(contract_database: str) -> str:
+    """The database, emptied: copying a template for each test would take most of their time."""
+    store = Store(contract_database)
+    with store.transaction() as tx:
+        tx.execute("".join(f"DELETE FROM {table.name};" for table in metadata.sorted_tables))
+    store.close()
+    return contract_database
 
 
 @pytest.fixture
