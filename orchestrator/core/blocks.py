@@ -6,8 +6,8 @@ A composite keeps what it needs to settle on its own row, in `memory`; it change
     loop       n (the iteration it is in, or comes to next), polling (it is between two iterations)
     for_each   total, next (index to start), open, finished, again (what a retry starts anew), failed, cancelled, error
     router     choice (index of the list that runs, None for none)
-    try_catch  phase, result, error, origin (the list before finally), caught (its own `_error`, where rounds of a
-               for_each run at once and would overwrite the shared one)
+    try_catch  phase, result, error, origin (the list before finally), caught (its own `_error`: others overwrite the
+               shared one, before a retry or while rounds of a for_each run at once)
 
 A list is walked without a cursor: the block that ended knows, from the plan, what follows it.
 """
@@ -55,7 +55,7 @@ def enter(turn: Turn, key: NodeKey) -> None:
     if _must_end(turn, key):
         end_node(turn, key, NodeState.CANCELLED)
         return
-    memory = former.memory if former is not None else None
+    memory = (former.memory or None) if former is not None else None
     match place.block:
         case document.Step():
             enter_step(turn, key)
@@ -322,16 +322,30 @@ def _item_ended(turn: Turn, key: NodeKey, block: document.ForEach, ended: Ended,
 
 
 def _enter_try_catch(turn: Turn, key: NodeKey, memory: Any) -> None:
-    phase = TryPhase(memory["origin"]) if memory else TryPhase.TRY
-    if memory and memory["result"] == NodeState.COMPLETED and memory["phase"] == TryPhase.FINALLY:
-        phase = TryPhase.FINALLY
+    phase = phase_to_go_on_with(memory)
     origin = memory["origin"] if memory and phase is TryPhase.FINALLY else phase
     caught = memory.get("caught") if memory else None
     fresh = {"phase": phase, "origin": origin, "result": NodeState.COMPLETED, "error": None, "caught": caught}
     node = _open(turn, key, fresh)
-    branch = {TryPhase.TRY: TRY_LIST, TryPhase.CATCH: CATCH_LIST, TryPhase.FINALLY: FINALLY_LIST}[phase]
-    if not _start_list(turn, key.block_id, branch, key.iteration):
+    if caught is not None:
+        turn.merge_data({"_error": caught})
+    if not _start_list(turn, key.block_id, LIST_OF_PHASE[phase], key.iteration):
         _settle(turn, node, NodeState.COMPLETED)
+
+
+LIST_OF_PHASE: Final[Mapping[TryPhase, int]] = {
+    TryPhase.TRY: TRY_LIST,
+    TryPhase.CATCH: CATCH_LIST,
+    TryPhase.FINALLY: FINALLY_LIST,
+}
+
+
+def phase_to_go_on_with(memory: Mapping[str, Any] | None) -> TryPhase:
+    """Say with which list a try_catch begins, or goes on when it is retried: the last one that did not end well."""
+    if not memory:
+        return TryPhase.TRY
+    is_well_but_for_finally = memory["result"] == NodeState.COMPLETED and memory["phase"] == TryPhase.FINALLY
+    return TryPhase.FINALLY if is_well_but_for_finally else TryPhase(memory["origin"])
 
 
 def _try_list_ended(turn: Turn, key: NodeKey, branch: int, result: NodeState, ended: Ended) -> None:
@@ -356,9 +370,7 @@ def _catch(turn: Turn, node: Node, ended: Ended) -> None:
         "step_id": error.step_id,
     }
     turn.merge_data({"_error": caught})
-    is_concurrent = turn.plan.places[node.key.block_id].lane_depth > 0
-    kept = caught if is_concurrent else None
-    node = _remember(turn, node, phase=TryPhase.CATCH, origin=TryPhase.CATCH, caught=kept)
+    node = _remember(turn, node, phase=TryPhase.CATCH, origin=TryPhase.CATCH, caught=caught)
     if not _start_list(turn, node.key.block_id, CATCH_LIST, node.key.iteration):
         _begin_finally(turn, node, NodeState.COMPLETED, None)
 

@@ -24,13 +24,6 @@ class NodePut:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NodeGone:
-    """The node returns to `pending`: its row is removed."""
-
-    key: NodeKey
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class StepPut:
     """The open step reads as given."""
 
@@ -155,7 +148,6 @@ class SignalConsumed:
 Change = (
     InstancePut
     | NodePut
-    | NodeGone
     | StepPut
     | StepGone
     | TimerPut

@@ -5,12 +5,12 @@ from datetime import datetime
 
 from orchestrator.core.cancellation import drop_start_timer, withdraw_everything
 from orchestrator.core.holding import hold, release_held
-from orchestrator.core.model import ROOT_KEY, Node, NodeKey, Step
+from orchestrator.core.model import ROOT_KEY, NodeKey, Step
+from orchestrator.core.reopening import reopen
 from orchestrator.core.slice import Needs, Unloaded
 from orchestrator.core.states import InstanceState, NodeState, StepState
 from orchestrator.core.steps import runs_in_process
 from orchestrator.core.turn import Enter, Turn
-from sequences import document
 
 
 def start(turn: Turn, not_before: datetime | None) -> None:
@@ -101,8 +101,7 @@ def retry(turn: Turn) -> None:
     unknown = frozenset(key for key in root if key not in turn.slice.nodes)
     if unknown:
         raise Unloaded(Needs(nodes=unknown))
-    for node in turn.ended_badly():
-        _reopen(turn, node)
+    reopen(turn)
     turn.remove_error_rows()
     turn.amend(
         round=turn.instance.round + 1,
@@ -113,12 +112,3 @@ def retry(turn: Turn) -> None:
         started_at=turn.instance.started_at or turn.now,
     )
     turn.todo.append(Enter(root[0]))
-
-
-def _reopen(turn: Turn, node: Node) -> None:
-    place = turn.plan.places.get(node.key.block_id)
-    has_no_memory = "error" in node.memory and len(node.memory) == 1
-    if place is None or isinstance(place.block, document.Step) or not node.memory or has_no_memory:
-        turn.forget_node(node.key)
-    else:
-        turn.put_node(replace(node, state=NodeState.PENDING, completed_at=None))

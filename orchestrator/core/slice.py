@@ -16,7 +16,6 @@ from orchestrator.core.changes import (
     ErrorRowsRemoved,
     InstancePut,
     ItemsCaptured,
-    NodeGone,
     NodePut,
     OutputAdded,
     SignalConsumed,
@@ -159,8 +158,6 @@ class Slice:
                     self.instance = instance
                 case NodePut(node=node):
                     self.nodes[node.key] = node
-                case NodeGone(key=key):
-                    self.nodes[key] = None
                 case StepPut(step=step):
                     self.steps[step.key] = step
                 case StepGone(key=key):

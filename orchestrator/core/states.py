@@ -91,7 +91,7 @@ NODE_MOVES: Mapping[NodeState, frozenset[NodeState]] = {
     NodeState.FAILED: frozenset({NodeState.PENDING}),
     NodeState.CANCELLED: frozenset({NodeState.PENDING}),
     NodeState.COMPLETED: frozenset(),
-    NodeState.SKIPPED: frozenset({NodeState.PENDING}),
+    NodeState.SKIPPED: frozenset(),
 }
 
 STEP_MOVES: Mapping[StepState, frozenset[StepState]] = {

@@ -108,8 +108,11 @@ def end_node(
     """Write the end of a node and have its parent told.
 
     Args:
-        started_at: When the block was first reached; None for one that never started.
+        started_at: When the block was reached; None for one that never started. A retry keeps the first such moment.
     """
     memory = {"error": error.to_json()} if error is not None else {}
+    former = turn.node(key) if turn.instance.round > 0 else None
+    if former is not None and former.started_at is not None:
+        started_at = former.started_at
     turn.put_node(Node(key=key, state=state, started_at=started_at, completed_at=turn.now, memory=memory))
     turn.todo.append(Ended(key, state, error))

@@ -18,7 +18,6 @@ from orchestrator.core.changes import (
     ErrorRowsRemoved,
     InstancePut,
     ItemsCaptured,
-    NodeGone,
     NodePut,
     OutputAdded,
     SignalConsumed,
@@ -98,7 +97,7 @@ class Turn:
         self.todo: deque[Enter | Ended] = deque()
         self.lists_ended = 0
         self.ending: Ended | None = None
-        self._nodes: dict[NodeKey, Node | None] = {}
+        self._nodes: dict[NodeKey, Node] = {}
         self._steps: dict[NodeKey, Step | None] = {}
         self._timers: dict[NodeKey, datetime | None] = {}
         self._outputs: dict[OutputKey, Any] = {}
@@ -280,10 +279,6 @@ class Turn:
         """Write a node."""
         self._nodes[node.key] = node
 
-    def forget_node(self, key: NodeKey) -> None:
-        """Make a node pending again."""
-        self._nodes[key] = None
-
     def put_step(self, step: Step) -> None:
         """Write an open step, and with it its timer and its share of the instance's state."""
         former = self._standing(step.key)
@@ -419,7 +414,7 @@ class Turn:
         """Give what the turn changes; the instance first, with its version risen."""
         instance = replace(self.instance, version=self.instance.version + 1, updated_at=self.now)
         changes: list[Change] = [InstancePut(instance=instance)]
-        changes += [NodePut(node=n) if n is not None else NodeGone(key=k) for k, n in self._nodes.items()]
+        changes += [NodePut(node=node) for node in self._nodes.values()]
         changes += [StepPut(step=s) if s is not None else StepGone(key=k) for k, s in self._steps.items()]
         changes += [TimerPut(key=k, due_at=d) if d else TimerGone(key=k) for k, d in self._timers.items()]
         changes += [StateGone(name=n) if v is ABSENT else StatePut(name=n, value=v) for n, v in self._state.items()]

@@ -16,7 +16,6 @@ from orchestrator.core.changes import (
     ErrorRowsRemoved,
     InstancePut,
     ItemsCaptured,
-    NodeGone,
     NodePut,
     OutputAdded,
     SignalConsumed,
@@ -131,8 +130,6 @@ class WriteSet:
                     self.instances[owner] = value
                 case NodePut(node=node):
                     self.nodes[owner, node.key] = node_row(owner, node)
-                case NodeGone(key=key):
-                    self.nodes[owner, key] = None
                 case StepPut(step=step):
                     self.steps[owner, step.key] = step_row(owner, step)
                 case StepGone(key=key):

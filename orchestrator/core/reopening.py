@@ -1,0 +1,54 @@
+"""Making an ended instance go on: which of its nodes a retry runs again (sequences contract §9.7).
+
+A node runs again if it did not end well and the retry comes past it: every composite around it ended badly too, and
+goes on with the list, the iteration or the item that the node is in. Others keep what they ended in: a failure that a
+catch list has handled, or that a loop went on after, stays the failure it was.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from orchestrator.core.blocks import LIST_OF_PHASE, phase_to_go_on_with
+from orchestrator.core.model import Node, NodeKey
+from orchestrator.core.plan import FINALLY_LIST, Plan
+from orchestrator.core.states import NodeState
+from orchestrator.core.turn import Turn
+from sequences import document
+
+
+def reopen(turn: Turn) -> None:
+    """Make every node that runs again pending; composites keep what they know, and all keep when they first began."""
+    ended = {node.key: node for node in turn.ended_badly()}
+    for node in ended.values():
+        if _runs_again(turn.plan, ended, node.key):
+            turn.put_node(replace(node, state=NodeState.PENDING, completed_at=None, memory=_known(turn, node)))
+
+
+def _known(turn: Turn, node: Node) -> Mapping[str, object]:
+    is_step = isinstance(turn.plan.places[node.key.block_id].block, document.Step)
+    return {} if is_step else node.memory
+
+
+def _runs_again(plan: Plan, ended: Mapping[NodeKey, Node], key: NodeKey) -> bool:
+    if key.block_id not in plan.places:
+        return False
+    parent = plan.parent(key)
+    if parent is None:
+        return True
+    composite = ended.get(parent)
+    return composite is not None and _comes_past(plan, composite, key) and _runs_again(plan, ended, parent)
+
+
+def _comes_past(plan: Plan, composite: Node, key: NodeKey) -> bool:
+    """Tell whether a composite that is retried goes on with the list a node is in."""
+    number = key.iteration[len(composite.key.iteration) :]
+    match plan.places[composite.key.block_id].block:
+        case document.Loop():
+            return number[0] == composite.memory.get("n")
+        case document.ForEach():
+            return number[0] in composite.memory.get("again", ())
+        case document.TryCatch():
+            branch = plan.places[key.block_id].branch
+            return branch in {LIST_OF_PHASE[phase_to_go_on_with(composite.memory)], FINALLY_LIST}
+        case _:
+            return True
