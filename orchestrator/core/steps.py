@@ -32,9 +32,14 @@ def block_of(turn: Turn, key: NodeKey) -> document.Step:
     return block
 
 
-def make_ready(turn: Turn, step: Step) -> None:
-    """Let a worker have the step; while the instance is held, keep it until the pause ends."""
-    step = replace(step, wake_at=None, expires_at=None, ready_at=turn.now, hinted_at=None, token=None, output=None)
+def make_ready(turn: Turn, step: Step, *, ready_at: datetime | None = None) -> None:
+    """Let a worker have the step; while the instance is held, keep it until the pause ends.
+
+    Args:
+        ready_at: The step's place in its queue; None puts it behind all others.
+    """
+    ready_at = ready_at or turn.now
+    step = replace(step, wake_at=None, expires_at=None, ready_at=ready_at, hinted_at=None, token=None, output=None)
     if turn.instance.is_held:
         turn.put_step(replace(step, state=StepState.HELD, activity=Activity.SCHEDULED))
         return

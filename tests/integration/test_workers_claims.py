@@ -80,3 +80,11 @@ def test_who_sends_no_hints_notes_none_as_sent(engine: Engine, silent: Engine, s
     silent.lose([claim(engine)], "the test says so")
     with store.transaction() as tx:
         assert tx.query("SELECT state, hinted_at FROM steps") == [("ready", None)]
+
+
+def test_a_lost_step_keeps_its_place_in_the_queue(engine: Engine, parent: Engine, store: Store) -> None:
+    first = start(engine, store, STEP)
+    lost = claim(engine)
+    start(engine, store, STEP)
+    parent.lose([lost], "the test says so")
+    assert (lost.instance_id, claim(engine).instance_id) == (first, first)
