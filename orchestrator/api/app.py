@@ -7,7 +7,7 @@ import anyio.to_thread
 from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from orchestrator.api import dashboards, documentation, health, instances, reading, sequences, signals, tasks
+from orchestrator.api import dashboards, documentation, health, instances, queues, reading, sequences, signals, tasks
 from orchestrator.api.answers import add_error_answers
 from orchestrator.api.edge import PREFIX, Door, Edge
 from orchestrator.api.metrics import Metrics
@@ -21,7 +21,15 @@ POOL_SIZE, POOL_OVERFLOW = 10, 10
 """Connections of the store an API process should open: together as many as it has threads."""
 THREADS = POOL_SIZE + POOL_OVERFLOW
 
-_PRODUCT = (sequences.router, reading.router, instances.router, signals.router, tasks.router, dashboards.router)
+_PRODUCT = (
+    sequences.router,
+    reading.router,
+    instances.router,
+    signals.router,
+    tasks.router,
+    dashboards.router,
+    queues.router,
+)
 _ROOT = (health.router, documentation.router)
 
 
