@@ -11,6 +11,11 @@ OrchestratorError
 │   └── PayloadTooLarge     send less
 ├── LostClaim               the claim has ended; drop the result
 ├── StoreUnavailable        PostgreSQL did not answer; try again
+├── ServerError             raised by `orchestrator.client`: the server could not do what it was asked
+│   ├── ServerUnavailable   it cannot be reached or is busy; try again
+│   ├── ServerFault         it has failed; the message names the request id to look for in its log
+│   └── NotAuthorized       it does not know the key; check it
+├── WaitTimedOut            raised by `orchestrator.client`: the instance goes on, the waiting has ended
 └── ConfigurationError      a setting or the installation is wrong; the message says which and what to do
 """
 
@@ -53,6 +58,34 @@ class PayloadTooLarge(RequestError):
 
 class StoreUnavailable(OrchestratorError):
     """PostgreSQL did not answer in time. Trying again later is right."""
+
+
+class ServerError(OrchestratorError):
+    """The server did not do what it was asked, and not because of what was asked."""
+
+
+class ServerUnavailable(ServerError):
+    """The server cannot be reached, or cannot answer now. Trying again later is right.
+
+    Args:
+        may_be_done: Whether the request may have been carried out although its answer was lost.
+    """
+
+    def __init__(self, message: str, *, may_be_done: bool = False) -> None:
+        super().__init__(message)
+        self.may_be_done = may_be_done
+
+
+class ServerFault(ServerError):
+    """The server has failed, or is none of ours."""
+
+
+class NotAuthorized(ServerError):
+    """The server does not know the key."""
+
+
+class WaitTimedOut(OrchestratorError):
+    """The time given for waiting is over; the instance goes on."""
 
 
 class ConfigurationError(OrchestratorError):
