@@ -1,0 +1,72 @@
+"""Use the orchestrator from application code.
+
+    from orchestrator.client import Client
+
+    with Client("http://127.0.0.1:8080", tenant="shop") as client:
+        client.create_sequence({"id": "greet", "blocks": [{"handler": "transform", "params": {"text": "hello"}}]})
+        started = client.start("greet", {"order": 17}, idempotency_key="order-17")
+        instance = client.wait(started.id, timeout=60)
+        print(instance.state, client.output(started.id, "transform"))
+
+`AsyncClient` has the same methods, to be awaited. Both are thin: requests, shapes, and what may be repeated when are
+in `calls`, `shapes` and `transport`.
+
+A start carries an idempotency key, yours or one made for the call, so a connection lost at the worst moment never
+starts anything twice. Reads are repeated too. What cannot be repeated safely, such as a signal, is not: the error says
+whether it may have been carried out.
+
+>>> from orchestrator.errors import ServerUnavailable
+>>> with Client("http://127.0.0.1:9", patience=Patience(tries=1)) as client:
+...     try:
+...         client.start("greet")
+...     except ServerUnavailable as error:
+...         error.may_be_done
+False
+"""
+
+from orchestrator.client.asynchronous import AsyncClient
+from orchestrator.client.calls import StartOptions
+from orchestrator.client.shapes import (
+    Approval,
+    Attempt,
+    AuditRow,
+    Choice,
+    Context,
+    Definition,
+    Instance,
+    OutputRow,
+    Page,
+    QueueView,
+    Started,
+    StoredSequence,
+    Task,
+    TreeNode,
+    WorkerView,
+)
+from orchestrator.client.synchronous import Client
+from orchestrator.client.transport import Patience
+from orchestrator.core.states import InstanceState, NodeState
+
+__all__ = [
+    "Approval",
+    "AsyncClient",
+    "Attempt",
+    "AuditRow",
+    "Choice",
+    "Client",
+    "Context",
+    "Definition",
+    "Instance",
+    "InstanceState",
+    "NodeState",
+    "OutputRow",
+    "Page",
+    "Patience",
+    "QueueView",
+    "StartOptions",
+    "Started",
+    "StoredSequence",
+    "Task",
+    "TreeNode",
+    "WorkerView",
+]

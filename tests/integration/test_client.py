@@ -1,0 +1,419 @@
+"""Both clients against a real server over a real database; what they do when the network or the server fails."""
+
+import asyncio
+import inspect
+import random
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from orchestrator import errors
+from orchestrator.api.app import create_app
+from orchestrator.client import AsyncClient, Client, InstanceState, Patience, StartOptions
+from orchestrator.client.calls import parts
+from orchestrator.client.shapes import Instance
+from orchestrator.client.waiting import Watch
+from orchestrator.core.outcomes import Completed, Failed, Outcome
+from orchestrator.embedded.home import free_port
+from orchestrator.engine import Engine, Report, Wish
+from orchestrator.settings import Settings
+from orchestrator.store.steps import Worker
+from tests.support.serving import serving
+
+QUICK = Patience(tries=4, first=0.001, longest=0.002)
+WORKER = Worker(id=uuid4(), name="hands", slot=1)
+
+
+def work(engine: Engine, outcome: Outcome | None = None, queue: str = "default") -> int:
+    """Run the ready steps of a queue once; returns how many."""
+    claims = engine.claim(WORKER, Wish(queue=queue, handlers=["noop", "charge", "human_review"]))
+    reports = [Report(claim=claim, outcome=outcome or Completed(output={"n": 1})) for claim in claims]
+    if reports:
+        engine.finish(reports)
+    return len(reports)
+
+
+def work_off(engine: Engine) -> None:
+    while work(engine):
+        pass
+
+
+@pytest.fixture
+def url(engine: Engine, settings: Settings) -> Iterator[str]:
+    """A server over this test's database."""
+    with serving(create_app(engine, settings)) as address:
+        yield address
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[Client]:
+    with Client(url, tenant="shop", patience=QUICK) as opened:
+        yield opened
+
+
+@pytest.fixture
+def greet(client: Client) -> UUID:
+    """A sequence `greet` of two steps."""
+    return client.create_sequence({"id": "greet", "blocks": [{"handler": "noop"}, {"handler": "charge"}]}).id
+
+
+# -- the ordinary way ------------------------------------------------------------------------------------------------
+
+
+def test_a_flow_is_started_waited_for_and_read(client: Client, engine: Engine, greet: UUID) -> None:
+    started = client.start("greet", {"order": 17})
+    assert not started.is_duplicate
+    work_off(engine)
+    instance = client.wait(started.id, timeout=20)
+    assert (instance.state, instance.data["order"]) == (InstanceState.COMPLETED, 17)
+    assert instance.sequence_id == greet
+    assert [row.block_id for row in client.outputs(started.id)] == ["noop", "charge"]
+    assert client.output(started.id, "charge") == {"n": 1}
+    assert {node.block_id: node.state for node in client.tree(started.id)} == {
+        "noop": "completed",
+        "charge": "completed",
+    }
+    assert client.audit(started.id)[0].to_state == "completed"
+    assert [(each.block_id, each.outcome) for each in client.attempts(started.id)] == [
+        ("noop", "completed"),
+        ("charge", "completed"),
+    ]
+
+
+def test_the_async_client_does_the_same(url: str, engine: Engine, greet: UUID) -> None:
+    async def talk() -> tuple[Instance, Any]:
+        async with AsyncClient(url, tenant="shop", patience=QUICK) as client:
+            started = await client.start("greet", {"order": 17})
+            waiting = asyncio.create_task(client.wait(started.id, timeout=20))
+            await asyncio.to_thread(work_off, engine)
+            return await waiting, await client.output(started.id, "charge")
+
+    instance, output = asyncio.run(talk())
+    assert (instance.state, output) == (InstanceState.COMPLETED, {"n": 1})
+
+
+def test_both_clients_have_the_same_methods() -> None:
+    def methods(kind: type) -> dict[str, str]:
+        functions = inspect.getmembers(kind, inspect.isfunction)
+        return {name: str(inspect.signature(each)) for name, each in functions if not name.startswith("_")}
+
+    ours, theirs = methods(Client), methods(AsyncClient)
+    assert ours.keys() - {"close"} == theirs.keys() - {"close"}
+    assert ours == theirs
+
+
+def test_an_id_starts_exactly_that_version(client: Client, greet: UUID) -> None:
+    newer = client.create_sequence({"id": "greet", "blocks": [{"handler": "noop"}]})
+    assert newer.is_new
+    by_id, by_name = client.start(greet), client.start("greet")
+    assert client.get(by_id.id).sequence_id == greet
+    assert client.get(by_name.id).sequence_id == newer.id
+    assert client.get(client.start("greet", version=1).id).sequence_id == greet
+    assert [each.version for each in client.versions("greet")] == [2, 1]
+
+
+def test_options_reach_the_instance(client: Client, greet: UUID) -> None:
+    later = datetime.now(UTC) + timedelta(hours=1)
+    options = StartOptions(
+        priority="High", timezone="Europe/Berlin", metadata={"city": "Ulm"}, not_before=later, config={"a": 1}
+    )
+    instance = client.get(client.start("greet", options=options).id)
+    assert (instance.priority, instance.timezone, instance.metadata) == ("High", "Europe/Berlin", {"city": "Ulm"})
+    assert instance.next_fire_at is not None
+    assert abs(instance.next_fire_at - later) < timedelta(seconds=1)
+    assert instance.context.config == {"a": 1}
+    assert [each.id for each in client.list(metadata={"city": "Ulm"}).items] == [instance.id]
+    with pytest.raises(errors.InvalidArgument, match="not_before needs a time zone"):
+        client.start("greet", options=StartOptions(not_before=later.replace(tzinfo=None)))
+
+
+def test_the_same_key_starts_once(client: Client, greet: UUID) -> None:
+    first = client.start("greet", idempotency_key="order-17")
+    second = client.start("greet", idempotency_key="order-17")
+    assert (second.id, first.is_duplicate, second.is_duplicate) == (first.id, False, True)
+
+
+def test_many_are_started_in_order(client: Client, greet: UUID) -> None:
+    started = client.start_many("greet", ({"n": n} for n in range(3)), idempotency_keys=["a", "b", "c"])
+    assert [client.get(each.id).data for each in started] == [{"n": 0}, {"n": 1}, {"n": 2}]
+    again = client.start_many(greet, [{}, {}], idempotency_keys=["c", "d"])
+    assert (again[0].id, again[0].is_duplicate, again[1].is_duplicate) == (started[2].id, True, False)
+    assert client.start_many("greet", []) == ()
+    with pytest.raises(errors.InvalidArgument, match="2 instances need as many idempotency keys, not 1"):
+        client.start_many("greet", [{}, {}], idempotency_keys=["a"])
+
+
+def test_many_are_sent_in_parts() -> None:
+    assert [len(part) for part in parts(list(range(2001)))] == [1000, 1000, 1]
+
+
+def test_lists_come_in_pages(client: Client, greet: UUID) -> None:
+    ids = {each.id for each in client.start_many("greet", [{}] * 3)}
+    page = client.list(states=["running"], sequence_id=greet, limit=2)
+    rest = client.list(states=["running"], sequence_id=greet, limit=2, offset=2)
+    assert (page.has_more, rest.has_more) == (True, False)
+    assert {each.id for each in page.items + rest.items} == ids
+    assert [each.name for each in client.list_sequences().items] == ["greet"]
+
+
+def test_pause_resume_cancel_and_retry(client: Client, engine: Engine, greet: UUID) -> None:
+    paused = client.start("greet").id
+    client.pause(paused)
+    assert client.get(paused).state == InstanceState.PAUSED
+    client.resume(paused)
+    client.cancel(paused)
+    assert client.wait(paused, timeout=20).state == InstanceState.CANCELLED
+    failed = client.start("greet").id
+    work(engine, Failed(message="card refused", retryable=False))
+    assert client.wait(failed, timeout=20).state == InstanceState.FAILED
+    assert client.retry(failed) == InstanceState.SCHEDULED
+    work_off(engine)
+    assert client.wait(failed, timeout=20).state == InstanceState.COMPLETED
+    with pytest.raises(errors.InvalidArgument, match="can only retry failed instances, current state: completed"):
+        client.retry(failed)
+    with pytest.raises(errors.InvalidArgument, match="terminal state"):
+        client.signal(failed, "go")
+
+
+def test_an_approval_is_listed_and_answered(client: Client, engine: Engine) -> None:
+    gate = {"prompt": "Send it?", "choices": [{"label": "Yes", "value": "yes"}], "allow_comment": True}
+    client.create_sequence({"id": "ask", "blocks": [{"id": "review", "handler": "noop", "wait_for_input": gate}]})
+    started = client.start("ask").id
+    (approval,) = client.approvals()
+    assert (approval.instance_id, approval.block_id, approval.prompt) == (started, "review", "Send it?")
+    assert [choice.value for choice in approval.choices] == ["yes"]
+    client.answer(started, "review", "yes", comment="fine")
+    work_off(engine)
+    assert client.wait(started, timeout=20).data["review"] == "yes"
+    assert client.approvals() == ()
+
+
+def test_data_are_updated_by_a_signal(client: Client, greet: UUID) -> None:
+    started = client.start("greet", {"a": 1}).id
+    client.update_data(started, {"b": 2})
+    assert client.get(started).data == {"a": 1, "b": 2}
+
+
+def test_queues_show_their_backlog(client: Client, engine: Engine) -> None:
+    client.create_sequence({"id": "render", "blocks": [{"handler": "charge", "queue_name": "gpu"}]})
+    client.start_many("render", [{}, {}])
+    engine.claim(WORKER, Wish(queue="gpu", handlers=["charge"]))
+    (gpu,) = client.queues()
+    assert (gpu.queue, gpu.states, gpu.workers) == ("gpu", {"claimed": 1, "ready": 1}, 0)
+    assert gpu.oldest_ready_at is not None
+    assert Client(client.url, tenant="others").queues() == ()
+    assert client.workers() == ()
+    assert client.tasks(queue="nowhere") == ()
+
+
+# -- refusals --------------------------------------------------------------------------------------------------------
+
+
+def test_refusals_are_the_errors_of_the_engine(client: Client, greet: UUID) -> None:
+    cases: list[tuple[type[errors.RequestError], str, Callable[[], Any]]] = [
+        (errors.NotFound, "instance 0000", lambda: client.get(UUID(int=0))),
+        (errors.NotFound, "sequence nothing", lambda: client.start("nothing")),
+        (errors.NotFound, "output of block 'noop'", lambda: client.output(client.start("greet").id, "noop")),
+        (errors.InvalidArgument, "no instance id", lambda: client.get("greet")),
+        (errors.InvalidArgument, "sequence has no blocks", lambda: client.create_sequence({"id": "x", "blocks": []})),
+        (errors.Unprocessable, "blocks", lambda: client.create_sequence({"id": "x"})),
+        (errors.PayloadTooLarge, "the limit is", lambda: client.start("greet", {"text": "x" * 300_000})),
+        (errors.InvalidArgument, "JSON", lambda: client.start("greet", {"x": object()})),
+        (errors.InvalidArgument, "unknown state 'lost'", lambda: client.list(states=["lost"])),
+    ]
+    for kind, text, call in cases:
+        with pytest.raises(kind, match=text):
+            call()
+
+
+def test_a_deprecated_version_is_a_conflict(client: Client, greet: UUID) -> None:
+    client.deprecate(greet)
+    client.deprecate(greet)
+    with pytest.raises(errors.Conflict, match="is deprecated"):
+        client.start(greet)
+    with pytest.raises(errors.NotFound):
+        client.start("greet")
+
+
+def test_a_known_name_and_version_is_taken(client: Client) -> None:
+    document = {
+        "id": str(uuid4()),
+        "tenant_id": "shop",
+        "namespace": "default",
+        "name": "taken",
+        "version": 1,
+        "created_at": "2026-01-01T00:00:00Z",
+        "blocks": [{"type": "step", "id": "a", "handler": "noop"}],
+    }
+    client.create_sequence(document)
+    with pytest.raises(errors.AlreadyExists):
+        client.create_sequence(document)
+    with pytest.raises(errors.Forbidden, match="tenant_id in body"):
+        client.create_sequence({**document, "id": str(uuid4()), "tenant_id": "others"})
+
+
+def test_keys_and_tenants_are_asked_for(engine: Engine, settings: Settings) -> None:
+    with serving(create_app(engine, settings.model_copy(update={"api_key": "secret"}))) as url:
+        with pytest.raises(errors.NotAuthorized, match="does not know the key"):
+            Client(url, "wrong", "shop").list()
+        with pytest.raises(errors.InvalidArgument, match="the tenant; pass one"):
+            Client(url, "secret").list()
+        assert Client(url, "secret", "shop").list().items == ()
+
+
+def test_an_address_that_is_none_is_refused_at_once() -> None:
+    with pytest.raises(errors.ConfigurationError, match="must begin with http"):
+        Client("localhost:8080")
+
+
+def test_a_stranger_behind_the_address_is_told_apart() -> None:
+    def answer(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, text="<html>hello</html>")
+
+    with pytest.raises(errors.ServerFault, match="was not answered as an orchestrator"):
+        Client("http://test", transport=httpx.MockTransport(answer)).list()
+
+
+def test_a_fault_names_the_request_to_look_for() -> None:
+    def answer(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(500, json={"error": "internal server error"}, headers={"x-request-id": "r17"})
+
+    with pytest.raises(errors.ServerFault, match=r"internal server error \(request r17"):
+        Client("http://test", transport=httpx.MockTransport(answer)).list()
+
+
+# -- failing networks ------------------------------------------------------------------------------------------------
+
+
+class Flaky(httpx.BaseTransport):
+    """A network that loses requests before they arrive, and answers after they were carried out; half of each."""
+
+    def __init__(self, seed: int, kinds: tuple[str, ...] = ("before", "after", "busy")) -> None:
+        self._inner = httpx.HTTPTransport()
+        self._random = random.Random(seed)
+        self._kinds = kinds
+        self._lock = threading.Lock()
+        self.failures = 0
+        self.arrived = 0
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        with self._lock:
+            fails = self._random.random() < 0.5
+            kind = self._random.choice(self._kinds)
+            self.failures += fails
+        if fails and kind == "before":
+            raise httpx.ConnectError("refused", request=request)
+        if fails and kind == "busy":
+            return httpx.Response(503, json={"error": "unavailable: try again"}, request=request)
+        response = self._inner.handle_request(request)
+        response.read()
+        self.arrived += 1
+        if fails:
+            raise httpx.ReadError("reset", request=request)
+        return response
+
+
+def test_half_of_the_network_failing_starts_nothing_twice(url: str, client: Client, greet: UUID) -> None:
+    flaky = Flaky(seed=7)
+    patient = Patience(tries=30, first=0.001, longest=0.002)
+    with Client(url, tenant="shop", patience=patient, transport=flaky) as unlucky:
+        ids = {unlucky.start("greet", {"n": n}).id for n in range(40)}
+        ids |= {each.id for each in unlucky.start_many("greet", [{}] * 20)}
+        assert not any(unlucky.start("greet").is_duplicate for _ in range(20))
+    assert flaky.failures > 20
+    found = client.list(limit=1000).items
+    assert (len(ids), len(found)) == (60, 80)
+
+
+def test_a_signal_is_not_sent_twice(url: str, client: Client, greet: UUID) -> None:
+    started = client.start("greet").id
+    flaky = Flaky(seed=1, kinds=("after",))
+    with Client(url, tenant="shop", patience=QUICK, transport=flaky) as unlucky:
+        sent = unsure = 0
+        for _ in range(30):
+            try:
+                unlucky.signal(started, "go")
+                sent += 1
+            except errors.ServerUnavailable as error:
+                unsure += error.may_be_done
+    assert unsure > 5
+    assert flaky.arrived == sent + unsure == 30
+
+
+def test_a_signal_that_cannot_have_arrived_is_sent_again(url: str, client: Client, greet: UUID) -> None:
+    started = client.start("greet").id
+    patient = Patience(tries=30, first=0.001, longest=0.002)
+    flaky = Flaky(seed=3, kinds=("before",))
+    with Client(url, tenant="shop", patience=patient, transport=flaky) as unlucky:
+        for _ in range(20):
+            unlucky.signal(started, "go")
+    assert (flaky.arrived, flaky.failures > 3) == (20, True)
+
+
+def test_a_server_that_is_down_is_said_to_be() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(errors.ServerUnavailable, match=f"{url} did not answer GET /instances after 4 tries") as caught:
+        Client(url, patience=QUICK).list()
+    assert not caught.value.may_be_done
+
+
+def test_a_server_that_comes_back_is_waited_for(engine: Engine, settings: Settings) -> None:
+    port = free_port()
+    app = create_app(engine, settings)
+    with serving(app, port) as url:
+        client = Client(url, tenant="shop", patience=QUICK)
+        client.create_sequence({"id": "greet", "blocks": [{"handler": "noop"}]})
+        started = client.start("greet").id
+    seen: list[str] = []
+    waited = threading.Thread(target=lambda: seen.append(client.wait(started, timeout=30).state))
+    waited.start()
+    waited.join(0.3)
+    assert not seen
+    work_off(engine)
+    with serving(create_app(engine, settings), port):
+        waited.join(30)
+    assert seen == ["completed"]
+
+
+def test_waiting_ends_at_its_deadline(client: Client, greet: UUID) -> None:
+    started = client.start("greet").id
+    seen: list[str] = []
+    with pytest.raises(errors.WaitTimedOut, match="it is running"):
+        client.wait(started, timeout=0.3, watch=lambda instance: seen.append(instance.state))
+    assert set(seen) == {"running"}
+    assert 3 <= len(seen) <= 10
+
+
+def test_looks_grow_rarer_and_an_outage_is_endured_for_a_minute() -> None:
+    now = 100.0
+    watch = Watch("i", 1000.0, clock=lambda: now)
+    running = Instance.model_validate(
+        {
+            "id": uuid4(),
+            "sequence_id": uuid4(),
+            "tenant_id": "t",
+            "namespace": "d",
+            "state": "running",
+            "created_at": "2026-01-01T00:00:00Z",
+            "updated_at": "2026-01-01T00:00:00Z",
+        }
+    )
+    pauses = [watch.after(running) for _ in range(12)]
+    assert pauses[:2] == [0.05, pytest.approx(0.075)]
+    assert pauses[-1] == 2.0
+    gone = errors.ServerUnavailable("gone")
+    now += 59
+    assert watch.after_outage(gone) == 2.0
+    now += 2
+    with pytest.raises(errors.ServerUnavailable):
+        watch.after_outage(gone)
+    now = 1100.5
+    with pytest.raises(errors.WaitTimedOut, match=r"has not ended after 1000\.5 s"):
+        watch.after(running)
+    parked = running.model_copy(update={"state": InstanceState.PAUSED, "parked_reason": "poison"})
+    assert watch.after(parked) is None
