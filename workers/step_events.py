@@ -19,6 +19,7 @@ from orchestrator.core.outcomes import Completed, Failed, Outcome, Suspended
 log = structlog.get_logger()
 
 FLUSH_SECONDS = 0.25
+CLOSE_SECONDS = 2.0
 MAX_WAITING = 5000
 MAX_RESULT_CHARACTERS = 200
 
@@ -88,6 +89,7 @@ class StepEvents:
     def _send_for_ever(self) -> None:
         while not self._stopping.wait(FLUSH_SECONDS):
             self.flush()
+        self.flush()
 
     def flush(self) -> None:
         """Send what has been collected; what cannot be sent is dropped."""
@@ -114,6 +116,10 @@ class StepEvents:
         self._dispatcher.flush(errors=False)
 
     def close(self) -> None:
-        """Send the rest and end the thread."""
+        """Send the rest and end the thread; gives up after `CLOSE_SECONDS`.
+
+        Only the thread talks to the broker: connecting to one that is away takes long, and a worker must get to stop.
+        """
         self._stopping.set()
-        self.flush()
+        if self._thread is not None:
+            self._thread.join(CLOSE_SECONDS)
