@@ -47,6 +47,8 @@ def lock_versions(tx: Transaction, ids: Iterable[UUID]) -> dict[UUID, int]:
 def fill(tx: Transaction, wanted: Wanted, *, lock: bool = False) -> None:
     """Put into each slice what it needs; what does not exist is marked as absent.
 
+    What a slice knows already stays: it may come from a decision of the same transaction that is not written yet.
+
     Args:
         lock: Hold the step rows that are read, so that no worker claims them meanwhile. The instances must be locked.
     """
@@ -137,6 +139,7 @@ def _newest(
 
 
 def _fill_state(tx: Transaction, wanted: Wanted) -> None:
+    known = {current.instance.id: frozenset(current.state) for current, _ in wanted}
     whole = [current for current, needs in wanted if needs.whole_state]
     for current in whole:
         current.whole_state = True
@@ -156,7 +159,8 @@ def _fill_state(tx: Transaction, wanted: Wanted) -> None:
             ([current.instance.id for current in whole],),
         )
     for owner, name, value in rows:
-        slices[owner].state[name] = value
+        if name not in known[owner]:
+            slices[owner].state[name] = value
 
 
 def _fill_items(tx: Transaction, wanted: Wanted) -> None:
@@ -197,7 +201,7 @@ def _fill_open_work(tx: Transaction, wanted: Wanted, *, lock: bool) -> None:
         owner = (current.instance.id,)
         if needs.open_work:
             steps = tx.query(f"SELECT {STEP_COLUMNS} FROM steps WHERE instance_id = %s" + _locking(lock), owner)
-            current.steps = {step.key: step for step in map(step_of, steps)}
+            current.steps = {step.key: step for step in map(step_of, steps)} | current.steps
             current.open_work = True
         if needs.open_work or needs.ended_badly:
             states = ["running", "waiting"] if needs.open_work else ["failed", "cancelled"]
@@ -206,5 +210,5 @@ def _fill_open_work(tx: Transaction, wanted: Wanted, *, lock: bool) -> None:
                 "AND state IN ('running', 'waiting', 'failed', 'cancelled')",
                 (*owner, states),
             )
-            current.nodes.update({node.key: node for node in map(node_of, rows)})
+            current.nodes = {node.key: node for node in map(node_of, rows)} | current.nodes
             current.ended_badly = current.ended_badly or needs.ended_badly
