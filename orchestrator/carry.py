@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID, uuid4
 
-from orchestrator.core.changes import Change, StepPut
-from orchestrator.core.model import NodeKey, Step
+from orchestrator.core.changes import Change, StepPut, steps_left
+from orchestrator.core.model import Step
 from orchestrator.core.states import StepState
 from orchestrator.core.steps import runs_in_process
 from orchestrator.store.steps import Worker
@@ -59,12 +59,8 @@ class ReadySteps:
 
     def rewrite(self, instance_id: UUID, changes: tuple[Change, ...], now: datetime) -> tuple[Change, ...]:
         """Add to the changes of one instance the claims and hints that follow from them."""
-        ready: dict[NodeKey, Step] = {}
-        for change in changes:
-            if isinstance(change, StepPut):
-                ready[change.step.key] = change.step
         added: list[Change] = []
-        for step in ready.values():
+        for step in steps_left(changes):
             if step.state is StepState.READY:
                 rewritten = self._claimed(instance_id, step, now) or self._rung(step, now)
                 if rewritten is not None:

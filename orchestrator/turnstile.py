@@ -16,7 +16,7 @@ import psycopg2
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.clock import DatabaseClock
-from orchestrator.core.changes import Change, StepPut
+from orchestrator.core.changes import Change, steps_left
 from orchestrator.core.decider import Decision, decide
 from orchestrator.core.events import AttemptFinished, AttemptLost, Event, TimerFired
 from orchestrator.core.ids import IdMaker
@@ -231,11 +231,7 @@ def _rewritten(
 
 def left_ready(changes: tuple[Change, ...]) -> list[Step]:
     """Give the steps that changes leave ready, or claimed."""
-    steps: dict[NodeKey, Step] = {}
-    for change in changes:
-        if isinstance(change, StepPut):
-            steps[change.step.key] = change.step
-    return [step for step in steps.values() if step.state in {StepState.READY, StepState.CLAIMED}]
+    return [step for step in steps_left(changes) if step.state in {StepState.READY, StepState.CLAIMED}]
 
 
 def decide_all(current: Slice, events: Sequence[Event], facts: Facts) -> Passed | None:

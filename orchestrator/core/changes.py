@@ -1,6 +1,6 @@
 """What a decision changes. The store writes these values; the in-memory slice takes over the same values."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -163,3 +163,14 @@ Change = (
     | SignalKept
     | SignalConsumed
 )
+
+
+def steps_left(changes: Iterable[Change]) -> list[Step]:
+    """Give the steps that changes have written and not closed again, each as it reads in the end."""
+    left: dict[NodeKey, Step] = {}
+    for change in changes:
+        if isinstance(change, StepPut):
+            left[change.step.key] = change.step
+        elif isinstance(change, StepGone):
+            left.pop(change.key, None)
+    return list(left.values())
