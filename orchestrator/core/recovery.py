@@ -11,8 +11,8 @@ from orchestrator.core.turn import Turn
 def lose(turn: Turn, step: Step, reason: str) -> None:
     """Give the attempt to another worker; after too many deaths park the instance as poisoned.
 
-    The attempt number stays: nobody knows whether the handler ran. What is counted is the loss. The step keeps its
-    place in the queue: it had its turn, and has waited for the death to be noticed.
+    The attempt number stays: nobody knows whether the handler ran. What is counted is the loss. The step goes to
+    the head of its queue, as if it had waited since its instance was made: it had its turn already.
     """
     turn.record_attempt(step, "lost", {"kind": "lost", "message": reason})
     again = replace(
@@ -28,4 +28,4 @@ def lose(turn: Turn, step: Step, reason: str) -> None:
         message = f"step {step.key.block_id!r} lost its worker {again.losses} times: {reason}"
         park(turn, replace(again, token=None), message)
     else:
-        make_ready(turn, again, ready_at=step.ready_at)
+        make_ready(turn, again, ready_at=turn.instance.created_at)

@@ -4,6 +4,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from orchestrator.carry import CarryOn
 from orchestrator.core.model import Claim
 from orchestrator.core.outcomes import Completed
 from orchestrator.engine import Engine, NewInstance, Report, Wish
@@ -82,9 +83,19 @@ def test_who_sends_no_hints_notes_none_as_sent(engine: Engine, silent: Engine, s
         assert tx.query("SELECT state, hinted_at FROM steps") == [("ready", None)]
 
 
-def test_a_lost_step_keeps_its_place_in_the_queue(engine: Engine, parent: Engine, store: Store) -> None:
-    first = start(engine, store, STEP)
-    lost = claim(engine)
-    start(engine, store, STEP)
+def test_a_lost_step_goes_to_the_head_of_its_queue(engine: Engine, parent: Engine, store: Store) -> None:
+    """Also ahead of what was ready before it: instances started together, of which this one was two steps ahead."""
+    sequence_id = define(store, [*STEP, {"type": "step", "id": "b", "handler": "noop"}], "two")
+    engine.start_many([NewInstance(sequence_id=sequence_id, tenant_id=TENANT, namespace=NAMESPACE)] * 3)
+    first = claim(engine)
+    carry_on = CarryOn(
+        worker=CHILD,
+        queues=frozenset({"default"}),
+        handlers=frozenset({"noop"}),
+        instant=frozenset(),
+        limit=1,
+        rounds_left=lambda _instance: 1,
+    )
+    [lost] = engine.finish([Report(claim=first, outcome=Completed(output={}))], carry_on).claims
     parent.lose([lost], "the test says so")
-    assert (lost.instance_id, claim(engine).instance_id) == (first, first)
+    assert claim(engine).instance_id == lost.instance_id == first.instance_id
