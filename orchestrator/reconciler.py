@@ -8,6 +8,7 @@ import structlog
 
 from orchestrator.core.model import Claim
 from orchestrator.engine import Engine
+from orchestrator.errors import StoreUnavailable
 from orchestrator.loops import TickResult, together_or_alone
 from orchestrator.settings import Settings
 from orchestrator.store import installation, steps, upkeep, workers
@@ -18,6 +19,7 @@ AT_ONCE = 200
 WAIT_SECONDS = 0.5
 UPKEEP_SECONDS = 3600.0
 FORGET_WORKERS_AFTER = timedelta(minutes=5)
+GRACE_HEARTBEATS = 2
 HEARTBEAT_FACT = "service_heartbeat"
 
 
@@ -30,11 +32,30 @@ class Reconciler:
         self._engine = engine
         self._settings = settings
         self._kept_up_at = float("-inf")
+        self._answers_since: float | None = None
 
     def tick(self) -> TickResult:
         """Look once for each kind of loss."""
+        try:
+            return self._look()
+        except StoreUnavailable:
+            self._answers_since = None
+            raise
+
+    def _may_tell_the_dead(self) -> bool:
+        """Tell whether silence means death: the store has answered long enough for every living worker to be heard.
+
+        While it is away nobody can write a heartbeat. Were the silent declared dead as soon as it is back, every step
+        in progress would be run again, and three such outages would park it.
+        """
+        if self._answers_since is None:
+            self._answers_since = time.monotonic()
+        return time.monotonic() - self._answers_since >= GRACE_HEARTBEATS * self._settings.heartbeat.total_seconds()
+
+    def _look(self) -> TickResult:
         with self._engine.store.transaction() as tx:
-            lost = steps.lost_claims(tx, self._settings.dead_after, AT_ONCE)
+            can_tell = self._may_tell_the_dead()
+            lost = steps.lost_claims(tx, self._settings.dead_after, AT_ONCE) if can_tell else []
             released = steps.release_stale_tasks(tx, self._settings.task_lease, AT_ONCE)
             workers.remove_silent(tx, FORGET_WORKERS_AFTER)
             installation.write(tx, HEARTBEAT_FACT, datetime.now(UTC).isoformat())

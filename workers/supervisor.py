@@ -80,8 +80,8 @@ class Supervisor:
         while not self._stopping.wait(WATCH_SECONDS):
             try:
                 if time.monotonic() - beat_at >= self._heartbeat:
-                    beat_at = time.monotonic()
                     self._beat()
+                    beat_at = time.monotonic()
                 self._look_after_children()
             except (StoreUnavailable, SQLAlchemyError) as error:
                 log.warning("supervisor_cannot_reach_store", worker=self._identity.name, error=str(error))
