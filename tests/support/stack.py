@@ -174,7 +174,7 @@ class Stack:
         self.processes.kill(name, number)
         if number == signal.SIGKILL:
             self._started.pop(name, None)
-            wait_until(lambda: self.processes.pid(name) is None, f"{name} to die")
+            self.processes.stop_child(name)
 
     def kill_child(self, name: str) -> int:
         """Kill one child of a worker, not the worker; returns its pid."""
@@ -224,9 +224,10 @@ class Stack:
             if name in self.workers
         )
 
-    def log_tail(self, lines: int = 60) -> str:
-        """Return the end of everybody's log."""
-        return "\n".join((self.directory / "all.log").read_text(errors="replace").splitlines()[-lines:])
+    def log_tail(self, lines: int = 40) -> str:
+        """Return the end of everybody's log, without Celery's two lines for each hint."""
+        written = (self.directory / "all.log").read_text(errors="replace").splitlines()
+        return "\n".join([line for line in written if "Task orchestrator.hint" not in line][-lines:])
 
     # -- servers -------------------------------------------------------------------------------------------------
 
