@@ -1,13 +1,23 @@
 """The root of the command line: what all commands share, and where each of them is."""
 
+import sys
+from typing import Annotated
+
 import typer
 
-from orchestrator.cli import processes
+from orchestrator.cli import instances, operations, people, processes, sequences
 from orchestrator.cli.exits import errors_as_exits
+from orchestrator.cli.session import DEFAULT_URL, Output, Session, hoisted
 from orchestrator.whose import check_packages
+
+ENDINGS = (
+    "Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 not found, 4 refused, 5 server unreachable, "
+    "6 time over, 130 interrupted."
+)
 
 app = typer.Typer(
     help="Durable execution: sequences of steps that survive any crash.",
+    epilog=ENDINGS,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -16,15 +26,36 @@ app = typer.Typer(
 
 
 @app.callback()
-def orchestrator() -> None:
-    """Durable execution: sequences of steps that survive any crash."""
+def orchestrator(
+    context: typer.Context,
+    url: Annotated[str, typer.Option(envvar="ORCHESTRATOR_URL", help="Where the server is.")] = DEFAULT_URL,
+    api_key: Annotated[
+        str | None, typer.Option(envvar=["ORCHESTRATOR_API_KEY", "ORCH8_API_KEY"], help="Key of the server.")
+    ] = None,
+    tenant: Annotated[str | None, typer.Option(envvar="ORCHESTRATOR_TENANT", help="Whose things are meant.")] = None,
+    output: Annotated[
+        Output, typer.Option("--output", "-o", envvar="ORCHESTRATOR_OUTPUT", help="How answers are shown.")
+    ] = Output.TABLE,
+) -> None:
+    """Durable execution: sequences of steps that survive any crash. These options may stand anywhere."""
     check_packages()
+    context.obj = Session(url=url, api_key=api_key, tenant=tenant, output=output)
 
 
 processes.add_to(app)
+for name, group in (
+    ("sequences", sequences.app),
+    ("instances", instances.app),
+    ("signals", people.signals),
+    ("approvals", people.approvals),
+    ("queues", operations.queues),
+    ("workers", operations.workers),
+    ("tasks", operations.tasks),
+):
+    app.add_typer(group, name=name)
 
 
 def main() -> None:
     """Run the command line."""
     with errors_as_exits():
-        app(prog_name="orchestrator")
+        app(hoisted(sys.argv[1:]), prog_name="orchestrator")
