@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
-import httpx
-
 from orchestrator.errors import OrchestratorError
 from workers.demo.rehearsal import Options, Stuck, rehearse
 from workers.demo.screen import Screen
@@ -28,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         screen.say("interrupted; everything that was started has ended")
         return 130
-    except (OrchestratorError, StageError, Stuck, httpx.HTTPError) as problem:
+    except (OrchestratorError, StageError, Stuck) as problem:
         screen.say(f"the demo could not be finished: {problem}", style="bold red")
         return 1
     return 0 if is_true else 1

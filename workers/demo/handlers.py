@@ -1,4 +1,8 @@
-"""The handlers of `library_index`. Outputs stay out of `context.data`: thousands of modules would not fit in there."""
+"""The handlers of `library_index`.
+
+Outputs stay out of `context.data`: thousands of modules would not fit in there. Test cases, files named `test_*.py`,
+are no part of a library and are left out; what they rest on (support, data that must not parse) is taken in.
+"""
 
 import hashlib
 import sys
@@ -6,14 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from orchestrator.client import Client
 from workers import PermanentError, StepContext, handler
 from workers.demo.analysis import ModuleRecord, Unreadable, analyse
-from workers.demo.api import Api
 from workers.demo.page import render
 from workers.demo.publishing import publish
 from workers.demo.report import build
 
 NOT_THE_LIBRARY = frozenset({"site-packages", "dist-packages", "__pycache__"})
+TEST_CASE = "test_"
 
 
 @handler("demo.find_modules", merge_output=False)
@@ -28,7 +33,8 @@ def find_modules(source: str) -> dict[str, Any]:
 def _modules(root: Path) -> Iterator[str]:
     for path in root.rglob("*.py"):
         relative = path.relative_to(root)
-        if NOT_THE_LIBRARY.isdisjoint(relative.parts) and path.is_file():
+        is_test_case = path.name.startswith(TEST_CASE)
+        if not is_test_case and NOT_THE_LIBRARY.isdisjoint(relative.parts) and path.is_file():
             yield relative.as_posix()
 
 
@@ -65,11 +71,11 @@ def quarantine_module(path: str, error: dict[str, Any]) -> dict[str, Any]:
 @handler("demo.publish_index", merge_output=False)
 def publish_index(ctx: StepContext, directory: str, api: str, tenant: str) -> dict[str, Any]:
     """Make one report of all stored records. Doing it twice leaves the same files."""
-    with Api(api, tenant=tenant) as engine:
-        outputs = engine.outputs(ctx.instance_id)
+    with Client(api, tenant=tenant) as client:
+        outputs = client.outputs(ctx.instance_id)
     report = build(
-        [row["output"] for row in outputs if row["block_id"] == "index"],
-        [row["output"] for row in outputs if row["block_id"] == "quarantine"],
+        [row.output for row in outputs if row.block_id == "index"],
+        [row.output for row in outputs if row.block_id == "quarantine"],
         python=".".join(map(str, sys.version_info[:3])),
         instance_id=str(ctx.instance_id),
     )

@@ -51,7 +51,7 @@ def _template() -> Template:
 def _lead(totals: Json) -> str:
     return (
         f"{totals['modules']:,} modules were read and parsed: {totals['library_modules']:,} of the library itself and "
-        f"{totals['test_modules']:,} of its tests. Charts and rankings speak of the library alone."
+        f"{totals['test_modules']:,} that its tests rest on. Charts and rankings speak of the library alone."
     )
 
 
@@ -60,7 +60,7 @@ def _tiles(totals: Json) -> str:
     tiles = [
         (f"{totals['modules']:,}", "modules indexed", ""),
         (f"{totals['quarantined']:,}", "quarantined", "alert" if totals["quarantined"] else ""),
-        (f"{totals['lines']:,}", "lines, tests included", ""),
+        (f"{totals['lines']:,}", "lines of code", ""),
         (f"{totals['functions']:,}", "public functions and methods", ""),
         (f"{totals['classes']:,}", "public classes", ""),
         (share, "of them with a docstring", ""),

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
+from orchestrator.client import Approval, Client, InstanceState, StartOptions
 from sequences import library
 from workers.demo import facts
-from workers.demo.api import Api
 from workers.demo.facts import Facts, Promise
 from workers.demo.screen import Bar, Screen
 from workers.demo.stage import Stage, stage
@@ -37,11 +37,11 @@ def rehearse(options: Options, screen: Screen) -> bool:
     """Run the demo; returns whether every promise was kept."""
     directory = options.directory.resolve()
     screen.say(f"starting PostgreSQL, Redis, API, service and two workers in {options.directory}")
-    with stage(directory) as playing, Api(playing.address, tenant=TENANT) as api:
+    with stage(directory) as playing, Client(playing.address, tenant=TENANT) as client:
         screen.say(f"ready: {playing.address}, logs in {playing.logs}")
-        instance_id = _start(api, playing, options.source.resolve(), directory / "report")
+        instance_id = _start(client, playing.address, options.source.resolve(), directory / "report")
         screen.say(f"the sequence library_index is posted and instance {instance_id} has begun")
-        act = _Act(playing, api, instance_id, screen)
+        act = _Act(playing, client, instance_id, screen)
         act.index_and_survive()
         act.approve()
         act.wait_for_end()
@@ -51,21 +51,19 @@ def rehearse(options: Options, screen: Screen) -> bool:
     return all(promise.is_kept for promise in promises)
 
 
-def _start(api: Api, playing: Stage, source: Path, report: Path) -> UUID:
-    sequence_id = api.post_sequence(library.load("library_index"))
-    return api.start(
-        sequence_id,
-        data={"source": str(source), "directory": str(report)},
-        config={"api": playing.address, "tenant": TENANT},
-    )
+def _start(client: Client, address: str, source: Path, report: Path) -> UUID:
+    client.create_sequence(library.load("library_index"))
+    data = {"source": str(source), "directory": str(report)}
+    options = StartOptions(config={"api": address, "tenant": TENANT})
+    return client.start("library_index", data, options=options).id
 
 
 class _Act:
     """One instance on the stage."""
 
-    def __init__(self, playing: Stage, api: Api, instance_id: UUID, screen: Screen) -> None:
+    def __init__(self, playing: Stage, client: Client, instance_id: UUID, screen: Screen) -> None:
         self._stage = playing
-        self._api = api
+        self._client = client
         self._id = instance_id
         self._screen = screen
 
@@ -90,7 +88,7 @@ class _Act:
     def _check(self, since: float) -> None:
         if time.monotonic() - since > PATIENCE_SECONDS:
             raise Stuck(f"nothing has moved for {PATIENCE_SECONDS:g} s; see {self._stage.logs}")
-        if (state := self._api.state(self._id)) in {"failed", "cancelled", "paused"}:
+        if (state := self._state()) in {InstanceState.FAILED, InstanceState.CANCELLED, InstanceState.PAUSED}:
             raise Stuck(f"the instance is {state}; see {self._stage.logs}")
 
     def _in_flight(self) -> tuple[facts.Place, ...]:
@@ -107,19 +105,25 @@ class _Act:
     def approve(self) -> None:
         """Give the answer a person would give."""
         since = time.monotonic()
-        while (gate := self._api.open_gate(self._id)) is None:
+        while (gate := self._open_gate()) is None:
             self._check(since)
             time.sleep(LOOK_SECONDS)
-        self._screen.say(f"the instance waits for a person: {gate['prompt']!r}")
-        self._api.answer(self._id, gate["block_id"], "publish", "answered by the demo")
+        self._screen.say(f"the instance waits for a person: {gate.prompt!r}")
+        self._client.answer(self._id, gate.block_id, "publish", "answered by the demo")
         self._screen.say("answered 'publish' through the API, in the place of a person")
 
     def wait_for_end(self) -> None:
         """Wait until the instance has completed."""
         since = time.monotonic()
-        while self._api.state(self._id) != "completed":
+        while self._state() is not InstanceState.COMPLETED:
             self._check(since)
             time.sleep(LOOK_SECONDS)
+
+    def _open_gate(self) -> Approval | None:
+        return next((gate for gate in self._client.approvals() if gate.instance_id == self._id), None)
+
+    def _state(self) -> InstanceState:
+        return self._client.get(self._id).state
 
 
 def tell(found: Facts, promises: tuple[Promise, ...], screen: Screen) -> None:

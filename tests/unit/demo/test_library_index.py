@@ -39,6 +39,7 @@ def source(tmp_path: Path) -> Path:
         "bad.py": "print 'old'\n",
         "site-packages/other.py": "",
         "__pycache__/good.py": "",
+        "tests/test_good.py": "",
         "data.txt": "",
     }.items():
         path = tmp_path / name
