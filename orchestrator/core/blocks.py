@@ -3,7 +3,8 @@
 A composite keeps what it needs to settle on its own row, in `memory`; it changes only under the instance's lock:
 
     parallel   open (branches), failed, cancelled, error
-    loop       n (the iteration it is in, or comes to next), polling (it is between two iterations)
+    loop       n (the iteration it is in, or comes to next), polling (it is between two iterations), silent (blocks of
+               the body that the condition reads and that have not completed yet)
     for_each   total, next (index to start), open, finished, again (what a retry starts anew), failed, cancelled, error
     router     choice (index of the list that runs, None for none)
     try_catch  phase, result, error, origin (the list before finally), caught (its own `_error`: others overwrite the
@@ -193,7 +194,7 @@ def _choose(turn: Turn, key: NodeKey, block: document.Router) -> int | None:
 
 
 def _enter_loop(turn: Turn, key: NodeKey, block: document.Loop, memory: Any) -> None:
-    node = _open(turn, key, memory or {"n": 0})
+    node = _open(turn, key, memory or {"n": 0, "silent": _read_of_own_body(turn, block)})
     if memory is None or memory["polling"]:
         _begin_iteration(turn, node, block)
     else:
@@ -202,24 +203,34 @@ def _enter_loop(turn: Turn, key: NodeKey, block: document.Loop, memory: Any) -> 
 
 def _begin_iteration(turn: Turn, node: Node, block: document.Loop) -> None:
     n = node.memory["n"]
-    if n >= block.max_iterations or not _loop_condition_holds(turn, node.key, block, n):
+    if n >= block.max_iterations or not _loop_condition_holds(turn, node, block):
         _settle(turn, node, NodeState.COMPLETED)
         return
     _remember(turn, node, polling=False)
     _start_list(turn, block.id, 0, (*node.key.iteration, n))
 
 
-def _loop_condition_holds(turn: Turn, key: NodeKey, block: document.Loop, n: int) -> bool:
-    if n == 0 and _reads_own_body(turn, block):
+def _loop_condition_holds(turn: Turn, node: Node, block: document.Loop) -> bool:
+    """Test the condition; it counts as satisfied as long as a block of the body that it reads has not spoken."""
+    if node.memory["silent"]:
         return True
-    return holds(turn, key, block.condition, variables={"iteration": n})
+    return holds(turn, node.key, block.condition, variables={"iteration": node.memory["n"]})
 
 
-def _reads_own_body(turn: Turn, block: document.Loop) -> bool:
+def _read_of_own_body(turn: Turn, block: document.Loop) -> list[str]:
     read = condition_references(block.condition).outputs
-    return read is not ALL and any(
-        name in turn.plan.places and block.id in turn.plan.places[name].loops for name in read
-    )
+    if read is ALL:
+        return []
+    return sorted(name for name in read if name in turn.plan.places and block.id in turn.plan.places[name].loops)
+
+
+def _still_silent(turn: Turn, node: Node) -> list[str]:
+    """Give the blocks that did not complete in this iteration either. Of those in inner loops it is not asked."""
+    loops = (*turn.plan.places[node.key.block_id].loops, node.key.block_id)
+    iteration = (*node.key.iteration, node.memory["n"])
+    asked = [name for name in node.memory["silent"] if turn.plan.places[name].loops == loops]
+    found = {name: turn.node(NodeKey(name, iteration)) for name in asked}
+    return [name for name, spoken in found.items() if spoken is None or spoken.state is not NodeState.COMPLETED]
 
 
 def _body_ended(turn: Turn, key: NodeKey, block: document.Loop, result: NodeState, error: StepError | None) -> None:
@@ -232,7 +243,7 @@ def _body_ended(turn: Turn, key: NodeKey, block: document.Loop, result: NodeStat
     if block.break_on is not None and holds(turn, key, block.break_on, variables={"iteration": n}):
         _settle(turn, node, NodeState.COMPLETED)
         return
-    node = _remember(turn, node, n=n + 1, polling=True)
+    node = _remember(turn, node, n=n + 1, polling=True, silent=_still_silent(turn, node))
     pause = block.poll_interval if n + 1 < block.max_iterations else None
     turn.lists_ended += 1
     if _must_end(turn, key):
