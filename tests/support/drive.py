@@ -255,7 +255,7 @@ class Flow:
         """Seconds until the next timer, of one block or of all."""
         timers = self.world.timers(self.id)
         due = min(due for key, due in timers.items() if block_id in {None, key.block_id})
-        return (due - self.world.now()).total_seconds()
+        return round((due - self.world.now()).total_seconds(), 2)
 
     def lose(self, claim: Claim) -> bool:
         return self.world.lose(claim)
