@@ -109,10 +109,12 @@ class Finished:
     Args:
         claims: Steps claimed for the reporting worker in the same commit.
         lost: Claims that had ended before; their results were dropped.
+        stale: Claims whose reports changed nothing: the lost ones, and those with an outcome committed before.
     """
 
     claims: tuple[Claim, ...] = ()
     lost: tuple[Claim, ...] = ()
+    stale: tuple[Claim, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -338,6 +340,7 @@ class Engine:
             event = AttemptFinished(claim=report.claim, outcome=report.outcome)
             events.setdefault(report.claim.instance_id, []).append(event)
         passed = self._pass(events, carry_on)
+        stale = _stale_claims(events, passed)
         return Finished(
             claims=tuple(
                 claim_of(instance_id, step)
@@ -345,17 +348,12 @@ class Engine:
                 for step in each.ready
                 if step.state is StepState.CLAIMED
             ),
-            lost=self._lost(events, passed),
+            lost=self._lost(stale),
+            stale=stale,
         )
 
-    def _lost(self, events: Mapping[UUID, Sequence[Event]], passed: Mapping[UUID, Passed]) -> tuple[Claim, ...]:
+    def _lost(self, stale: Sequence[Claim]) -> tuple[Claim, ...]:
         """Find the reports that came too late; one that was committed before and reported again is no loss."""
-        stale = [
-            event.claim
-            for instance_id, each in passed.items()
-            for event, decision in zip(events[instance_id], each.decisions, strict=True)
-            if decision.is_stale and isinstance(event, AttemptFinished)
-        ]
         if not stale:
             return ()
         with self.store.transaction() as tx:
@@ -459,6 +457,15 @@ class Engine:
 
 def _ring_nobody(_hints: Sequence[Hint]) -> None:
     pass
+
+
+def _stale_claims(events: Mapping[UUID, Sequence[Event]], passed: Mapping[UUID, Passed]) -> tuple[Claim, ...]:
+    return tuple(
+        event.claim
+        for instance_id, each in passed.items()
+        for event, decision in zip(events[instance_id], each.decisions, strict=True)
+        if decision.is_stale and isinstance(event, AttemptFinished)
+    )
 
 
 def _steps_needed(keys: Iterable[NodeKey]) -> Callable[[Plan], Needs]:
