@@ -142,7 +142,7 @@ def _report(serving: Services, caller: Caller, task_id: UUID, lease: Lease, outc
         if held is None:
             return Response()
         finished = serving.engine.finish([Report(claim=held.claim, outcome=outcome)])
-        if not finished.lost:
+        if not finished.stale:
             return Response()
     raise Conflict(LEASE_CHANGED)
 
