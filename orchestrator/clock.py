@@ -1,7 +1,11 @@
 """The database's clock, as seen from this process between two looks at it.
 
 Deadlines are told by the database (RELIABILITY A10). Asking it before every decision would cost a round trip, so its
-time is carried forward with this machine's monotonic clock, from the last answer.
+time is carried forward with this machine's monotonic clock.
+
+How far the two are apart is known only to within the time a question takes: the answer was true at some moment between
+the two ends of it. Each answer narrows that down, so one slow answer (a busy machine, a lock that was waited for) moves
+the clock neither back nor ahead. A clock that lags lets back-offs end early; one that leads lets them end late.
 """
 
 import time
@@ -12,15 +16,21 @@ class DatabaseClock:
     """Carries the database's time forward. Safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._seen: tuple[datetime, float] | None = None
+        self._at_zero: datetime | None = None
+        """The database's time when the monotonic clock stood at 0."""
 
-    def set(self, now: datetime) -> None:
-        """Take over a time the database has just told."""
-        self._seen = (now, time.monotonic())
+    def set(self, now: datetime, asked_at: float) -> None:
+        """Take over a time the database has just told.
+
+        Args:
+            asked_at: `time.monotonic()` before the question was sent.
+        """
+        earliest = now - timedelta(seconds=time.monotonic())
+        latest = now - timedelta(seconds=asked_at)
+        known = self._at_zero
+        self._at_zero = earliest if known is None else min(max(known, earliest), latest)
 
     def now(self) -> datetime | None:
         """Give the database's time, None before it was told once."""
-        if self._seen is None:
-            return None
-        told, at = self._seen
-        return told + timedelta(seconds=time.monotonic() - at)
+        at_zero = self._at_zero
+        return None if at_zero is None else at_zero + timedelta(seconds=time.monotonic())

@@ -93,8 +93,9 @@ class Turnstile:
         now = self._clock.now()
         if now is None:
             with self._store.transaction() as tx:
+                asked_at = time.monotonic()
                 now = tx.now()
-            self._clock.set(now)
+            self._clock.set(now, asked_at)
         return now
 
     def plans(self, tx: Transaction, sequence_ids: Sequence[UUID]) -> dict[UUID, Plan]:
@@ -156,6 +157,7 @@ class Turnstile:
         a decision (the task of a silent poller, a claim that a crash of the database has forgotten).
         """
         claims = {i: claims_of(events[i]) for i in passed}
+        asked_at = time.monotonic()
         rows = tx.query(
             "WITH locked AS (SELECT id, version FROM instances WHERE id = ANY(%s::uuid[]) ORDER BY id FOR UPDATE) "
             "SELECT id, version, clock_timestamp(), "
@@ -163,7 +165,7 @@ class Turnstile:
             (list(events), [claim.step_id for each in claims.values() for claim in each]),
         )
         now = rows[0][2] if rows else tx.now()
-        self._clock.set(now)
+        self._clock.set(now, asked_at)
         versions = {row[0]: row[1] for row in rows}
         tokens = frozenset(rows[0][3]) if rows else frozenset()
         for instance_id in list(passed):
