@@ -60,7 +60,7 @@ def _tiles(totals: Json) -> str:
     tiles = [
         (f"{totals['modules']:,}", "modules indexed", ""),
         (f"{totals['quarantined']:,}", "quarantined", "alert" if totals["quarantined"] else ""),
-        (f"{totals['lines']:,}", "lines of code", ""),
+        (f"{totals['lines']:,}", "lines of source", ""),
         (f"{totals['functions']:,}", "public functions and methods", ""),
         (f"{totals['classes']:,}", "public classes", ""),
         (share, "of them with a docstring", ""),

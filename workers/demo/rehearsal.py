@@ -143,11 +143,11 @@ def tell(found: Facts, promises: tuple[Promise, ...], screen: Screen) -> None:
 def _lines(found: Facts) -> list[tuple[str, str]]:
     lines = [
         ("documents indexed", f"{len(found.indexed):,}"),
-        ("quarantined", f"{len(found.quarantined):,}"),
+        ("quarantined", f"{len(found.quarantined):,}" if found.quarantined else "0: all of them parse"),
         ("handler executions", f"{len(found.attempts):,}"),
         ("committed outputs", f"{len(found.outputs):,}"),
-        ("failed for good", f"{len(found.failed):,}, now in quarantine"),
-        ("lost to the kill", f"{len(found.lost):,}, executed again"),
+        ("failed for good", f"{len(found.failed):,}, those in quarantine" if found.failed else "0"),
+        ("lost to the kill", f"{len(found.lost):,}, executed again:" if found.lost else "0"),
         *(("", found.name(attempt.place)) for attempt in found.lost),
         (
             "time lost to the kill",
