@@ -141,6 +141,8 @@ def _timer_fired(turn: Turn, key: NodeKey) -> bool:
 
 def _settle_instance(turn: Turn, event: Event) -> None:
     former = turn.instance.state
+    if turn.ending is not None and turn.instance.scheduled:
+        turn.drop_timer(ROOT_KEY)  # nothing is open any more: what is left is the wait for a moment a client chose
     state = _state_of(turn, event)
     turn.amend(state=state)
     if isinstance(event, StateForced):

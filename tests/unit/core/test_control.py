@@ -92,3 +92,12 @@ def test_end_that_is_set_by_hand_stays_as_set_while_a_cancel_is_under_way(state:
     assert flow.cancel().state == "running"
     flow.force(state)
     assert flow.check().state == state
+
+
+def test_flow_that_ends_before_the_moment_it_was_to_go_on_leaves_no_timer() -> None:
+    world = PureWorld()
+    flow = world.start([gate("g", gate={"choices": [{"label": "A", "value": "a"}]}, when="true")])
+    flow.force("scheduled", world.clock + HOUR).check()
+    flow.answer("g", "a")
+    flow.run()
+    assert flow.check().state == "completed"
