@@ -93,9 +93,8 @@ class Turnstile:
         now = self._clock.now()
         if now is None:
             with self._store.transaction() as tx:
-                asked_at = time.monotonic()
                 now = tx.now()
-            self._clock.set(now, asked_at)
+            self._clock.set(now)
         return now
 
     def plans(self, tx: Transaction, sequence_ids: Sequence[UUID]) -> dict[UUID, Plan]:
@@ -157,21 +156,21 @@ class Turnstile:
         a decision (the task of a silent poller, a claim that a crash of the database has forgotten).
         """
         claims = {i: claims_of(events[i]) for i in passed}
-        asked_at = time.monotonic()
-        rows = tx.query(
+        now: datetime
+        # One row for all instances: with a row for each, every row would carry all tokens.
+        ids, found, now, tokens = tx.query(
             "WITH locked AS (SELECT id, version FROM instances WHERE id = ANY(%s::uuid[]) ORDER BY id FOR UPDATE) "
-            "SELECT id, version, clock_timestamp(), "
+            "SELECT array_agg(id), array_agg(version), clock_timestamp(), "
             "ARRAY(SELECT token FROM steps WHERE id = ANY(%s::uuid[]) AND state = 'claimed') FROM locked",
             (list(events), [claim.step_id for each in claims.values() for claim in each]),
-        )
-        now = rows[0][2] if rows else tx.now()
-        self._clock.set(now, asked_at)
-        versions = {row[0]: row[1] for row in rows}
-        tokens = frozenset(rows[0][3]) if rows else frozenset()
+        )[0]
+        self._clock.set(now)
+        versions = dict(zip(ids or (), found or (), strict=True))
+        held = frozenset(tokens)
         for instance_id in list(passed):
             decided = passed[instance_id]
             is_current = versions.get(instance_id) == decided.current.instance.version - _changed(decided)
-            if not is_current or any(claim.token not in tokens for claim in claims[instance_id]):
+            if not is_current or any(claim.token not in held for claim in claims[instance_id]):
                 del passed[instance_id]
         return now
 
