@@ -3,22 +3,27 @@
 In production any number of these run behind a load balancer; each has its own connections and keeps no state.
 """
 
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
 import structlog
 import uvicorn
+from fastapi import FastAPI
 
-from orchestrator.api.app import create_app
+from orchestrator.api.app import POOL_OVERFLOW, POOL_SIZE, create_app
 from orchestrator.api.auth import check_configuration
 from orchestrator.doorbell import Doorbell
 from orchestrator.engine import Engine
-from orchestrator.errors import ConfigurationError
+from orchestrator.errors import ConfigurationError, ServerFault
 from orchestrator.settings import Settings
 from orchestrator.store.session import Store
 from queues.broker import Broker, client_app
 
 log = structlog.get_logger()
 
-CONNECTIONS = 10
-"""Of one process to PostgreSQL, and as many again for bursts."""
 GRACE_SECONDS = 5
 """How long requests that are being answered may take once the process is told to end."""
 
@@ -32,7 +37,8 @@ def serve(settings: Settings, *, host: str, port: int, is_insecure: bool = False
         port: Port to listen on; 0 takes a free one.
 
     Raises:
-        ConfigurationError: The settings would leave the API open by accident, or name no servers.
+        ConfigurationError: The settings would leave the API open by accident or name no servers, or the address is
+            in use.
     """
     check_configuration(settings, is_insecure=is_insecure)
     if not settings.database_url:
@@ -42,21 +48,58 @@ def serve(settings: Settings, *, host: str, port: int, is_insecure: bool = False
     if is_insecure:
         settings = settings.model_copy(update={"api_key": ""})
         log.warning("api_is_open", reason="--insecure: whoever reaches this address may do everything", host=host)
-    store = Store(settings.database_url, pool_size=CONNECTIONS, overflow=CONNECTIONS)
-    doorbell = Doorbell(Broker(client_app(settings.celery_broker_url)).publish)
-    try:
-        log.info("api_starts", host=host, port=port)
-        uvicorn.run(
-            create_app(Engine(store, doorbell, settings), settings),
-            host=host,
-            port=port,
+    with _listening(host, port) as listener, _ending_on_signals():
+        store = Store(settings.database_url, pool_size=POOL_SIZE, overflow=POOL_OVERFLOW)
+        doorbell = Doorbell(Broker(client_app(settings.celery_broker_url)).publish)
+        try:
+            _run(create_app(Engine(store, doorbell, settings), settings), listener)
+        finally:
+            doorbell.close()
+            store.close()
+            log.info("api_stopped")
+
+
+def _run(app: FastAPI, listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    log.info("api_starts", host=host, port=port)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
             log_config=None,
             access_log=False,
             server_header=False,
             ws="none",
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
+    )
+    server.run(sockets=[listener])
+    if not server.started:
+        raise ServerFault("the API could not start; its log says why")
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """Take the address first: an address that is in use is the operator's to change, and nothing has begun yet."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise ConfigurationError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+        yield listener
+
+
+@contextmanager
+def _ending_on_signals() -> Iterator[None]:
+    """End with status 0 when told to: uvicorn raises the signal again once it has closed, by default a death."""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(0)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
     finally:
-        doorbell.close()
-        store.close()
-        log.info("api_stopped")
+        for number, handler in before.items():
+            signal.signal(number, handler)
