@@ -1,0 +1,420 @@
+"""The command line against a real server, and the processes it starts."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from orchestrator import embedded
+from orchestrator.api.app import create_app
+from orchestrator.cli import main, processes
+from orchestrator.cli.exits import ExitCode
+from orchestrator.cli.session import hoisted
+from orchestrator.core.outcomes import Completed, Failed, Outcome
+from orchestrator.dev import answers
+from orchestrator.embedded.home import free_port
+from orchestrator.engine import Engine, Report, Wish
+from orchestrator.settings import Settings
+from orchestrator.store import migrate
+from orchestrator.store.steps import Worker
+from tests.support.serving import serving
+
+WORKER = Worker(id=uuid4(), name="hands", slot=1)
+GREET = {"id": "greet", "blocks": [{"handler": "noop"}, {"handler": "charge", "queue_name": "gpu"}]}
+ASK = {
+    "id": "ask",
+    "blocks": [{"id": "review", "handler": "noop", "wait_for_input": {"prompt": "Send it?"}}],
+}
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command has said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Cli = Callable[..., Said]
+
+
+@pytest.fixture
+def cli(
+    engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Cli]:
+    """Run a command in this process, against a server over this test's database."""
+    for name in ("ORCHESTRATOR_API_KEY", "ORCH8_API_KEY", "ORCHESTRATOR_OUTPUT"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(*arguments: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["orchestrator", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return Said(int(ended.value.code or 0), said.out, said.err)
+
+    with serving(create_app(engine, settings)) as url:
+        monkeypatch.setenv("ORCHESTRATOR_URL", url)
+        monkeypatch.setenv("ORCHESTRATOR_TENANT", "shop")
+        yield run
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[Any], str]:
+    def write_json(value: Any) -> str:
+        path = tmp_path / f"{uuid4()}.json"
+        path.write_text(json.dumps(value))
+        return str(path)
+
+    return write_json
+
+
+def work(engine: Engine, queue: str, outcome: Outcome | None = None) -> None:
+    claims = engine.claim(WORKER, Wish(queue=queue, handlers=["noop", "charge"]))
+    assert claims
+    engine.finish([Report(claim=claim, outcome=outcome or Completed(output={"n": 1})) for claim in claims])
+
+
+# -- sequences -------------------------------------------------------------------------------------------------------
+
+
+def test_sequences_are_created_listed_shown_and_deprecated(cli: Cli, write: Callable[[Any], str]) -> None:
+    first = cli("sequences", "create", write(GREET))
+    assert (first.code, first.err) == (0, "")
+    UUID(first.out.strip())
+    again = cli("sequences", "create", write(GREET), "-o", "json")
+    assert again.json == {"id": first.out.strip(), "warnings": [], "is_new": False}
+    assert "says just this already" in again.err
+    cli("sequences", "create", write({**GREET, "blocks": GREET["blocks"][:1]}))
+    assert [each["version"] for each in cli("sequences", "versions", "greet", "--output=json").json] == [2, 1]
+    shown = cli("sequences", "get", "greet", "--version", "1").out
+    assert "charge  step  charge  on gpu" in shown
+    assert cli("sequences", "get", "greet", "--output", "json").json["version"] == 2
+    assert cli("sequences", "deprecate", "greet").code == ExitCode.USAGE
+    assert cli("sequences", "deprecate", "greet", "--version", "2").out == "greet version 2 is deprecated\n"
+    assert [line.split()[:2] for line in cli("sequences", "list").out.splitlines()[1:]] == [
+        ["greet", "2"],
+        ["greet", "1"],
+    ]
+    assert cli("sequences", "get", "greet", "-o", "json").json["version"] == 1
+
+
+def test_a_bad_definition_is_refused_with_its_place(cli: Cli, write: Callable[[Any], str], tmp_path: Path) -> None:
+    refused = cli("sequences", "create", write({"id": "x", "blocks": []}))
+    assert (refused.code, refused.out) == (ExitCode.REFUSED, "")
+    assert "sequence has no blocks" in refused.err
+    broken = tmp_path / "broken.json"
+    broken.write_text('{"id": }')
+    said = cli("sequences", "create", str(broken))
+    assert said.code == ExitCode.USAGE
+    assert f"{broken} is no JSON" in " ".join(said.err.split())
+    assert cli("sequences", "create", str(tmp_path / "missing.json")).code == ExitCode.USAGE
+    assert cli("sequences", "create").code == ExitCode.USAGE
+    unknown = cli("sequences", "create", "--library", "nothing")
+    assert (unknown.code, "no library document 'nothing'" in unknown.err) == (ExitCode.REFUSED, True)
+
+
+# -- instances -------------------------------------------------------------------------------------------------------
+
+
+def test_an_instance_from_start_to_end(
+    cli: Cli, write: Callable[[Any], str], engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli("sequences", "create", write(GREET))
+    started = cli("instances", "start", "greet", "--data", "@" + write({"n": 1}), "--key", "k1")
+    (instance,) = started.out.split()
+    again = cli("instances", "start", "greet", "--key", "k1")
+    assert (again.out.strip(), "exists" in again.err) == (instance, True)
+    assert cli("instances", "get", instance, "--output", "json").json["context"]["data"] == {"n": 1}
+    work(engine, "default")
+    queue = cli("queues", "list", "-o", "json").json
+    assert [(each["queue"], each["states"]) for each in queue] == [("gpu", {"ready": 1})]
+    assert cli("queues", "list").out.splitlines()[1].split()[:5] == ["gpu", "0", "0", "1", "0"]
+    late = cli("instances", "wait", instance, "--timeout", "0.2")
+    assert (late.code, late.out) == (ExitCode.TIMED_OUT, "")
+    assert f"instance {instance} has not ended after 0.2 s" in late.err
+    work(engine, "gpu")
+    waited = cli("instances", "wait", instance, "-o", "json")
+    assert (waited.code, waited.json["state"]) == (0, "completed")
+    assert "2 steps done" in waited.err
+    assert [row["block_id"] for row in cli("instances", "outputs", instance, "-o", "json").json] == ["noop", "charge"]
+    assert cli("instances", "outputs", instance, "--block", "charge").json == {"n": 1}
+    assert "charge  step  completed" in cli("instances", "tree", instance).out
+    assert {node["state"] for node in cli("instances", "tree", instance, "-o", "json").json} == {"completed"}
+    assert cli("instances", "audit", instance, "-o", "json").json[0]["to_state"] == "completed"
+    assert [each["queue"] for each in cli("instances", "attempts", instance, "-o", "json").json] == ["default", "gpu"]
+    assert instance in cli("instances", "list", "--state", "completed", "--sequence", "greet").out
+    assert cli("instances", "list", "--state", "failed", "-o", "json").json == []
+
+
+def test_a_failed_instance_says_why_and_how_to_go_on(cli: Cli, write: Callable[[Any], str], engine: Engine) -> None:
+    cli("sequences", "create", write(GREET))
+    instance = cli("instances", "start", "greet").out.strip()
+    work(engine, "default", Failed(message="card refused", retryable=False))
+    failed = cli("instances", "wait", instance)
+    assert failed.code == ExitCode.WORK_FAILED
+    assert "failed at block 'noop', attempt 0: card refused" in failed.err
+    assert f"orchestrator instances retry {instance}" in failed.err
+    assert cli("instances", "retry", instance).out == f"instance {instance} is open again\n"
+    refused = cli("instances", "retry", instance)
+    assert (refused.code, "can only retry failed instances" in refused.err) == (ExitCode.REFUSED, True)
+
+
+def test_pause_resume_and_cancel(cli: Cli, write: Callable[[Any], str]) -> None:
+    cli("sequences", "create", write(GREET))
+    instance = cli("instances", "start", "greet").out.strip()
+    assert cli("instances", "pause", instance, "-o", "json").json["state"] == "paused"
+    assert cli("instances", "resume", instance).code == 0
+    assert cli("instances", "cancel", instance).code == 0
+    waited = cli("instances", "wait", instance)
+    assert (waited.code, f"instance {instance} was cancelled" in waited.err) == (ExitCode.WORK_FAILED, True)
+
+
+def test_options_that_mean_nothing_are_usage_errors(cli: Cli) -> None:
+    for arguments, text in (
+        (("--data", "{"), "is no JSON"),
+        (("--data", "@/no/such/file"), "cannot be read"),
+        (("--not-before", "soon"), "is no time"),
+        (("--not-before", "2030-01-01T00:00:00"), "needs a zone"),
+        (("--priority", "extreme"), "extreme"),
+    ):
+        said = cli("instances", "start", "greet", *arguments)
+        assert (said.code, said.out, text in " ".join(said.err.split())) == (ExitCode.USAGE, "", True), said
+    assert cli("instances", "list", "--metadata", "x").code == ExitCode.USAGE
+    assert cli("instances", "list", "-o", "xml").code == ExitCode.USAGE
+    assert cli("nonsense").code == ExitCode.USAGE
+
+
+def test_what_does_not_exist_is_not_found(cli: Cli) -> None:
+    for arguments in (
+        ("instances", "get", str(UUID(int=7))),
+        ("instances", "start", "nothing"),
+        ("sequences", "get", "nothing"),
+        ("approvals", "answer", str(UUID(int=7)), "yes"),
+    ):
+        said = cli(*arguments)
+        assert (said.code, said.out) == (ExitCode.NOT_FOUND, "")
+        assert said.err.startswith("orchestrator: not found: ")
+
+
+def test_a_list_that_goes_on_says_so(cli: Cli, write: Callable[[Any], str]) -> None:
+    cli("sequences", "create", write(GREET))
+    for _ in range(3):
+        cli("instances", "start", "greet")
+    page = cli("instances", "list", "--limit", "2", "-o", "json")
+    assert (len(page.json), page.err) == (2, "there are more: --offset 2\n")
+    assert cli("instances", "list", "--limit", "2", "--offset", "2").err == ""
+
+
+# -- people ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_approval_is_answered_with_one_of_its_choices(cli: Cli, write: Callable[[Any], str], engine: Engine) -> None:
+    cli("sequences", "create", write(ASK))
+    instance = cli("instances", "start", "ask").out.strip()
+    assert "yes, no" in cli("approvals", "list").out
+    refused = cli("approvals", "answer", instance, "maybe")
+    assert (refused.code, "there are: yes, no" in refused.err) == (ExitCode.REFUSED, True)
+    assert cli("approvals", "answer", instance, "yes", "--comment", "x").code == ExitCode.REFUSED
+    assert cli("approvals", "answer", instance, "yes", "--block", "other").code == ExitCode.NOT_FOUND
+    assert cli("approvals", "answer", instance, "yes").out == "block review was answered with yes\n"
+    work(engine, "default")
+    assert cli("instances", "wait", instance).code == 0
+    assert cli("approvals", "list", "-o", "json").json == []
+
+
+def test_signals_are_sent(cli: Cli, write: Callable[[Any], str]) -> None:
+    cli("sequences", "create", write(GREET))
+    instance = cli("instances", "start", "greet").out.strip()
+    UUID(cli("signals", "send", instance, "go", "--payload", '{"a": 1}', "-o", "json").json["signal_id"])
+    assert cli("tasks", "list", "-o", "json").code == 0
+    assert cli("workers", "list", "-o", "json").json == []
+
+
+# -- the server ------------------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_is_away_is_said_to_be(cli: Cli) -> None:
+    said = cli("instances", "list", "--url", f"http://127.0.0.1:{free_port()}")
+    assert (said.code, said.out) == (ExitCode.UNREACHABLE, "")
+    assert "orchestrator dev" in said.err
+    assert cli("instances", "list", "--url", "localhost").code == ExitCode.USAGE
+
+
+def test_a_wrong_key_is_refused(cli: Cli, engine: Engine, settings: Settings) -> None:
+    with serving(create_app(engine, settings.model_copy(update={"api_key": "secret"}))) as url:
+        assert cli("instances", "list", "--url", url).code == ExitCode.REFUSED
+        assert cli("instances", "list", "--url", url, "--api-key", "secret").code == 0
+
+
+def test_shared_options_may_stand_anywhere() -> None:
+    assert hoisted(["a", "--tenant=x", "b", "-o", "json"]) == ["--tenant=x", "-o", "json", "a", "b"]
+    assert hoisted(["a", "--output"]) == ["--output", "a"]
+
+
+# -- processes -------------------------------------------------------------------------------------------------------
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "orchestrator.cli", *arguments]
+
+
+def environment(settings: Settings, **more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ORCH", "DATABASE", "REDIS"))}
+    return {**kept, "DATABASE_URL": settings.database_url, "REDIS_URL": settings.redis_url, **more}
+
+
+def run_to_end(settings: Settings, *arguments: str, cwd: Path | None = None, **env: str) -> Said:
+    ended = subprocess.run(
+        command(*arguments),
+        env=environment(settings, **env),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    return Said(ended.returncode, ended.stdout, ended.stderr)
+
+
+def test_migrate_brings_an_empty_database_up_to_date(servers: embedded.Servers, settings: Settings) -> None:
+    url = embedded.fresh_database(servers, f"cli_migrate_{os.getpid()}")
+    served = run_to_end(settings, "service", DATABASE_URL=url)
+    assert (served.code, "run `orchestrator migrate` first" in served.err) == (ExitCode.USAGE, True)
+    first = run_to_end(settings, "migrate", DATABASE_URL=url)
+    assert (first.code, first.out) == (0, f"the database went to {migrate.head()}\n")
+    assert "already" in run_to_end(settings, "migrate", DATABASE_URL=url).out
+
+
+def test_migrate_refuses_a_database_of_a_newer_version(
+    engine: Engine, settings: Settings, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with engine.store.transaction() as tx:
+        tx.execute("UPDATE alembic_version SET version_num = '9999'")
+    monkeypatch.setenv("DATABASE_URL", settings.database_url)
+    refused = cli("migrate")
+    assert (refused.code, "a newer version has migrated it" in refused.err) == (ExitCode.USAGE, True)
+
+
+def test_processes_say_what_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DATABASE_URL", "REDIS_URL", "BROKER_URL", "ORCH8_DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for arguments in (("migrate",), ("api", "--insecure"), ("service",), ("worker",), ("flower",)):
+        said = cli(*arguments)
+        assert (said.code, "use `orchestrator dev`" in said.err) == (ExitCode.USAGE, True), arguments
+    monkeypatch.setenv("ORCHESTRATOR_HEARTBEAT", "often")
+    assert "the setting heartbeat cannot be read" in cli("migrate").err
+    monkeypatch.delenv("ORCHESTRATOR_HEARTBEAT")
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://nobody@127.0.0.1:{free_port()}/nothing")
+    said = cli("migrate")
+    assert (said.code, "PostgreSQL does not answer" in said.err) == (ExitCode.UNREACHABLE, True)
+
+
+def test_the_api_serves_and_ends_on_sigterm(settings: Settings) -> None:
+    port = free_port()
+    refused = run_to_end(settings, "api", "--port", str(port))
+    assert (refused.code, "--insecure" in refused.err) == (ExitCode.USAGE, True)
+    arguments = command("api", "--port", str(port), "--insecure")
+    with subprocess.Popen(arguments, env=environment(settings), stderr=subprocess.PIPE, text=True) as api:
+        deadline = time.monotonic() + 60
+        while not answers(f"http://127.0.0.1:{port}/health/live"):
+            assert api.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        api.send_signal(signal.SIGTERM)
+        _, said = api.communicate(timeout=30)
+    assert api.returncode == 0
+    assert "api_stopped" in said
+
+
+def test_a_port_that_is_taken_is_an_error(settings: Settings) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        said = run_to_end(settings, "api", "--port", str(port), "--insecure")
+    assert said.code == ExitCode.USAGE
+    assert f"cannot listen on 127.0.0.1 port {port}" in said.err
+
+
+def test_a_package_that_shadows_ours_is_named(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "workers.py").write_text("raise SystemExit('theirs')")
+    said = run_to_end(settings, "worker", cwd=tmp_path, PYTHONPATH=str(Path(processes.__file__).parents[2]))
+    assert said.code == ExitCode.USAGE
+    assert "workers.py shadows it" in said.err
+
+
+def test_a_worker_becomes_celery_with_our_options(
+    settings: Settings, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[list[str]] = []
+    monkeypatch.setenv("DATABASE_URL", settings.database_url)
+    monkeypatch.setenv("REDIS_URL", settings.redis_url)
+    monkeypatch.setenv("ORCHESTRATOR_IMPORT", "a.b")
+    monkeypatch.setattr(processes, "_run_celery", ran.append)
+    said = cli("worker", "-Q", "gpu,default", "-c", "3", "--import", "c", "--import", "d", "--pool", "threads")
+    assert said.code == 0
+    assert ran[0][:3] == ["worker", "--queues=gpu,default", "--pool=threads"]
+    assert {"--without-gossip", "--without-mingle", "--task-events", "--concurrency=3"} <= set(ran[0])
+    assert f"--hostname=worker-{os.getpid()}@%h" in ran[0]
+    assert os.environ["ORCHESTRATOR_IMPORT"] == "a.b,c,d"
+    cli("worker", "--name", "left@here")
+    assert "--hostname=left@here" in ran[1]
+    cli("flower", "--port", "1", "--", "--basic-auth=me:secret")
+    assert ran[2] == ["flower", "--address=127.0.0.1", "--port=1", "--basic-auth=me:secret"]
+    assert cli("worker", "--pool", "gevent").code == ExitCode.USAGE
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_dev_runs_a_flow_without_keys_or_tenants_and_leaves_nothing_behind(
+    cli: Cli, write: Callable[[Any], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = Path(tempfile.mkdtemp(prefix="orchestrator-test-"))
+    parent.chmod(0o711)
+    port, home = free_port(), parent / "home"
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("ORCH", "DATABASE", "REDIS"))}
+    arguments = command("dev", "--port", str(port), "--data-dir", str(home), "-Q", "default,gpu", "-c", "1")
+    try:
+        with subprocess.Popen(arguments, env=env, stdout=subprocess.PIPE, text=True) as dev:
+            assert dev.stdout is not None
+            said = ""
+            while "Ctrl-C ends everything" not in said:
+                line = dev.stdout.readline()
+                assert line, said
+                said += line
+            assert "orchestrator is ready after" in said
+            monkeypatch.delenv("ORCHESTRATOR_TENANT")
+            monkeypatch.setenv("ORCHESTRATOR_URL", f"http://127.0.0.1:{port}")
+            flow = {"id": "flow", "blocks": [{"handler": "noop"}, {"handler": "noop", "queue_name": "gpu"}]}
+            assert cli("sequences", "create", write(flow)).code == 0
+            ended = cli("instances", "start", "flow", "--wait", "--timeout", "60", "-o", "json")
+            assert (ended.code, ended.json["state"]) == (0, "completed")
+            (worker,) = cli("workers", "list", "-o", "json").json
+            assert worker["queues"] == ["default", "gpu"]
+            dev.send_signal(signal.SIGINT)
+            said += dev.communicate(timeout=60)[0]
+        assert dev.returncode == 0, said
+        marks = (str(home).encode(), f"\0{port}\0".encode(), f"worker-1-{dev.pid}".encode())
+        commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+        assert [each for each in commands if any(mark in each for mark in marks)] == []
+        assert not (home / "running.json").exists()
+    finally:
+        embedded.remove(home)
+        shutil.rmtree(parent)
