@@ -1,0 +1,99 @@
+"""The documents say what the code says."""
+
+import ast
+import importlib.util
+import re
+from collections.abc import Collection, Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from orchestrator.core.states import INSTANCE_MOVES, NODE_MOVES, STEP_MOVES
+from orchestrator.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PACKAGES = ("orchestrator", "queues", "sequences", "workers")
+LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
+
+
+def _generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+generate = _generate()
+
+
+@pytest.mark.parametrize("path", generate.documents(), ids=lambda path: path.name)
+def test_generated_parts_are_current(path: Path) -> None:
+    assert generate.current(path.read_text()) == path.read_text(), "run `python docs/generate.py`"
+
+
+def test_settings_and_life_cycle_are_generated() -> None:
+    assert {path.name for path in generate.documents()} >= {"settings.md", "lifecycle.md"}
+
+
+@pytest.mark.parametrize(
+    ("title", "moves"), [("Instance", INSTANCE_MOVES), ("Node", NODE_MOVES), ("Open step", STEP_MOVES)]
+)
+def test_every_state_and_every_arrow_is_explained(title: str, moves: Mapping[StrEnum, Collection[StrEnum]]) -> None:
+    chapter = (DOCS / "lifecycle.md").read_text().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    arrows = re.findall(r"^\| `(\w+) → (\w+)` \|", chapter, re.MULTILINE)
+    assert sorted(arrows) == sorted((str(source), str(target)) for source in moves for target in moves[source])
+    states = re.findall(r"^\| `(\w+)` \|", chapter, re.MULTILINE)
+    assert sorted(states) == sorted(type(next(iter(moves))))
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_has_a_description(name: str) -> None:
+    assert Settings.model_fields[name].description
+
+
+def _events() -> Iterator[str]:
+    """Find the names in `log.info("name", ...)` and `bound.log(level, "name", ...)`."""
+    for path in (file for package in PACKAGES for file in (ROOT / package).rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)):
+                continue
+            if not (isinstance(call.func.value, ast.Name) and call.func.value.id in {"log", "bound"}):
+                continue
+            at = {"log": 1, **dict.fromkeys(LEVELS, 0)}.get(call.func.attr)
+            if at is not None:
+                name = call.args[at]
+                assert isinstance(name, ast.Constant), f"{path}:{call.lineno}: the name of an event is a constant"
+                assert isinstance(name.value, str)
+                yield name.value
+
+
+def test_every_log_event_is_listed() -> None:
+    listed = re.findall(r"^\| `(\w+)` \|", (DOCS / "events.md").read_text(), re.MULTILINE)
+    assert listed == sorted(listed)
+    assert set(listed) == set(_events())
+
+
+def test_events_are_found_in_the_code() -> None:
+    assert {"child_lost", "step_log", "broker_was_emptied"} <= set(_events())
+
+
+def _anchor(title: str) -> str:
+    return re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.rglob("*.md")), ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+        name, _, anchor = target.partition("#")
+        if "://" in name or name.endswith("performance.md"):
+            continue
+        other = (path.parent / name).resolve() if name else path
+        assert other.exists(), f"{path.name} links to {target}"
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", other.read_text(), re.MULTILINE)
+            assert anchor in {_anchor(title) for title in titles}, f"{path.name} links to {target}"
