@@ -86,8 +86,13 @@ NODE_MOVES: Mapping[NodeState, frozenset[NodeState]] = {
     NodeState.PENDING: frozenset(
         {NodeState.RUNNING, NodeState.WAITING, NodeState.FAILED, NodeState.SKIPPED, NodeState.CANCELLED}
     ),
-    NodeState.RUNNING: frozenset({NodeState.WAITING, NodeState.COMPLETED, NodeState.FAILED, NodeState.CANCELLED}),
-    NodeState.WAITING: frozenset({NodeState.RUNNING, NodeState.COMPLETED, NodeState.FAILED, NodeState.CANCELLED}),
+    # Back to pending: a pause has taken the step from the workers before it was over.
+    NodeState.RUNNING: frozenset(
+        {NodeState.PENDING, NodeState.WAITING, NodeState.COMPLETED, NodeState.FAILED, NodeState.CANCELLED}
+    ),
+    NodeState.WAITING: frozenset(
+        {NodeState.PENDING, NodeState.RUNNING, NodeState.COMPLETED, NodeState.FAILED, NodeState.CANCELLED}
+    ),
     NodeState.FAILED: frozenset({NodeState.PENDING}),
     NodeState.CANCELLED: frozenset({NodeState.PENDING}),
     NodeState.COMPLETED: frozenset(),

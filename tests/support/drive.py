@@ -314,6 +314,8 @@ def check_consistency(
         assert all(node.state.is_terminal or node.state.value == "pending" for node in nodes)
     else:
         assert open_steps or timers, f"nothing will ever move this {instance.state} flow"
+    if any(step.state is StepState.HELD for step in open_steps):
+        assert instance.is_held or ROOT_KEY in timers, "nobody will let go of what is held"
     if instance.state is InstanceState.PAUSED:
         assert instance.is_held
         assert not instance.running
