@@ -273,7 +273,7 @@ class Engine:
             with self.store.transaction() as tx:
                 while missing:
                     self._load_for(tx, missing, slices)
-                    missing = self._prepare([claim for claim, _ in missing], slices, work)
+                    missing = self._prepare([c for c, _ in missing if c.instance_id in slices], slices, work)
         for current in slices.values():
             self._turnstile.keep(current)
         return [work[claim.token] for claim in claims if claim.token in work]

@@ -99,3 +99,14 @@ def test_a_lost_step_goes_to_the_head_of_its_queue(engine: Engine, parent: Engin
     [lost] = engine.finish([Report(claim=first, outcome=Completed(output={}))], carry_on).claims
     parent.lose([lost], "the test says so")
     assert claim(engine).instance_id == lost.instance_id == first.instance_id
+
+
+def test_a_claim_whose_instance_is_gone_has_no_inputs(engine: Engine, store: Store) -> None:
+    """It used to be asked for again and again, in one endless transaction."""
+    start(engine, store, STEP)
+    orphan = claim(engine)
+    with store.transaction() as tx:
+        tx.execute("DELETE FROM instances")
+    start(engine, store, STEP)
+    other = claim(engine)
+    assert [work.claim for work in engine.inputs([orphan, other])] == [other]
