@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks.figures import OURS, PEER, Figure, Verdict, all_met, check_bars
+from tests.benchmarks.handlers import BUILT_IN, PLAIN
 from tests.benchmarks.machine import NotDurable
 from tests.benchmarks.run import run
 from tests.benchmarks.works import FULL, SHORT, UNITS, digits
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     with_peers = not (options.short or options.skip_peers)
     try:
-        figures = run(form, say, with_peers=with_peers, folder=options.out.parent)
+        figures = run(form, say, handler=options.handler, with_peers=with_peers, folder=options.out.parent)
     except (NotDurable, RuntimeError) as problem:
         console.print(f"[red]not measured:[/] {problem}")
         return NOT_MEASURED
@@ -48,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--short", action="store_true", help="fewer repeats and no peers, in less than a minute")
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"), help="where the figures are written")
     parser.add_argument("--repeat", type=_positive, help="how often each work is done")
+    parser.add_argument("--handler", choices=(BUILT_IN, PLAIN), default=BUILT_IN, help="what the steps of ours run")
     parser.add_argument("--skip-peers", action="store_true", help="measure our own engine only")
     return parser
 

@@ -37,6 +37,7 @@ from tests.benchmarks.works import (
 )
 
 DATABASE = "bench_orchestrator"
+HANDLERS = "tests.benchmarks.handlers"
 WORKERS = 2
 READY_SECONDS = 30.0
 WORK_SECONDS = 120.0
@@ -80,21 +81,21 @@ def define(store: Store, name: str, blocks: Sequence[dict[str, Any]]) -> UUID:
     return sequence_id
 
 
-def flat(length: int) -> list[dict[str, Any]]:
-    """Give a list of no-op steps."""
-    return [{"type": "step", "id": f"s{number}", "handler": "noop"} for number in range(length)]
+def flat(length: int, handler: str) -> list[dict[str, Any]]:
+    """Give a list of steps."""
+    return [{"type": "step", "id": f"s{number}", "handler": handler} for number in range(length)]
 
 
-def fan_out() -> list[dict[str, Any]]:
+def fan_out(handler: str) -> list[dict[str, Any]]:
     """Give a for_each that runs all its items at once, and a step behind it."""
-    body = [{"type": "step", "id": "each", "handler": "noop", "params": {"item": "{{ item }}"}}]
+    body = [{"type": "step", "id": "each", "handler": handler, "params": {"item": "{{ item }}"}}]
     each = {"type": "for_each", "id": "fan", "collection": "items", "concurrency": W3_WIDTH, "body": body}
-    return [each, {"type": "step", "id": "join", "handler": "noop"}]
+    return [each, {"type": "step", "id": "join", "handler": handler}]
 
 
-def loop() -> list[dict[str, Any]]:
-    """Give a loop around one no-op step."""
-    body = [{"type": "step", "id": "body", "handler": "noop"}]
+def loop(handler: str) -> list[dict[str, Any]]:
+    """Give a loop around one step."""
+    body = [{"type": "step", "id": "body", "handler": handler}]
     return [{"type": "loop", "id": "loop", "condition": "true", "max_iterations": W4_STEPS, "body": body}]
 
 
@@ -103,13 +104,13 @@ class Orchestrator:
 
     engine = OURS
 
-    def __init__(self, store: Store, engine: Engine) -> None:
+    def __init__(self, store: Store, engine: Engine, handler: str) -> None:
         self._store = store
         self._engine = engine
-        self._many = define(store, "w1", flat(W1_STEPS))
-        self._few = define(store, "w2", flat(W2_STEPS))
-        self._wide = define(store, "w3", fan_out())
-        self._long = define(store, "w4", loop())
+        self._many = define(store, "w1", flat(W1_STEPS, handler))
+        self._few = define(store, "w2", flat(W2_STEPS, handler))
+        self._wide = define(store, "w3", fan_out(handler))
+        self._long = define(store, "w4", loop(handler))
 
     def throughput(self) -> float:
         """Do W1."""
@@ -184,18 +185,19 @@ class Orchestrator:
 
 
 @contextlib.contextmanager
-def running(servers: Servers, logs: Path) -> Iterator[Orchestrator]:
-    """Run two workers and the loops over a new database for a block."""
+def running(servers: Servers, logs: Path, handler: str) -> Iterator[Orchestrator]:
+    """Run two workers and the loops over a new database for a block; all steps use the handler."""
     url = new_database(servers)
     settings = Settings(database_url=url, redis_url=servers.redis_url, broker_url=servers.broker_url)
     store = Store(url, pool_size=5)
     doorbell = Doorbell(Broker(client_app(settings.celery_broker_url)).publish)
     specs = [_worker(number) for number in range(WORKERS)]
     specs.append(ChildSpec(name="service", argv=(sys.executable, "-c", LOOPS)))
+    environment = servers.environment | {"DATABASE_URL": url, "ORCHESTRATOR_IMPORT": HANDLERS}
     try:
-        with supervised(specs, servers.environment | {"DATABASE_URL": url}, logs):
+        with supervised(specs, environment, logs):
             _await_workers(store, settings)
-            yield Orchestrator(store, Engine(store, doorbell, settings))
+            yield Orchestrator(store, Engine(store, doorbell, settings), handler)
     finally:
         doorbell.close()
         store.close()

@@ -1,0 +1,10 @@
+"""Handlers that do nothing. Imported by the workers that are measured."""
+
+from workers.registry import handler
+
+BUILT_IN, PLAIN = "noop", "bench.plain"
+
+
+@handler(PLAIN)
+def plain() -> None:
+    """Do nothing, as any function of a user: it may block, so it is claimed and committed alone."""

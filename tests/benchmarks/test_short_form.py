@@ -1,0 +1,74 @@
+"""The short form runs, writes what it promises, and is not absurdly slow. Nothing here depends on the machine."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from tests.benchmarks.__main__ import write
+from tests.benchmarks.figures import OURS, PEER, Figure, all_met, check_bars
+from tests.benchmarks.handlers import BUILT_IN
+from tests.benchmarks.machine import NotDurable, check_durability, check_filesystem
+from tests.benchmarks.run import run
+from tests.benchmarks.works import SHORT, UNITS
+
+pytestmark = pytest.mark.bench
+
+FIELDS = {"name", "value", "unit", "spread", "engine", "versions"}
+VERSIONS = {"python", "postgres", "celery", "cpu", "cores"}
+
+
+def figures(**values: float) -> list[Figure]:
+    """Make figures of ours that meet every bar, but for the given values; `dbos` is the peer's W1."""
+    peer = values.pop("dbos", None)
+    good = {"W1": 2000.0, "W2_p50_ms": 1.0, "W2_p99_ms": 5.0, "W3_s": 0.5, "W4_first_ms": 1.0, "W4_last_ms": 1.0}
+    rows = [(OURS, name, value) for name, value in (good | values).items()]
+    rows += [(PEER, "W1", peer)] if peer is not None else []
+    return [
+        Figure(name=name, value=value, unit=UNITS[name], spread=(value, value), engine=engine, versions={})
+        for engine, name, value in rows
+    ]
+
+
+@pytest.mark.timeout(300)
+def test_short_form_writes_every_figure_once(tmp_path: Path) -> None:
+    out = tmp_path / "bench.json"
+    write(out, run(SHORT, lambda _text: None, handler=BUILT_IN, with_peers=False, folder=tmp_path))
+    found = orjson.loads(out.read_bytes())
+
+    assert [(row["name"], row["unit"]) for row in found] == list(UNITS.items())
+    for row in found:
+        assert row.keys() == FIELDS
+        assert row["engine"] == OURS
+        assert row["versions"].keys() >= VERSIONS
+        low, high = row["spread"]
+        assert 0 < low <= row["value"] <= high
+    values = {row["name"]: row["value"] for row in found}
+    assert values["W2_p50_ms"] <= values["W2_p99_ms"]
+    assert values["W4_last_ms"] <= 3 * values["W4_first_ms"]
+    assert values["W1"] > 1000 / values["W2_p50_ms"] / 3, "two workers and batches cannot be far slower than one step"
+
+
+def test_bars_are_met_by_good_figures() -> None:
+    assert all_met(check_bars(figures(dbos=900)))
+
+
+@pytest.mark.parametrize("bad", [{"W1": 1400}, {"dbos": 1100}, {"W2_p50_ms": 2.1}, {"W3_s": 1.1}, {"W4_last_ms": 1.3}])
+def test_each_bar_can_be_missed(bad: dict[str, float]) -> None:
+    assert not all_met(check_bars(figures(**bad)))
+
+
+def test_peer_that_was_not_measured_is_said_to_be_unchecked() -> None:
+    assert [verdict.is_met for verdict in check_bars(figures())].count(None) == 1
+
+
+def test_database_that_does_not_flush_is_refused(database_url: str) -> None:
+    check_durability(database_url)
+    careless = database_url + "&options=-csynchronous_commit%3Doff"
+    with pytest.raises(NotDurable, match="synchronous_commit = off"):
+        check_durability(careless)
+
+
+def test_data_in_memory_is_refused() -> None:
+    with pytest.raises(NotDurable, match="tmpfs"):
+        check_filesystem(Path("/dev/shm"))
