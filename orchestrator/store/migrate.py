@@ -1,6 +1,6 @@
 """Migrations: bring a database to the schema this version needs.
 
-Alembic takes a second of processor time to import, so it is imported when there is something to migrate.
+Alembic and SQLAlchemy take a second of processor time to import, so they are when there is something to migrate.
 """
 
 import re
@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg2
-from sqlalchemy import create_engine, text
-from sqlalchemy.engine import make_url
 
 from orchestrator.errors import ConfigurationError, StoreUnavailable
 
@@ -47,6 +45,8 @@ def upgrade(database_url: str) -> None:
             "migrated it; run that one"
         )
     from alembic import command  # noqa: PLC0415 - slow
+    from sqlalchemy import create_engine, text  # noqa: PLC0415 - slow
+    from sqlalchemy.engine import make_url  # noqa: PLC0415 - slow
 
     engine = create_engine(make_url(database_url).set(drivername="postgresql+psycopg2"))
     try:
@@ -73,12 +73,14 @@ def current(database_url: str) -> str | None:
 
     Raises:
         StoreUnavailable: PostgreSQL cannot be reached.
+        ConfigurationError: The URL is none.
     """
-    address = make_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
     try:
-        connection = psycopg2.connect(address, connect_timeout=10)
+        connection = psycopg2.connect(_without_driver(database_url), connect_timeout=10)
     except psycopg2.OperationalError as error:
         raise StoreUnavailable(f"PostgreSQL does not answer: {' '.join(str(error).split())}") from error
+    except psycopg2.ProgrammingError as error:
+        raise ConfigurationError(f"DATABASE_URL is no address of PostgreSQL: {' '.join(str(error).split())}") from error
     try:
         with connection, connection.cursor() as cursor:
             cursor.execute("SELECT to_regclass('alembic_version') IS NOT NULL")
@@ -89,6 +91,16 @@ def current(database_url: str) -> str | None:
             return None if row is None else str(row[0])
     finally:
         connection.close()
+
+
+def _without_driver(database_url: str) -> str:
+    """Give a URL of SQLAlchemy as psycopg2 wants it.
+
+    >>> _without_driver("postgresql+psycopg2://me@db/app")
+    'postgresql://me@db/app'
+    """
+    scheme, separator, rest = database_url.partition("://")
+    return f"{scheme.partition('+')[0]}{separator}{rest}"
 
 
 def _revisions() -> dict[str, str | None]:
