@@ -19,6 +19,18 @@ from sequences.validation import validate
 NOT_YET: Final = frozenset({"race", "sub_sequence", "a_b_split", "cancellation_scope", "saga"})
 """Blocks of the language that the state machine cannot run yet: definitions that hold one are refused."""
 
+SEQUENCE_MEMBERS_WITHOUT_EFFECT: Final = ("interceptors", "sla", "on_failure", "on_cancel")
+BLOCK_MEMBERS_WITHOUT_EFFECT: Final = (
+    "rate_limit_key",
+    "rate_limit",
+    "resource_pool",
+    "deadline",
+    "on_deadline_breach",
+    "fallback_handler",
+    "cache_key",
+    "retain_iterations",
+)
+
 MAX_NAME_BYTES: Final = 255
 MAX_LONG_NAME_BYTES: Final = 1024
 """1 KiB for sequence names and block ids: they stand in indexes, whose rows PostgreSQL limits to 2.7 KB."""
@@ -146,7 +158,7 @@ def check(definition: SequenceDefinition) -> tuple[str, ...]:
     problem = report.first_error or next(_problems_of_this_version(definition), None)
     if problem is not None:
         raise InvalidArgument(problem)
-    return report.warnings
+    return (*report.warnings, *_members_without_effect(definition))
 
 
 def stored_form(definition: SequenceDefinition) -> StoredDefinition:
@@ -161,6 +173,17 @@ def stored_form(definition: SequenceDefinition) -> StoredDefinition:
         document=to_document(definition),
         content_hash=fingerprint(definition),
     )
+
+
+def _members_without_effect(definition: SequenceDefinition) -> Iterator[str]:
+    """Warn of what is kept and given back, but does not change how this version runs an instance."""
+    for member in SEQUENCE_MEMBERS_WITHOUT_EFFECT:
+        if getattr(definition, member):
+            yield f"`{member}` has no effect in this version"
+    for block in walk(definition.blocks):
+        for member in BLOCK_MEMBERS_WITHOUT_EFFECT:
+            if getattr(block, member, None):
+                yield f"block `{block.id}`: `{member}` has no effect in this version"
 
 
 def _refusing_depth(read: Any) -> Any:

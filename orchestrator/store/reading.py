@@ -21,7 +21,7 @@ from orchestrator.store.session import Transaction
 
 Wanted = Sequence[tuple[Slice, Needs]]
 
-ITEMS_AHEAD = 100
+ITEMS_AHEAD = 20
 """Items of a for_each loaded at once: the next ones will be asked for soon."""
 
 _KEYS = "(%s::uuid, %s::text, %s::int[])"
@@ -201,7 +201,7 @@ def _fill_open_work(tx: Transaction, wanted: Wanted, *, lock: bool) -> None:
         owner = (current.instance.id,)
         if needs.open_work:
             steps = tx.query(f"SELECT {STEP_COLUMNS} FROM steps WHERE instance_id = %s" + _locking(lock), owner)
-            current.steps = {step.key: step for step in map(step_of, steps)} | current.steps
+            current.steps = {**{step.key: step for step in map(step_of, steps)}, **current.steps}
             current.open_work = True
         if needs.open_work or needs.ended_badly:
             states = ["running", "waiting"] if needs.open_work else ["failed", "cancelled"]
@@ -210,5 +210,5 @@ def _fill_open_work(tx: Transaction, wanted: Wanted, *, lock: bool) -> None:
                 "AND state IN ('running', 'waiting', 'failed', 'cancelled')",
                 (*owner, states),
             )
-            current.nodes = {node.key: node for node in map(node_of, rows)} | current.nodes
+            current.nodes = {**{node.key: node for node in map(node_of, rows)}, **current.nodes}
             current.ended_badly = current.ended_badly or needs.ended_badly

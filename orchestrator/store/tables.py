@@ -229,6 +229,8 @@ attempts = Table(
     _moment("claimed_at"),
     Column("error", JSON(none_as_null=True)),
     PrimaryKeyConstraint("instance_id", "ended_at", "id"),
+    # What became of the attempt that a late report names.
+    Index("attempts_step_id_idx", "step_id"),
     postgresql_partition_by="RANGE (ended_at)",
 )
 

@@ -31,6 +31,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("instance_id", "ended_at", "id", name=op.f("attempts_pkey")),
         postgresql_partition_by="RANGE (ended_at)",
     )
+    op.create_index("attempts_step_id_idx", "attempts", ["step_id"], unique=False)
     op.create_table(
         "contexts",
         sa.Column("instance_id", sa.Uuid(), nullable=False),
