@@ -1,7 +1,9 @@
 """Ids that sort by the time they were made, to the microsecond (UUIDv7, RFC 9562 method 3).
 
 Rows of one instance are ordered by id. Their makers are different processes, and one millisecond is long: so the
-twelve bits behind the millisecond hold its fraction, and a counter orders what one process makes at one moment.
+twelve bits behind the millisecond hold its fraction, and a counter orders what one process makes at one moment. The
+counter starts anywhere, so that processes differ, and is wide: when it turns over, the ids of that one moment are out
+of order.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -10,8 +12,8 @@ from uuid import UUID
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_COUNTER_BITS = 14
-_RANDOM_BITS = 48
+_COUNTER_BITS = 30
+_RANDOM_BITS = 32
 
 
 class IdMaker:
@@ -26,7 +28,7 @@ class IdMaker:
 
     def __init__(self, random: Random) -> None:
         self._random = random
-        self._counter = 0
+        self._counter = random.getrandbits(_COUNTER_BITS - 1)
 
     def __call__(self, moment: datetime) -> UUID:
         """Make the id of something that happens at `moment` (aware UTC)."""
@@ -36,7 +38,7 @@ class IdMaker:
         value = (milliseconds & ((1 << 48) - 1)) << 80
         value |= 7 << 76
         value |= (rest * 4096 // 1000) << 64
-        value |= 2 << 62
+        value |= 2 << 62  # the variant; 62 bits are left
         value |= self._counter << _RANDOM_BITS
         value |= self._random.getrandbits(_RANDOM_BITS)
         return UUID(int=value)
