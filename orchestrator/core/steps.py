@@ -49,7 +49,7 @@ def make_ready(turn: Turn, step: Step, *, ready_at: datetime | None = None) -> N
     if runs_in_process(step.handler):
         turn.put_step(replace(step, state=StepState.READY, activity=Activity.RUNNING))
         return
-    expires_at = after(turn.now, step.timeout) if step.timeout is not None else None
+    expires_at = after(ready_at, step.timeout) if step.timeout is not None else None
     ready = replace(step, state=StepState.READY, activity=Activity.WAITING, wake_at=expires_at, expires_at=expires_at)
     turn.put_step(ready)
     try:

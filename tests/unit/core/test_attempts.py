@@ -1,5 +1,7 @@
 """The gates and attempts of a step."""
 
+from datetime import timedelta
+
 import pytest
 
 from tests.support.drive import PureWorld, step
@@ -13,3 +15,12 @@ def test_holidays_of_the_config_count_for_both_kinds_of_business_days(members: d
     delayed = step("a", delay={"duration": DAY_MS, **members})
     flow = PureWorld().start([delayed], config={"holidays": ["2026-03-03", 7, "soon"]})
     assert flow.due_in() == 2 * 86_400
+
+
+def test_time_out_of_a_task_goes_on_while_one_worker_dies_and_another_takes_over() -> None:
+    world = PureWorld()
+    flow = world.start([step("a", "external", timeout=10_000)])
+    claim = flow.claim("a")
+    world.clock += timedelta(seconds=8)
+    assert flow.lose(claim)
+    assert flow.check().due_in() == 2
