@@ -1,0 +1,145 @@
+"""The migrations build what `tables.py` says, and the queries that must not scan do not."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Table
+
+from orchestrator.core.model import OutputKey
+from orchestrator.core.slice import Needs, Slice
+from orchestrator.store import instances, reading, steps, tables
+from orchestrator.store.session import Store, Transaction
+from orchestrator.store.steps import Worker
+
+INSTANCE = UUID(int=1)
+WORKER = Worker(id=UUID(int=2), name="worker", slot=1)
+
+
+def test_the_migrations_build_the_tables(store: Store) -> None:
+    with store.transaction() as tx:
+        children = {row[0] for row in tx.query("SELECT inhrelid::regclass::text FROM pg_inherits")}
+
+        def is_ours(thing: Any, name: str | None, kind: str, reflected: bool, other: Any) -> bool:
+            del reflected, other
+            table = name if kind == "table" else getattr(getattr(thing, "table", None), "name", None)
+            return table not in children and table != "alembic_version"
+
+        options = {"compare_type": True, "include_object": is_ours}
+        context = MigrationContext.configure(tx.connection, opts=options)
+        assert compare_metadata(context, tables.metadata) == []
+
+
+def test_a_column_that_no_migration_makes_would_be_noticed(store: Store) -> None:
+    with store.transaction() as tx:
+        tx.execute("ALTER TABLE items DROP COLUMN item")
+        context = MigrationContext.configure(tx.connection, opts={"compare_type": True})
+        wanted = tables.metadata.tables["items"]
+        differences = [d for d in compare_metadata(context, tables.metadata) if isinstance(d, tuple)]
+        assert any(d[0] == "add_column" and d[2] == wanted.name for d in differences)
+        tx.connection.rollback()
+
+
+def test_every_index_says_or_shows_whom_it_serves() -> None:
+    for table in tables.metadata.tables.values():
+        assert isinstance(table, Table)
+        for index in table.indexes:
+            assert index.name in INDEXED, f"name the query that uses {index.name!r}, or drop it"
+
+
+class Explaining:
+    """A transaction that plans each statement instead of running it, and answers that there is nothing."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+        self.plans: list[str] = []
+
+    def query(self, statement: str, parameters: Any = None) -> list[tuple[Any, ...]]:
+        self.plans.append("\n".join(row[0] for row in self._tx.query("EXPLAIN " + statement, parameters)))
+        return []
+
+    def execute(self, statement: str, parameters: Any = None) -> int:
+        self.query(statement, parameters)
+        return 0
+
+    def values(self, template: str, rows: Any) -> str:
+        return self._tx.values(template, rows)
+
+
+@pytest.fixture
+def explaining(store: Store) -> Iterator[Explaining]:
+    """A planner that must use an index where there is one for the query; the tables are empty."""
+    with store.transaction() as tx:
+        tx.execute("SET LOCAL enable_seqscan = off")
+        tx.execute("SET LOCAL enable_bitmapscan = off")
+        yield Explaining(tx)
+
+
+def _slice() -> Slice:
+    plan: Any = None
+    instance: Any = SimpleNamespace(id=INSTANCE)
+    return Slice(plan=plan, instance=instance)
+
+
+def _newest_output(tx: Any, lane: tuple[int, ...] | None) -> None:
+    reading.fill(tx, [(_slice(), Needs(outputs=frozenset({OutputKey("block", lane)})))])
+
+
+QUERIES: dict[str, tuple[str, Callable[[Any], object]]] = {
+    "the next ready step of a queue": (
+        "steps_ready_idx",
+        lambda tx: steps.claim_next(tx, ["gpu"], ["noop"], 1, WORKER),
+    ),
+    "the step a hint names": ("steps_id_key", lambda tx: steps.claim_one(tx, uuid4(), ["noop"], WORKER)),
+    "tasks for a polling worker": (
+        "steps_ready_idx",
+        lambda tx: steps.claim_tasks(
+            tx, queue="gpu", is_named=True, handler="render", tenant_id=None, limit=1, worker=WORKER
+        ),
+    ),
+    "the heads of all queues": ("steps_ready_idx", lambda tx: steps.heads(tx, ["noop"], timedelta(seconds=15), 500)),
+    "hints that are out": ("steps_ready_idx", lambda tx: steps.outstanding_hints(tx, timedelta(seconds=15))),
+    "timers that are due": ("timers_due_at_idx", lambda tx: steps.due_timers(tx, 200)),
+    "the next timer": ("timers_due_at_idx", steps.next_due),
+    "claims of a worker": ("steps_claimed_idx", lambda tx: steps.claims_of(tx, WORKER.id or INSTANCE)),
+    "lost claims": ("steps_claimed_idx", lambda tx: steps.lost_claims(tx, timedelta(seconds=6), 200)),
+    "the newest output of a block": ("outputs_newest_idx", lambda tx: _newest_output(tx, None)),
+    "the newest output of a block in a lane": ("outputs_newest_idx", lambda tx: _newest_output(tx, (3,))),
+    "open gates": (
+        "steps_gate_idx",
+        lambda tx: instances.open_gates(tx, tenant_id="t", namespace=None, offset=0, limit=50),
+    ),
+    "open composites": ("nodes_unfinished_idx", lambda tx: reading.fill(tx, [(_slice(), Needs(open_work=True))])),
+    "nodes that ended badly": (
+        "nodes_unfinished_idx",
+        lambda tx: reading.fill(tx, [(_slice(), Needs(ended_badly=True))]),
+    ),
+    "an attempt that has ended": ("attempts_step_id_idx", lambda tx: steps.is_recorded(tx, uuid4())),
+    "kept signals": ("signals_kept_idx", lambda tx: reading.fill(tx, [(_slice(), Needs(signals=True))])),
+    "instances of a sequence": (
+        "instances_sequence_id_idx",
+        lambda tx: instances.find(tx, instances.Filter(sequence_id=INSTANCE), offset=0, limit=1),
+    ),
+}
+NOT_PLANNED_HERE = {"contexts_metadata_idx"}
+"""Lists by metadata: a filter over JSON, whose plan depends on what is in the table."""
+INDEXED = {index for index, _ in QUERIES.values()} | NOT_PLANNED_HERE
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_a_query_uses_its_index(explaining: Explaining, name: str) -> None:
+    index, run = QUERIES[name]
+    run(explaining)
+    # A partition's index has the partition's name in place of its table's.
+    in_plan = index.removeprefix("attempts")
+    assert any(in_plan in plan for plan in explaining.plans), "\n\n".join(explaining.plans)
+
+
+def test_a_query_without_an_index_would_be_noticed(explaining: Explaining) -> None:
+    explaining.query("SELECT 1 FROM steps WHERE handler = 'noop'")
+    assert "Seq Scan" in explaining.plans[0]
