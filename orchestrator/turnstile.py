@@ -93,8 +93,9 @@ class Turnstile:
         now = self._clock.now()
         if now is None:
             with self._store.transaction() as tx:
+                asked_at = time.monotonic()
                 now = tx.now()
-            self._clock.set(now)
+            self._clock.set(now, asked_at)
         return now
 
     def plans(self, tx: Transaction, sequence_ids: Sequence[UUID]) -> dict[UUID, Plan]:
@@ -157,6 +158,7 @@ class Turnstile:
         """
         claims = {i: claims_of(events[i]) for i in passed}
         now: datetime
+        asked_at = time.monotonic()
         # One row for all instances: with a row for each, every row would carry all tokens.
         ids, found, now, tokens = tx.query(
             "WITH locked AS (SELECT id, version FROM instances WHERE id = ANY(%s::uuid[]) ORDER BY id FOR UPDATE) "
@@ -164,7 +166,7 @@ class Turnstile:
             "ARRAY(SELECT token FROM steps WHERE id = ANY(%s::uuid[]) AND state = 'claimed') FROM locked",
             (list(events), [claim.step_id for each in claims.values() for claim in each]),
         )[0]
-        self._clock.set(now)
+        self._clock.set(now, asked_at)
         versions = dict(zip(ids or (), found or (), strict=True))
         held = frozenset(tokens)
         for instance_id in list(passed):
