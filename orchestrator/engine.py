@@ -226,16 +226,16 @@ class Engine:
         """
         with self.store.transaction(is_losable=True) as tx:
             first = steps.claim_one(tx, step_id, wish.handlers, worker) if step_id is not None else None
-            claims = [first] if first is not None else steps.claim_next(tx, [wish.queue], wish.handlers, 1, worker)
+            claims = [first] if first is not None else steps.claim_next(tx, wish.queue, wish.handlers, 1, worker)
             if claims and claims[0].handler in wish.together and wish.limit > 1:
-                claims += steps.claim_next(tx, [wish.queue], list(wish.together), wish.limit - 1, worker)
+                claims += steps.claim_next(tx, wish.queue, list(wish.together), wish.limit - 1, worker)
         self._forget(claims)
         return claims
 
     def claim_together(self, worker: Worker, wish: Wish) -> list[Claim]:
         """Claim only steps of handlers that can be run together; may be none."""
         with self.store.transaction(is_losable=True) as tx:
-            claims = steps.claim_next(tx, [wish.queue], list(wish.together), wish.limit, worker)
+            claims = steps.claim_next(tx, wish.queue, list(wish.together), wish.limit, worker)
         self._forget(claims)
         return claims
 

@@ -30,7 +30,7 @@ SELECT id FROM steps WHERE id = %(step_id)s AND state = 'ready' AND handler = AN
 """
 _FREE_IN_QUEUE = """
 SELECT id FROM steps
-WHERE state = 'ready' AND queue = ANY(%(queues)s) AND handler = ANY(%(handlers)s)
+WHERE state = 'ready' AND queue = %(queue)s AND handler = ANY(%(handlers)s)
 ORDER BY priority DESC, ready_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 """
 _FREE_TASK = """
@@ -77,11 +77,12 @@ def claim_one(tx: Transaction, step_id: UUID, handlers: Sequence[str], worker: W
     return claims[0] if claims else None
 
 
-def claim_next(
-    tx: Transaction, queues: Sequence[str], handlers: Sequence[str], limit: int, worker: Worker
-) -> list[Claim]:
-    """Claim up to `limit` ready steps of some queues and handlers, the most urgent first; empty if there are none."""
-    parameters = {**_worker(worker), "queues": list(queues), "handlers": list(handlers), "limit": limit}
+def claim_next(tx: Transaction, queue: str, handlers: Sequence[str], limit: int, worker: Worker) -> list[Claim]:
+    """Claim up to `limit` ready steps of a queue and some handlers, the most urgent first; empty if there are none.
+
+    One queue, so that the index gives them in order: for several, the whole backlog would be read and sorted.
+    """
+    parameters = {**_worker(worker), "queue": queue, "handlers": list(handlers), "limit": limit}
     return _claimed(tx.query(_CLAIM.format(_FREE_IN_QUEUE), parameters))
 
 

@@ -93,7 +93,7 @@ def _newest_output(tx: Any, lane: tuple[int, ...] | None) -> None:
 QUERIES: dict[str, tuple[str, Callable[[Any], object]]] = {
     "the next ready step of a queue": (
         "steps_ready_idx",
-        lambda tx: steps.claim_next(tx, ["gpu"], ["noop"], 1, WORKER),
+        lambda tx: steps.claim_next(tx, "gpu", ["noop"], 1, WORKER),
     ),
     "the step a hint names": ("steps_id_key", lambda tx: steps.claim_one(tx, uuid4(), ["noop"], WORKER)),
     "tasks for a polling worker": (
