@@ -6,5 +6,5 @@ BUILT_IN, PLAIN = "noop", "bench.plain"
 
 
 @handler(PLAIN)
-def plain() -> None:
+def plain(item: object = None) -> None:
     """Do nothing, as any function of a user: it may block, so it is claimed and committed alone."""

@@ -1,0 +1,155 @@
+"""Where the time of a step goes: `python -m tests.benchmarks.costs`.
+
+One process drives the engine as a worker does (claim, inputs, finish and carry on), without broker and handlers, along
+two paths: one step for each commit, and batches. It prints the wall and CPU time of a step, the profile, and what each
+statement of a commit costs when they are sent one by one.
+"""
+
+import cProfile
+import pstats
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+from orchestrator import embedded
+from orchestrator.carry import CarryOn
+from orchestrator.core.outcomes import Completed
+from orchestrator.engine import Engine, NewInstance, Report, Wish
+from orchestrator.settings import Settings
+from orchestrator.store.session import Store, Transaction
+from orchestrator.store.steps import Worker
+from tests.benchmarks.handlers import BUILT_IN
+from tests.benchmarks.ours import define, flat, new_database
+
+ME = Worker(id=uuid4(), name="costs", slot=1)
+LINES = 20
+
+
+class Route:
+    """One way of driving the engine: `instances` of `length` steps, `batch` of them in a commit."""
+
+    def __init__(self, store: Store, engine: Engine, name: str, *, instances: int, length: int, batch: int) -> None:
+        self.name = name
+        self._engine = engine
+        self._instances = instances
+        self._batch = batch
+        self._sequence = define(store, name, flat(length, BUILT_IN))
+
+    def start(self) -> None:
+        """Start the instances."""
+        new = NewInstance(sequence_id=self._sequence, tenant_id="bench", namespace="bench")
+        self._engine.start_many([new] * self._instances)
+
+    def drive(self) -> int:
+        """Run everything that is ready; returns the number of steps."""
+        known = frozenset({BUILT_IN})
+        wish = Wish(queue="default", handlers=[BUILT_IN], together=known, limit=self._batch)
+        carry_on = CarryOn(
+            worker=ME,
+            queues=frozenset({"default"}),
+            handlers=known,
+            instant=known,
+            limit=self._batch,
+            rounds_left=_one_more,
+        )
+        ran = 0
+        claims = self._engine.claim(ME, wish)
+        while claims:
+            reports = [Report(claim=work.claim, outcome=Completed(output={})) for work in self._engine.inputs(claims)]
+            ran += len(reports)
+            claims = list(self._engine.finish(reports, carry_on).claims) or self._engine.claim(ME, wish)
+        return ran
+
+
+def _one_more(_instance_id: UUID) -> int:
+    return 1
+
+
+def main() -> None:
+    """Measure both paths and print what they cost."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+        directory = Path(temporary) / "servers"
+        try:
+            url = new_database(embedded.start(directory))
+            store = Store(url)
+            engine = Engine(store, lambda _hints: None, Settings(database_url=url))
+            for path in (
+                Route(store, engine, "one step for each commit", instances=10, length=100, batch=1),
+                Route(store, engine, "batches of 32", instances=200, length=10, batch=32),
+            ):
+                _report(path)
+            store.close()
+        finally:
+            embedded.remove(directory)
+
+
+def _report(path: Route) -> None:
+    _timed(path)  # warm-up
+    rounds = [_timed(path) for _ in range(5)]
+    wall, cpu = (statistics.median(column) for column in zip(*rounds, strict=True))
+    print(f"\n{path.name}: {wall:.3f} ms of time and {cpu:.3f} ms of CPU in this process for each step (median of 5)")
+    path.start()
+    with _Statements() as statements:
+        ran = path.drive()
+    statements.show(ran)
+    path.start()
+    profile = cProfile.Profile()
+    profile.runcall(path.drive)
+    pstats.Stats(profile).sort_stats("tottime").print_stats(LINES)
+
+
+def _timed(path: Route) -> tuple[float, float]:
+    path.start()
+    wall, cpu = time.perf_counter(), time.process_time()
+    ran = path.drive()
+    return (time.perf_counter() - wall) / ran * 1000, (time.process_time() - cpu) / ran * 1000
+
+
+class _Statements:
+    """Sends the statements of a transaction one by one, and notes how long each took."""
+
+    def __init__(self) -> None:
+        self._took: dict[str, list[float]] = defaultdict(list)
+        self._original = Transaction.__init__
+
+    def __enter__(self) -> "_Statements":
+        original, took = self._original, self._took
+
+        def opened(tx: Transaction, connection: Any) -> None:
+            original(tx, connection)
+            tx.cursor = _Cursor(tx.cursor, took)
+
+        Transaction.__init__ = opened  # type: ignore[method-assign]
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        Transaction.__init__ = self._original  # type: ignore[method-assign]
+
+    def show(self, steps: int) -> None:
+        """Print what each kind of statement costs a step."""
+        for name, took in sorted(self._took.items(), key=lambda item: -sum(item[1])):
+            each, share = statistics.median(took) * 1000, sum(took) / steps * 1000
+            print(f"{len(took):6d} x {each:7.3f} ms (median) {share:7.3f} ms of each step  {name}")
+
+
+class _Cursor:
+    def __init__(self, cursor: Any, took: dict[str, list[float]]) -> None:
+        self._cursor = cursor
+        self._took = took
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cursor, name)
+
+    def execute(self, statement: str, parameters: Any = None) -> None:
+        for part in statement.split(";\n"):
+            began = time.perf_counter()
+            self._cursor.execute(part, parameters)
+            self._took[" ".join(part.split()[:4])].append(time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    main()
