@@ -22,9 +22,10 @@ from orchestrator.errors import StoreUnavailable
 from orchestrator.settings import Settings
 from orchestrator.store.session import first_line
 from orchestrator.store.steps import Worker
-from workers.attempt import context_of, run
+from workers.attempt import context_of, run, seconds_left
 from workers.coroutines import Coroutines
 from workers.outputs import check_outcome
+from workers.overtime import Overtime
 from workers.patience import Patience
 from workers.registry import Handler, HandlerSource
 from workers.step_events import StepEvents
@@ -52,6 +53,7 @@ class Executor:
         queues: Sequence[str],
         settings: Settings,
         events: StepEvents,
+        overtime: Overtime,
     ) -> None:
         self._engine = engine
         self._worker = worker
@@ -59,6 +61,7 @@ class Executor:
         self._queues = frozenset(queues)
         self._settings = settings
         self._events = events
+        self._overtime = overtime
         names = handlers.names()
         self._names = names
         self._known = frozenset(names)
@@ -104,6 +107,7 @@ class Executor:
             self._events.started(work.claim)
             handler = self._handlers.find(work.claim.handler)
             if handler is not None and handler.is_async and work.failure is None:
+                self._overtime.begin(work.claim.token, seconds_left(work, self._engine))
                 self._coroutines.start(work, handler, context_of(work, self._engine))
             else:
                 reports.append(Report(claim=work.claim, outcome=self._outcome(work, handler)))
@@ -121,7 +125,8 @@ class Executor:
                 patience.wait(error)
 
     def _outcome(self, work: Work, handler: Handler | None) -> Outcome:
-        outcome = run(work, handler, self._engine)
+        with self._overtime.watched(work.claim.token, seconds_left(work, self._engine)):
+            outcome = run(work, handler, self._engine)
         return check_outcome(outcome, max_bytes=self._settings.max_output_bytes)
 
     def _carry_on(self, until: float) -> CarryOn | None:
@@ -173,6 +178,8 @@ class Executor:
             self._engine.lose([report.claim], message)
 
     def _report_coroutines(self, ended: Sequence[tuple[Work, Outcome]]) -> None:
+        for work, _ in ended:
+            self._overtime.end(work.claim.token)
         reports = [
             Report(claim=work.claim, outcome=check_outcome(outcome, max_bytes=self._settings.max_output_bytes))
             for work, outcome in ended

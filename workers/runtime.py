@@ -6,7 +6,7 @@ worker without children (solo, threads) is its own child.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
 import structlog
@@ -22,6 +22,7 @@ from workers.celery_tasks import CeleryTasks
 from workers.egress import Egress
 from workers.executor import Executor
 from workers.handlers.builtin import builtin_registry
+from workers.overtime import Deadlines, Overtime
 from workers.registry import DEFAULT_REGISTRY, HandlerSources
 from workers.step_events import StepEvents
 
@@ -30,11 +31,16 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who a worker is: decided in the parent, the same in all its children."""
+    """Who a worker is: decided in the parent, the same in all its children.
+
+    Args:
+        deadlines: What the children tell the parent; memory that all of them share.
+    """
 
     id: UUID
     name: str
     queues: tuple[str, ...]
+    deadlines: Deadlines = field(default_factory=Deadlines)
 
     @classmethod
     def new(cls, name: str, queues: Sequence[str]) -> "Identity":
@@ -57,6 +63,7 @@ class Runtime:
             identity.queues,
             settings,
             StepEvents(app, identity.name, is_enabled=settings.step_events),
+            Overtime(identity.deadlines),
         )
 
     def close(self, timeout: float = 20.0) -> None:

@@ -1,7 +1,7 @@
 """The watch in the parent of a worker: it says that the worker lives, and notices children that do not.
 
 The heartbeat is one row for the process. A child that dies takes its claims with it: they are given to others at once.
-A child that is stuck past its time-out, where no signal reaches it, is killed.
+A child that is stuck past its time-out, where no signal reaches it, is killed (`overtime.py` says which one that is).
 """
 
 import os
@@ -100,25 +100,32 @@ class Supervisor:
             held = steps.claims_of_slots(tx, self._identity.id)
             now = tx.now()
         dead: dict[int, list[Claim]] = {}
+        stuck = {pid: "" for pid in self._identity.deadlines.overdue(STUCK_GRACE_SECONDS) if is_alive(pid)}
         for pid, claim in held:
             if not is_alive(pid):
                 dead.setdefault(pid, []).append(claim)
             elif claim.expires_at is not None and (now - claim.expires_at).total_seconds() > STUCK_GRACE_SECONDS:
-                self._end_stuck(pid, claim)
+                stuck[pid] = claim.key.block_id
+                self._fail_stuck(claim)
+        for pid, step in stuck.items():
+            self._kill_stuck(pid, step)
         for pid, claims in dead.items():
             log.warning("child_lost", worker=self._identity.name, pid=pid, claims=len(claims))
             self._engine.lose(claims, f"worker process {pid} has died")
 
-    def _end_stuck(self, pid: int, claim: Claim) -> None:
-        """Fail an attempt that outlived its time-out, then kill the child that is stuck in it."""
-        log.warning("child_stuck", worker=self._identity.name, pid=pid, step=claim.key.block_id)
+    def _fail_stuck(self, claim: Claim) -> None:
+        """Fail an attempt that outlived its time-out, if the store's timer has not done so already."""
         failure = Failed(
             message="step timed out; its worker process was stuck and had to be killed",
             retryable=True,
             kind=FailureKind.TIMEOUT,
         )
         self._engine.finish([Report(claim=claim, outcome=failure)])
+
+    def _kill_stuck(self, pid: int, step: str) -> None:
+        """Kill a child that does not come back from a handler; what else it holds is given to others."""
         if pid != os.getpid():
+            log.warning("child_stuck", worker=self._identity.name, pid=pid, step=step)
             os.kill(pid, signal.SIGKILL)
 
 

@@ -1,0 +1,188 @@
+"""Real Celery workers on real servers: how a step reaches the right one, and what can be seen of it."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+from uuid import UUID
+
+import pytest
+from celery import Celery
+
+from orchestrator import embedded
+from orchestrator.core.outcomes import Completed
+from orchestrator.engine import Report
+from orchestrator.store import instances
+from tests.support.stack import TENANT, Stack, WorkerSpec
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture(scope="module")
+def stack(servers: embedded.Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Two workers, on two queues and one in common."""
+    directory = tmp_path_factory.mktemp("workers")
+    workers = {"plain": WorkerSpec(queues=("default", "both")), "fast": WorkerSpec(queues=("gpu", "both"))}
+    with Stack.running(directory, servers=servers, workers=workers) as running:
+        yield running
+
+
+def step(block_id: str, handler: str = "effect", **fields: object) -> dict[str, object]:
+    return {"type": "step", "id": block_id, "handler": handler, **fields}
+
+
+def attempts(stack: Stack, instance_id: UUID) -> list[tuple[Any, ...]]:
+    with stack.store.transaction() as tx:
+        return instances.attempts(tx, instance_id)
+
+
+def pids_of(stack: Stack, instance_id: UUID) -> dict[str, int]:
+    """Say in which process each block of an instance was executed."""
+    return {
+        execution.key.split(":")[1]: execution.pid
+        for execution in stack.effects.executions()
+        if execution.key.startswith(str(instance_id))
+    }
+
+
+def test_a_step_needs_no_dispatcher_when_nothing_gates_it(stack: Stack) -> None:
+    """The direct path: who makes a step ready rings for it."""
+    stack.stop("service")
+    try:
+        [instance_id] = stack.start_instances(stack.define([step("a"), step("b", queue_name="gpu"), step("c")]))
+        assert stack.wait_for_end([instance_id], within=10) == {instance_id: "completed"}
+    finally:
+        stack.start("service")
+
+
+def test_a_step_runs_in_a_worker_of_its_queue(stack: Stack) -> None:
+    [instance_id] = stack.start_instances(stack.define([step("a"), step("b", queue_name="gpu"), step("c")]))
+    stack.wait_for_end([instance_id], within=10)
+    plain, fast = stack.children("plain"), stack.children("fast")
+    where = pids_of(stack, instance_id)
+    assert [where["a"] in plain, where["b"] in fast, where["c"] in plain] == [True, True, True]
+    assert [row[4] for row in attempts(stack, instance_id)] == ["default", "gpu", "default"]
+
+
+def test_a_worker_carries_on_with_the_instance_it_has(stack: Stack) -> None:
+    """Two workers serve the queue; what one has begun it goes on with, claiming in the commit of the last output."""
+    blocks = [step(f"s{number}", queue_name="both") for number in range(30)]
+    ids = stack.start_instances(stack.define(blocks), 4)
+    stack.wait_for_end(ids, within=20)
+    for instance_id in ids:
+        assert len(set(pids_of(stack, instance_id).values())) == 1
+        rows = attempts(stack, instance_id)
+        gaps = [(after[7] - before[8]).total_seconds() for before, after in pairwise(rows)]
+        assert max(gaps) < 0.5, "a step waited for a message"
+
+
+def test_a_celery_task_is_a_handler(stack: Stack) -> None:
+    blocks = [step("sum", "celery:tests.add", params={"left": 2, "right": 3}), step("wrong", "celery:tests.add")]
+    [instance_id] = stack.start_instances(stack.define(blocks))
+    assert stack.wait_for_end([instance_id], within=10) == {instance_id: "failed"}
+    assert stack.outputs_of(instance_id)["sum"] == 5
+    assert "params do not fit the task 'tests.add'" in attempts(stack, instance_id)[-1][9]["message"]
+
+
+def test_a_handler_nobody_knows_waits_for_a_worker_that_polls(stack: Stack) -> None:
+    [instance_id] = stack.start_instances(stack.define([step("a"), step("b", "nobody_knows"), step("c")]))
+    statement = "SELECT block_id, state FROM steps WHERE instance_id = %s"
+    wait_until(lambda: stack.query(statement, (instance_id,)) == [("b", "ready")], "b to be ready", within=10)
+    assert stack.states([instance_id]) == {instance_id: "waiting"}
+    [claim] = stack.engine.claim_tasks("poller", handler="nobody_knows", queue=None, tenant_id=TENANT, limit=1)
+    stack.engine.finish([Report(claim=claim, outcome=Completed(output={"done": True}))])
+    assert stack.wait_for_end([instance_id], within=10) == {instance_id: "completed"}
+
+
+def test_a_cancelled_handler_can_notice(stack: Stack) -> None:
+    from sequences.signals import Control
+
+    [instance_id] = stack.start_instances(stack.define([step("a", "cooperative")]))
+    wait_until(lambda: pids_of(stack, instance_id), "the handler to begin")
+    stack.engine.signal(instance_id, Control.CANCEL, None)
+    assert stack.wait_for_end([instance_id], within=5) == {instance_id: "cancelled"}
+    wait_until(
+        lambda: any(e.key.startswith(str(instance_id)) and e.result == "noticed" for e in stack.effects.executions()),
+        "the handler to notice",
+        within=5,
+    )
+
+
+class Watcher:
+    """Receives the events that Flower sees."""
+
+    def __init__(self, broker_url: str) -> None:
+        self.events: list[dict[str, Any]] = []
+        self._app = Celery("watcher", broker=broker_url, set_as_current=False)
+        self._thread = threading.Thread(target=self._receive, daemon=True)
+        self.is_over = False
+        self._thread.start()
+
+    def _receive(self) -> None:
+        with self._app.connection_for_read() as connection:
+            receiver = self._app.events.Receiver(connection, handlers={"*": self.events.append})
+            while not self.is_over:
+                try:
+                    receiver.capture(limit=None, timeout=0.5, wakeup=False)
+                except OSError:
+                    continue
+
+    def close(self) -> None:
+        self.is_over = True
+        self._thread.join(5)
+
+
+def test_flower_sees_every_step_as_a_task_of_its_own(stack: Stack) -> None:
+    watcher = Watcher(stack.servers.broker_url)
+    sequence_id = stack.define([step("a"), step("b", queue_name="gpu"), step("c", "fails_first", params={"times": 9})])
+
+    def seen(kind: str, name: str) -> list[dict[str, Any]]:
+        return [event for event in list(watcher.events) if event["type"] == kind and event.get("name") == name]
+
+    # What is sent before the receiver has bound its queue is lost: ask until it is there.
+    wait_until(lambda: any(event["type"] == "worker-heartbeat" for event in list(watcher.events)), "a heartbeat")
+    [instance_id] = stack.start_instances(sequence_id)
+    stack.wait_for_end([instance_id], within=10)
+    wait_until(lambda: [e for e in list(watcher.events) if e["type"] == "task-failed"], "task-failed", within=10)
+    watcher.close()
+    sent = [event for event in seen("task-sent", "step.effect") if event["root_id"] == str(instance_id)]
+    assert [(event["queue"], event["routing_key"]) for event in sent] == [("default", "default"), ("gpu", "gpu")]
+    for event in sent:
+        kinds = [other["type"] for other in watcher.events if other.get("uuid") == event["uuid"]]
+        assert kinds == ["task-sent", "task-received", "task-started", "task-succeeded"]
+    [failing] = seen("task-sent", "step.fails_first")
+    assert [e["exception"] for e in watcher.events if e["type"] == "task-failed" and e["uuid"] == failing["uuid"]]
+
+
+def test_500_async_handlers_wait_at_once_in_one_process(
+    servers: embedded.Servers, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Promised: all 500, each waiting 2 s, are done in under 5 s, with at most 10 connections to the database."""
+    directory = tmp_path_factory.mktemp("async")
+    with Stack.running(directory, servers=servers, workers={"worker": WorkerSpec()}) as stack:
+        sequence_id = stack.define([step("wait", "waits", params={"seconds": 2})])
+        stack.wait_for_end(stack.start_instances(sequence_id, 1))  # imports and connections are made
+        most = 0
+        began = time.monotonic()
+        ids = stack.start_instances(sequence_id, 500)
+        counted = 0
+
+        def are_done() -> bool:
+            nonlocal most, counted
+            [(connections, left)] = stack.query(
+                "SELECT (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+                "AND application_name = 'orchestrator' AND pid <> pg_backend_pid()), "
+                "(SELECT count(*) FROM instances WHERE state <> 'completed')"
+            )
+            most, counted = max(most, connections), counted + 1
+            return bool(left == 0)
+
+        wait_until(are_done, lambda: f"500 instances to complete\n{stack.explain(ids)}", within=20)
+        seconds = time.monotonic() - began
+        pids = {execution.pid for execution in stack.effects.executions()}
+        print(f"500 awaiting handlers: {seconds:.2f} s, {most} connections, {counted} looks")
+        assert len(pids) == 1
+        assert os.getpid() not in pids
+        assert seconds < 5
+        assert most <= 10
