@@ -48,6 +48,7 @@ TENANT = "t"
 NAMESPACE = "d"
 ENDED = frozenset({"completed", "failed", "cancelled"})
 _databases = itertools.count(1)
+_brokers = itertools.count()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +118,8 @@ class Stack:
             url = embedded.fresh_database(servers, f"stack_{os.getpid()}_{next(_databases)}")
             migrate.upgrade(url)
             servers = replace(servers, database_url=url)
+            if not is_own:
+                servers = _with_own_broker(servers)
             port = _free_port()
             specs = [
                 *(_worker(name, spec) for name, spec in workers.items()),
@@ -361,6 +364,16 @@ def _api(port: int) -> ChildSpec:
     argv = _command("api", "--port", str(port), "--insecure")
     url = f"http://127.0.0.1:{port}/health/live"
     return ChildSpec(name="api", argv=argv, ready=lambda: answers(url))
+
+
+def _with_own_broker(servers: Servers) -> Servers:
+    """Use a database of Redis that no other stack uses: its workers would take our hints."""
+    address = servers.broker_url.rpartition("/")[0]
+    url = f"{address}/{2 + next(_brokers) % 14}"
+    redis = Redis.from_url(url)
+    redis.flushdb()
+    redis.close()
+    return replace(servers, broker_url=url, redis_url=url)
 
 
 def _free_port() -> int:
