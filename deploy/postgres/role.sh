@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs once, when the data volume is empty: the role and the database of the engine. Source: RELIABILITY, settings.
+# Runs once, when the data volume is empty: the role and the database of the engine.
 set -eu
 psql --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname postgres --set "password=$DATABASE_PASSWORD" <<'SQL'
 CREATE ROLE orchestrator LOGIN NOSUPERUSER NOCREATEROLE PASSWORD :'password';

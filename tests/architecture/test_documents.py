@@ -3,13 +3,16 @@
 import ast
 import importlib.util
 import re
+import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import typer
 
+from orchestrator.cli.app import app
 from orchestrator.core.states import INSTANCE_MOVES, NODE_MOVES, STEP_MOVES
 from orchestrator.settings import Settings
 
@@ -97,3 +100,24 @@ def test_links_lead_somewhere(path: Path) -> None:
         if anchor:
             titles = re.findall(r"^#+ (.*)$", other.read_text(), re.MULTILINE)
             assert anchor in {_anchor(title) for title in titles}, f"{path.name} links to {target}"
+
+
+def test_every_dependency_has_a_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = (name for group in project["optional-dependencies"].values() for name in group)
+    names = {re.split(r"[>=<~! ]", wish)[0] for wish in (*project["dependencies"], *extras)}
+    named = set(re.findall(r"`([^`]+)`", (DOCS / "decisions" / "0001-dependencies.md").read_text()))
+    assert {name for name in names if not re.search(r"^types-|-types$", name)} <= named
+
+
+def test_what_the_documents_call_a_command_is_one() -> None:
+    root = typer.main.get_command(app)
+    texts = [path.read_text() for path in DOCS.rglob("*.md")]
+    used = {name for text in texts for name in re.findall(r"^(?:\.venv/bin/)?orchestrator (\w+)", text, re.MULTILINE)}
+    assert used
+    assert used <= set(getattr(root, "commands", {}))
+
+
+def test_a_word_is_explained_once() -> None:
+    words = re.findall(r"^\| ([a-z][\w ]*) \|", (DOCS / "glossary.md").read_text(), re.MULTILINE)
+    assert words == sorted(set(words))
