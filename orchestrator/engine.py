@@ -239,6 +239,16 @@ class Engine:
         self._forget(claims)
         return claims
 
+    def held_by(self, worker: Worker) -> list[Claim]:
+        """List the claims of one child of a worker process, also those it may not know of."""
+        if worker.id is None:
+            return []
+        with self.store.transaction() as tx:
+            claims = steps.claims_of_slots(tx, worker.id)
+        held = [claim for slot, claim in claims if slot == worker.slot]
+        self._forget(held)
+        return held
+
     def claim_tasks(
         self, worker_name: str, *, handler: str, queue: str | None, tenant_id: str | None, limit: int
     ) -> list[Claim]:

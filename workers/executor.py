@@ -5,11 +5,16 @@
 A doorbell starts it. It claims what is ready, runs it, and commits the outcome together with the claim of what comes
 next, until nothing is ready or its time slice is over. Handlers that never block are run several at a time and
 committed together; coroutine handlers are handed to the event loop and reported when they are done.
+
+A commit may take effect although its answer is lost. What it has claimed is then held by this process without its
+knowledge, for as long as the process lives; so after every such doubt it asks the store what it holds.
 """
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID
 
 import structlog
@@ -71,6 +76,9 @@ class Executor:
         self._together = self._instant | coroutine_names
         self._coroutines = Coroutines(settings.async_capacity, self._report_coroutines)
         self._rounds: Counter[UUID] = Counter()
+        self._mine: set[UUID] = set()
+        self._is_unsure = False
+        self._claiming = threading.Lock()
         self.is_stopping = False
 
     def answer(self, queue: str, step_id: UUID | None) -> int:
@@ -96,19 +104,54 @@ class Executor:
         patience = Patience(CLAIM_PATIENCE_SECONDS)
         while True:
             try:
-                return self._engine.claim(self._worker, wish, step_id=step_id)
+                with self._claiming:
+                    return self._take(self._adopted() or self._engine.claim(self._worker, wish, step_id=step_id))
             except StoreUnavailable as error:
+                self._is_unsure = True
                 patience.wait(error)
+
+    def _take(self, claims: Sequence[Claim]) -> list[Claim]:
+        """Note claims as known; called under the lock that their making was."""
+        self._mine.update(claim.token for claim in claims)
+        return list(claims)
+
+    def _adopted(self) -> list[Claim]:
+        """Give the claims of this process that it does not know of: the answer that would have named them was lost."""
+        if not self._is_unsure:
+            return []
+        self._is_unsure = False
+        unknown = [claim for claim in self._engine.held_by(self._worker) if claim.token not in self._mine]
+        if unknown:
+            log.warning("claims_adopted", count=len(unknown))
+        return unknown
 
     def _run(self, claims: Sequence[Claim], until: float) -> list[Claim]:
         """Run claimed steps; returns the ones claimed in the commit of their outcomes."""
+        awaiting: set[UUID] = set()
+        try:
+            return self._run_and_report(claims, until, awaiting)
+        except StoreUnavailable:
+            self._is_unsure = True
+            raise
+        except Exception as error:
+            log.exception("claims_given_up", count=len(claims))
+            self._is_unsure = True
+            left = [claim for claim in claims if claim.token not in awaiting]
+            self._engine.lose(left, f"the worker could not run the step: {type(error).__name__}: {first_line(error)}")
+            return []
+        finally:
+            self._mine.difference_update(claim.token for claim in claims if claim.token not in awaiting)
+
+    def _run_and_report(self, claims: Sequence[Claim], until: float, awaiting: set[UUID]) -> list[Claim]:
         reports: list[Report] = []
         for work in self._inputs(claims):
             self._events.started(work.claim)
             handler = self._handlers.find(work.claim.handler)
             if handler is not None and handler.is_async and work.failure is None:
                 self._overtime.begin(work.claim.token, seconds_left(work, self._engine))
-                self._coroutines.start(work, handler, context_of(work, self._engine))
+                context = context_of(work, self._engine)
+                awaiting.add(work.claim.token)
+                self._coroutines.start(work, handler, context)
             else:
                 reports.append(Report(claim=work.claim, outcome=self._outcome(work, handler)))
         if not reports:
@@ -155,16 +198,23 @@ class Executor:
             log.warning(
                 "lost_claim", instance_id=str(claim.instance_id), step=claim.key.block_id, attempt=claim.attempt
             )
+        lost = {claim.token for claim in finished.lost}
         for report in reports:
-            self._events.ended(report.claim, report.outcome)
+            if report.claim.token not in lost:
+                self._events.ended(report.claim, report.outcome)
         return list(finished.claims)
 
     def _commit(self, reports: Sequence[Report], carry_on: CarryOn | None) -> Finished:
         patience = Patience(REPORT_PATIENCE_SECONDS)
         while True:
             try:
-                return self._engine.finish(reports, carry_on)
+                if carry_on is None:
+                    return self._engine.finish(reports, None)
+                with self._claiming:
+                    finished = self._engine.finish(reports, carry_on)
+                    return replace(finished, claims=tuple(self._take([*finished.claims, *self._adopted()])))
             except StoreUnavailable as error:
+                self._is_unsure = self._is_unsure or carry_on is not None
                 patience.wait(error)
 
     def _give_up(self, report: Report, error: Exception) -> None:
@@ -184,7 +234,13 @@ class Executor:
             Report(claim=work.claim, outcome=check_outcome(outcome, max_bytes=self._settings.max_output_bytes))
             for work, outcome in ended
         ]
-        self._finish(reports, None)
+        try:
+            self._finish(reports, None)
+        except Exception:
+            self._is_unsure = True
+            raise
+        finally:
+            self._mine.difference_update(work.claim.token for work, _ in ended)
 
     def close(self, timeout: float) -> None:
         """Take nothing more, and wait for coroutine handlers that are running."""

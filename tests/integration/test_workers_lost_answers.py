@@ -1,0 +1,164 @@
+"""A commit may take effect although its answer is lost. What it has claimed must not be forgotten by its claimer."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from orchestrator.core.outcomes import Failed, Outcome
+from orchestrator.engine import Engine, Work
+from orchestrator.errors import StoreUnavailable
+from orchestrator.settings import Settings
+from orchestrator.store import instances, steps
+from orchestrator.store.session import Store, Transaction
+from orchestrator.store.steps import Worker
+from tests.integration.test_workers_claims import start
+from workers import StepContext, executor
+from workers.executor import Executor
+from workers.overtime import Overtime
+from workers.registry import Registry
+from workers.step_events import StepEvents
+
+
+class Outage:
+    """Loses the answer to some commits: everything is done, and the caller is told that the store is away.
+
+    Args:
+        which: Counts the commits that claim something, from 1; the answers to these are lost.
+    """
+
+    def __init__(self, store: Store, which: frozenset[int]) -> None:
+        self._whole = store.transaction
+        self._which = which
+        self.claiming = 0
+        self.lost = 0
+
+    @contextmanager
+    def transaction(self, **options: Any) -> Iterator[Transaction]:
+        with self._whole(**options) as tx:
+            before = self._claims(tx)
+            yield tx
+            is_claim = bool(self._claims(tx) - before)
+        self.claiming += is_claim
+        if is_claim and self.claiming in self._which:
+            self.lost += 1
+            raise StoreUnavailable("the answer was lost")
+
+    def _claims(self, tx: Transaction) -> set[UUID]:
+        return {row[0] for row in tx.query("SELECT token FROM steps WHERE state = 'claimed'")}
+
+
+@pytest.fixture
+def registry() -> Registry:
+    made = Registry()
+    made.register("plain", _plain)
+    made.register("waiting", _waiting)
+    return made
+
+
+def _plain(ctx: StepContext) -> dict[str, Any]:
+    return {"key": ctx.idempotency_key}
+
+
+async def _waiting(ctx: StepContext) -> dict[str, Any]:
+    return {"key": ctx.idempotency_key}
+
+
+@pytest.fixture
+def hands(engine: Engine, settings: Settings, registry: Registry) -> Iterator[Executor]:
+    """The executor of one child, in this process."""
+    made = Executor(
+        engine,
+        Worker(id=uuid4(), name="w", slot=1),
+        registry,
+        ("default",),
+        settings,
+        StepEvents(None, "w", is_enabled=False),  # type: ignore[arg-type]
+        Overtime(None),
+    )
+    yield made
+    made.close(5)
+
+
+def blocks(handler: str) -> list[dict[str, Any]]:
+    return [{"type": "step", "id": f"s{number}", "handler": handler} for number in range(4)]
+
+
+def state_of(store: Store, instance_id: UUID) -> str:
+    with store.transaction() as tx:
+        return instances.states_of(tx, [instance_id])[instance_id]
+
+
+def outcomes(store: Store, instance_id: UUID) -> list[str]:
+    with store.transaction() as tx:
+        return [row[5] for row in instances.attempts(tx, instance_id)]
+
+
+@pytest.mark.parametrize("which", [frozenset({1}), frozenset({2}), frozenset({4}), frozenset({1, 2, 3, 4})])
+def test_a_lost_answer_costs_no_step(
+    engine: Engine, store: Store, hands: Executor, monkeypatch: pytest.MonkeyPatch, which: frozenset[int]
+) -> None:
+    """The first claim is a doorbell's, the others are made in the commit of the output before them."""
+    instance_id = start(engine, store, blocks("plain"))
+    outage = Outage(store, which)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "transaction", outage.transaction)
+        hands.answer("default", None)
+    assert outage.lost == len(which)
+    assert state_of(store, instance_id) == "completed"
+    assert outcomes(store, instance_id) == ["completed"] * 4
+
+
+def test_coroutines_that_are_running_are_not_adopted(
+    engine: Engine, store: Store, hands: Executor, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are claims of this process, too, and in good hands."""
+    calls: list[str] = []
+    go_on = threading.Event()
+
+    async def held(ctx: StepContext) -> None:
+        calls.append(ctx.idempotency_key)
+        while not go_on.is_set():
+            await __import__("asyncio").sleep(0.01)
+
+    registry.register("held", held)
+    hands.__init__(  # type: ignore[misc] - the handlers are looked up once
+        engine,
+        Worker(id=uuid4(), name="w", slot=1),
+        registry,
+        ("default",),
+        hands._settings,
+        StepEvents(None, "w", is_enabled=False),  # type: ignore[arg-type]
+        Overtime(None),
+    )
+    waiting = start(engine, store, [{"type": "step", "id": "a", "handler": "held"}])
+    hands.answer("default", None)
+    plain = start(engine, store, blocks("plain"))
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "transaction", Outage(store, frozenset({1, 2})).transaction)
+        hands.answer("default", None)
+    assert state_of(store, plain) == "completed"
+    go_on.set()
+    hands.close(5)
+    assert (state_of(store, waiting), len(calls)) == ("completed", 1)
+
+
+def test_what_breaks_the_worker_itself_is_parked_in_the_end(
+    engine: Engine, store: Store, hands: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither held for ever by a child that knows nothing of it, nor tried again for ever."""
+
+    def broken(work: Work, *_others: Any) -> Outcome | Failed:
+        raise LookupError("a bug of ours")
+
+    monkeypatch.setattr(executor, "run", broken)
+    instance_id = start(engine, store, blocks("plain"))
+    for _ in range(3):
+        hands.answer("default", None)
+    with store.transaction() as tx:
+        [(state, reason)] = tx.query("SELECT state, parked_reason FROM instances WHERE id = %s", (instance_id,))
+        assert steps.backlog(tx) == [("default", "held", 1)]
+    assert (state, "a bug of ours" in reason) == ("paused", True)
