@@ -27,8 +27,7 @@ class Service:
         self._store = Store(settings.database_url, pool_size=4, overflow=2)
         self._doorbell = Doorbell(Broker(client_app(settings.celery_broker_url)).publish)
         engine = Engine(self._store, self._doorbell, settings)
-        # The mark lives where the hints do, so that it is lost with them.
-        mark = EpochMark(connect(settings.redis_url or settings.celery_broker_url))
+        mark = EpochMark(connect(_home_of_hints(settings)))
         loops = (
             Dispatcher(self._store, self._doorbell, mark, settings),
             Timers(engine),
@@ -49,6 +48,12 @@ class Service:
         self._doorbell.close()
         self._store.close()
         log.info("service_stopped")
+
+
+def _home_of_hints(settings: Settings) -> str:
+    """Say where the epoch mark lives: with the hints, so that it is lost with them, unless the broker is no Redis."""
+    broker = settings.celery_broker_url
+    return broker if broker.startswith(("redis://", "rediss://", "unix://")) else settings.redis_url
 
 
 def run(settings: Settings) -> int:

@@ -6,8 +6,23 @@ Every setting can be given in the environment, as `ORCHESTRATOR_<NAME>` or by th
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import AliasChoices, BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from sequences.durations import parse_duration
+
+
+def _duration(value: object) -> object:
+    """Read a duration as people write it in an environment: `6`, `0.5` (seconds), `6s`, `500ms`, `PT6S`."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return timedelta(seconds=float(value))
+    except (ValueError, OverflowError):
+        return parse_duration(value)
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 
 class Settings(BaseSettings):
@@ -17,46 +32,44 @@ class Settings(BaseSettings):
 
     database_url: str = Field(
         "",
-        validation_alias=AliasChoices(
-            "database_url", "DATABASE_URL", "ORCHESTRATOR_DATABASE_URL", "ORCH8_DATABASE_URL"
-        ),
+        validation_alias=AliasChoices("DATABASE_URL", "ORCHESTRATOR_DATABASE_URL", "ORCH8_DATABASE_URL"),
         description="PostgreSQL, the only truth",
     )
     redis_url: str = Field(
         "",
-        validation_alias=AliasChoices("redis_url", "REDIS_URL", "ORCHESTRATOR_REDIS_URL"),
+        validation_alias=AliasChoices("REDIS_URL", "ORCHESTRATOR_REDIS_URL"),
         description="Redis for limits and the epoch mark; may be emptied at any moment",
     )
     broker_url: str = Field(
         "",
-        validation_alias=AliasChoices("broker_url", "BROKER_URL", "ORCHESTRATOR_BROKER_URL"),
+        validation_alias=AliasChoices("BROKER_URL", "ORCHESTRATOR_BROKER_URL"),
         description="Celery broker; the Redis of `redis_url` when empty",
     )
     http_address: str = Field(
         "127.0.0.1:8080",
-        validation_alias=AliasChoices("http_address", "ORCHESTRATOR_HTTP_ADDRESS", "ORCH8_HTTP_ADDR"),
+        validation_alias=AliasChoices("ORCHESTRATOR_HTTP_ADDRESS", "ORCH8_HTTP_ADDR"),
         description="Address the API listens on",
     )
     run_migrations: bool = Field(
         default=True,
-        validation_alias=AliasChoices("run_migrations", "ORCHESTRATOR_RUN_MIGRATIONS", "ORCH8_RUN_MIGRATIONS"),
+        validation_alias=AliasChoices("ORCHESTRATOR_RUN_MIGRATIONS", "ORCH8_RUN_MIGRATIONS"),
         description="lets `orchestrator api` bring the database up to date before it serves",
     )
     tick_interval_ms: int | None = Field(
         None,
         ge=0,
-        validation_alias=AliasChoices("tick_interval_ms", "ORCHESTRATOR_TICK_INTERVAL_MS", "ORCH8_TICK_INTERVAL_MS"),
+        validation_alias=AliasChoices("ORCHESTRATOR_TICK_INTERVAL_MS", "ORCH8_TICK_INTERVAL_MS"),
         description="When set, delays the first pick-up of a new instance, so that clients can still change it",
     )
-    heartbeat: timedelta = Field(timedelta(seconds=2), description="how often a worker process says that it lives")
-    dead_after: timedelta = Field(
+    heartbeat: Duration = Field(timedelta(seconds=2), description="how often a worker process says that it lives")
+    dead_after: Duration = Field(
         timedelta(seconds=6), description="three missed heartbeats of 2 s; claims of the dead run again within 8 s"
     )
-    task_lease: timedelta = Field(
+    task_lease: Duration = Field(
         timedelta(seconds=60),
         description="how long an HTTP worker may be silent before its task goes back to the queue",
     )
-    hint_lease: timedelta = Field(
+    hint_lease: Duration = Field(
         timedelta(seconds=15), description="a hint that no claim has answered for so long is sent again"
     )
     max_hints: int = Field(20, description="hints without a claim before a step is reported as unclaimed")
@@ -65,7 +78,7 @@ class Settings(BaseSettings):
     max_context_bytes: int = Field(262_144, description="limit of a serialized context (contract §2.3)")
     max_output_bytes: int = Field(8 * 1024 * 1024, description="limit of one output")
     max_body_bytes: int = Field(10 * 1024 * 1024, description="limit of a request body (contract, api §1)")
-    time_slice: timedelta = Field(
+    time_slice: Duration = Field(
         timedelta(seconds=5), description="how long a worker carries on before it lets others have the queue"
     )
     carry_on_steps: int = Field(100, description="steps of one instance a worker runs in a row at the most")
@@ -73,43 +86,43 @@ class Settings(BaseSettings):
     async_capacity: int = Field(1000, description="coroutine handlers awaiting at once in one worker process")
     allow_internal_urls: bool = Field(
         default=False,
-        validation_alias=AliasChoices("allow_internal_urls", "ORCH8_ALLOW_INTERNAL_URLS"),
+        validation_alias=AliasChoices("ORCHESTRATOR_ALLOW_INTERNAL_URLS", "ORCH8_ALLOW_INTERNAL_URLS"),
         description="lets handlers call private addresses; for tests and intranets",
     )
     allow_deprecated_instances: bool = Field(
         default=False,
-        validation_alias=AliasChoices("allow_deprecated_instances", "ORCH8_ALLOW_DEPRECATED_INSTANCES"),
+        validation_alias=AliasChoices("ORCHESTRATOR_ALLOW_DEPRECATED_INSTANCES", "ORCH8_ALLOW_DEPRECATED_INSTANCES"),
         description="lets a deprecated version be started by its id",
     )
     poll_any_queue: bool = Field(
         default=False,
-        validation_alias=AliasChoices("poll_any_queue", "ORCH8_POLL_ANY_QUEUE"),
+        validation_alias=AliasChoices("ORCHESTRATOR_POLL_ANY_QUEUE", "ORCH8_POLL_ANY_QUEUE"),
         description="lets a plain poll take tasks of named queues",
     )
     require_tenant_header: bool = Field(
         default=True,
-        validation_alias=AliasChoices("require_tenant_header", "ORCH8_REQUIRE_TENANT_HEADER"),
+        validation_alias=AliasChoices("ORCHESTRATOR_REQUIRE_TENANT_HEADER", "ORCH8_REQUIRE_TENANT_HEADER"),
         description="refuses requests that do not name a tenant",
     )
     api_key: str = Field(
         "",
-        validation_alias=AliasChoices("api_key", "ORCHESTRATOR_API_KEY", "ORCH8_API_KEY"),
+        validation_alias=AliasChoices("ORCHESTRATOR_API_KEY", "ORCH8_API_KEY"),
         description="root key of the API; without one the server must be started with --insecure",
     )
     allow_no_tenant_isolation: bool = Field(
         default=False,
-        validation_alias=AliasChoices("allow_no_tenant_isolation", "ORCH8_ALLOW_NO_TENANT_ISOLATION"),
+        validation_alias=AliasChoices("ORCHESTRATOR_ALLOW_NO_TENANT_ISOLATION", "ORCH8_ALLOW_NO_TENANT_ISOLATION"),
         description="allows an API key together with requests that name no tenant",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        validation_alias=AliasChoices("cors_origins", "ORCH8_CORS_ORIGINS"),
+        validation_alias=AliasChoices("ORCHESTRATOR_CORS_ORIGINS", "ORCH8_CORS_ORIGINS"),
         description="origins of browsers that may call the API, separated by commas; none by default",
     )
     max_concurrent_requests: int = Field(
         1024,
         ge=0,
-        validation_alias=AliasChoices("max_concurrent_requests", "ORCH8_MAX_CONCURRENT_REQUESTS"),
+        validation_alias=AliasChoices("ORCHESTRATOR_MAX_CONCURRENT_REQUESTS", "ORCH8_MAX_CONCURRENT_REQUESTS"),
         description="requests worked on at once, the others wait; 0 for no limit (contract, api §1)",
     )
     ready_without_service: bool = Field(
@@ -117,17 +130,17 @@ class Settings(BaseSettings):
     )
     env_label: str = Field(
         "",
-        validation_alias=AliasChoices("env_label", "ORCH8_ENV_LABEL"),
+        validation_alias=AliasChoices("ORCHESTRATOR_ENV_LABEL", "ORCH8_ENV_LABEL"),
         description="name of the environment, shown by /info",
     )
     env_color: str = Field(
         "",
-        validation_alias=AliasChoices("env_color", "ORCH8_ENV_COLOR"),
+        validation_alias=AliasChoices("ORCHESTRATOR_ENV_COLOR", "ORCH8_ENV_COLOR"),
         description="colour of the environment, shown by /info",
     )
     imports: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        validation_alias=AliasChoices("imports", "ORCHESTRATOR_IMPORT"),
+        validation_alias=AliasChoices("ORCHESTRATOR_IMPORT"),
         description="modules with handlers, separated by commas",
     )
     step_events: bool = Field(default=True, description="tell Flower about every step")

@@ -63,7 +63,8 @@ def celery_settings(broker_url: str) -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_connection_timeout": 4,
-        "broker_pool_limit": 4,
+        # Connections are opened as they are needed; Flower asks every worker ten things at once, each on two of them.
+        "broker_pool_limit": 64,
         "enable_utc": True,
         "timezone": "UTC",
         "broker_transport_options": transport_options(),

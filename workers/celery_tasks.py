@@ -25,6 +25,7 @@ from celery.app.trace import task_has_custom
 from celery.exceptions import Ignore
 
 from orchestrator.core.outcomes import Completed, Failed
+from queues.broker import HINT_TASK
 from workers.binding import Binding, Parameter
 from workers.context import StepContext
 from workers.failures import failed
@@ -32,6 +33,8 @@ from workers.handlers.params import wrong_input
 from workers.registry import Handler
 
 PREFIX: Final = "celery:"
+INTERNAL: Final = ("celery.", HINT_TASK)
+"""Tasks of Celery and of ours that are no handlers."""
 _BINDING: Final = Binding(
     context="ctx",
     whole=Parameter(name="params", adapter=None, is_required=True),
@@ -57,7 +60,7 @@ class CeleryTasks:
 
     def find(self, name: str) -> Handler | None:
         """Return the task as a handler, or None if the app has no such task."""
-        if not name.startswith(PREFIX):
+        if not name.startswith(PREFIX) or name.removeprefix(PREFIX).startswith(INTERNAL):
             return None
         if name not in self._handlers:
             task = self._app.tasks.get(name.removeprefix(PREFIX))
@@ -67,8 +70,8 @@ class CeleryTasks:
         return self._handlers[name]
 
     def names(self) -> tuple[str, ...]:
-        """Return all names, sorted, without Celery's own tasks."""
-        return tuple(sorted(f"{PREFIX}{name}" for name in self._app.tasks if not name.startswith("celery.")))
+        """Return all names, sorted, without those of Celery and of ours."""
+        return tuple(sorted(f"{PREFIX}{name}" for name in self._app.tasks if not name.startswith(INTERNAL)))
 
     def _handler(self, name: str, task: Task[Any, Any]) -> Handler:
         signature = inspect.signature(task.run)

@@ -124,8 +124,6 @@ def flower(
     if importlib.util.find_spec("flower") is None:
         raise ConfigurationError("Flower is not installed: pip install 'orchestrator[flower]'")
     _broker_url(_settings())
-    # Flower asks every worker ten questions at once, each on a connection of its own: a pool of four locks it up.
-    importlib.import_module("workers").celery.conf.broker_pool_limit = None
     _run_celery(["flower", f"--address={host}", f"--port={port}", *(options or ())])
 
 

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PURE = ("orchestrator/core", "sequences")
-ALLOWED_IN_CORE = {"orchestrator.core", "sequences", "orjson", "jsonschema_rs", "re2", "pydantic", "pydantic_core"}
+ALLOWED_IN_CORE = {"orchestrator.core", "sequences", "orjson", "jsonschema_rs", "pydantic", "pydantic_core"}
 """Libraries that compute and do nothing else."""
 IMPURE_MODULES = {
     "asyncio",

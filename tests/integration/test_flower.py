@@ -47,15 +47,6 @@ BLOCKS = [
     },
 ]
 
-FLOWER_WITHOUT_POOL_LIMIT = """
-import sys
-from workers import celery
-celery.conf.broker_pool_limit = None
-celery.start(sys.argv[1:])
-"""
-"""`celery -A workers flower`, but with room in its pool; see the test of the pool below."""
-
-
 def _wait_for(what: str, condition: Callable[[], Any]) -> Any:
     """Give the first true answer; errors of a server that is still starting count as none."""
     until = time.monotonic() + PATIENCE_SECONDS
@@ -122,7 +113,7 @@ def house(servers: embedded.Servers, database_url: str, tmp_path: Path) -> Itera
         for queue in ("default", "gpu"):
             node = ("worker", "-Q", queue, "-c", "1", "-n", f"{queue}@%h", "--without-gossip", "--without-mingle", "-E")
             stack.enter_context(_process(_celery(*node), environment, tmp_path / f"{queue}.log"))
-        flower = ["-c", FLOWER_WITHOUT_POOL_LIMIT, "flower", "--address=127.0.0.1", f"--port={port}"]
+        flower = ["-m", "celery", "-A", "workers", "flower", "--address=127.0.0.1", f"--port={port}"]
         stack.enter_context(_process(flower, environment, tmp_path / "flower.log"))
         service = Service(settings)
         service.start()
@@ -217,9 +208,6 @@ def test_a_worker_can_stop_while_the_broker_is_away() -> None:
     assert time.monotonic() - began < CLOSE_SECONDS + 1
 
 
-@pytest.mark.xfail(
-    reason="a pool of 4 connections locks Flower up: each of its inspections holds one and needs another"
-)
 def test_the_pool_of_the_broker_has_room_for_flower() -> None:
     limit = celery_settings("redis://")["broker_pool_limit"]
     threads = min(32, (os.cpu_count() or 1) + 4)  # of Flower's executor; its event thread comes on top
