@@ -61,7 +61,8 @@ class Turnstile:
     """Passes events into the store.
 
     Args:
-        limits: Limits that decisions depend on; its clock and ids are replaced for each decision.
+        max_context_bytes: See `Facts`.
+        max_losses: See `Facts`.
     """
 
     def __init__(self, store: Store, *, max_context_bytes: int, max_losses: int) -> None:

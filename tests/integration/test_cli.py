@@ -1,6 +1,5 @@
 """The command line against a real server, and the processes it starts."""
 
-import importlib
 import json
 import os
 import shutil
