@@ -7,8 +7,6 @@ import signal
 import time
 from typing import Any, NoReturn
 
-from celery import shared_task
-
 from orchestrator.core.outcomes import Completed, Failed
 from tests.support import effects
 from workers import PermanentError, RetryableError, StepContext, handler
@@ -66,12 +64,6 @@ async def waits(ctx: StepContext, seconds: float = 2.0) -> dict[str, Any]:
     await asyncio.sleep(seconds)
     effects.ended(nonce)
     return {"nonce": nonce, "pid": os.getpid()}
-
-
-@shared_task(name="tests.add")
-def add(left: int, right: int) -> int:
-    """An ordinary Celery task."""
-    return left + right
 
 
 # -- what should not be done ---------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ class Stack:
         services: Sequence[str] = ("service",),
         with_api: bool = False,
         servers: Servers | None = None,
-        imports: str = "tests.support.handlers",
+        imports: str = "tests.support.handlers,tests.support.celery_task",
         env: Mapping[str, str] | None = None,
     ) -> Iterator[Stack]:
         """Start everything, wait until it is ready, and end everything.
