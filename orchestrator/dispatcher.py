@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from orchestrator.engine import Ring
 from orchestrator.loops import TickResult
 from orchestrator.settings import Settings
-from orchestrator.store import steps, workers
+from orchestrator.store import installation, steps, workers
 from orchestrator.store.session import Store
 from orchestrator.store.steps import Head
 from queues.broker import Hint
@@ -24,6 +24,9 @@ from queues.routing import fair_order
 log = structlog.get_logger()
 
 HEADS_PER_QUEUE = 500
+EPOCH_FACT = "broker_epoch"
+"""The mark of the broker that hints were last sent to; kept in the store, so that a service that was down learns of a
+broker that was emptied meanwhile."""
 IDLE_SECONDS = 0.2
 BUSY_SECONDS = 0.05
 
@@ -56,7 +59,14 @@ class Dispatcher:
             if chosen:
                 steps.mark_hinted(tx, [head.step_id for head in chosen])
         self._ring([_hint(head) for head in chosen])
+        self._report_unclaimed(chosen)
         return TickResult(done=len(chosen), wait=BUSY_SECONDS if chosen else IDLE_SECONDS)
+
+    def _report_unclaimed(self, chosen: Iterable[Head]) -> None:
+        """Tell of steps that no worker claims although they were hinted again and again."""
+        for head in chosen:
+            if head.hints and head.hints % self._settings.max_hints == 0:
+                log.error("step_unclaimed", step_id=str(head.step_id), queue=head.queue, hints=head.hints)
 
     def _notice_emptied_broker(self) -> None:
         try:
@@ -67,9 +77,12 @@ class Dispatcher:
         except RedisError as error:
             log.warning("broker_mark_unreadable", error=str(error))
             return
-        if self._epoch is not None:
-            with self._store.transaction() as tx:
+        with self._store.transaction() as tx:
+            known = installation.read(tx, EPOCH_FACT)
+            if known != renewed:
                 forgotten = steps.forget_hints(tx)
+                installation.write(tx, EPOCH_FACT, renewed)
+        if known is not None and known != renewed:
             log.warning("broker_was_emptied", hints_sent_again=forgotten)
         self._epoch = renewed
 

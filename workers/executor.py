@@ -10,6 +10,7 @@ A commit may take effect although its answer is lost. What it has claimed is the
 knowledge, for as long as the process lives; so after every such doubt it asks the store what it holds.
 """
 
+import os
 import threading
 import time
 from collections import Counter
@@ -79,6 +80,7 @@ class Executor:
         self._mine: set[UUID] = set()
         self._is_unsure = False
         self._claiming = threading.Lock()
+        self._parent = os.getppid()
         self.is_stopping = False
 
     def answer(self, queue: str, step_id: UUID | None) -> int:
@@ -94,7 +96,8 @@ class Executor:
         return ran
 
     def _may_go_on(self, until: float) -> bool:
-        return time.monotonic() < until and not self.is_stopping
+        is_orphaned = os.getppid() != self._parent
+        return time.monotonic() < until and not self.is_stopping and not is_orphaned
 
     def _claim(self, queue: str, step_id: UUID | None) -> list[Claim]:
         self._rounds.clear()

@@ -250,6 +250,7 @@ class Head:
     tenant_id: str
     priority: int
     attempt: int
+    hints: int
 
 
 def heads(tx: Transaction, handlers: Sequence[str], again_after: timedelta, limit: int) -> list[Head]:
@@ -258,16 +259,24 @@ def heads(tx: Transaction, handlers: Sequence[str], again_after: timedelta, limi
     At most `limit` for each queue, in claiming order.
     """
     rows = tx.query(
-        "SELECT h.id, q.queue, h.handler, h.tenant_id, h.priority, h.attempt FROM "
+        "SELECT h.id, q.queue, h.handler, h.tenant_id, h.priority, h.attempt, h.hints FROM "
         "(SELECT DISTINCT queue FROM steps WHERE state = 'ready') AS q CROSS JOIN LATERAL ("
-        "SELECT id, handler, tenant_id, priority, attempt, ready_at FROM steps s WHERE s.state = 'ready' "
+        "SELECT id, handler, tenant_id, priority, attempt, hints, ready_at FROM steps s WHERE s.state = 'ready' "
         "AND s.queue = q.queue AND s.handler = ANY(%s) "
         "AND (s.hinted_at IS NULL OR s.hinted_at < clock_timestamp() - %s) "
         "ORDER BY priority DESC, ready_at LIMIT %s) AS h",
         (list(handlers), again_after, limit),
     )
     return [
-        Head(step_id=row[0], queue=row[1], handler=row[2], tenant_id=row[3], priority=row[4], attempt=row[5])
+        Head(
+            step_id=row[0],
+            queue=row[1],
+            handler=row[2],
+            tenant_id=row[3],
+            priority=row[4],
+            attempt=row[5],
+            hints=row[6],
+        )
         for row in rows
     ]
 
