@@ -18,7 +18,7 @@ APPLICATION_VERSION = "bench"
 POLLING_SECONDS = 0.02
 """How often a process looks for enqueued workflows; DBOS waits a second by default, which would be all one sees."""
 CONCURRENCY = 32
-"""Workflows a process runs at once. Tried once each, on a busy machine: no limit, 4, 8, 32; 32 gave most steps per second."""
+"""Workflows a process runs at once. Of no limit, 4, 8 and 32, tried once each, 32 gave most steps per second."""
 THREADS = 64
 
 
