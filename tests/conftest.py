@@ -10,9 +10,12 @@ import pytest
 
 from orchestrator import embedded
 from orchestrator.engine import Engine
+from orchestrator.logs import configure_logging
 from orchestrator.settings import Settings
 from orchestrator.store import migrate, upkeep
 from orchestrator.store.session import Store
+
+configure_logging()
 
 _TEMPLATE = "template_migrated"
 _numbers = itertools.count(1)

@@ -1,15 +1,10 @@
 """The API as clients meet it: uvicorn on a free port over a real database, httpx outside."""
 
 import os
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import httpx
 import pytest
-import uvicorn
-from fastapi import FastAPI
 
 from orchestrator import embedded
 from orchestrator.api import create_app
@@ -18,26 +13,9 @@ from orchestrator.settings import Settings
 from orchestrator.store.session import Store
 from orchestrator.store.tables import metadata
 from tests.contract.client import Api
+from tests.support.serving import serving
 
 TENANT = "acme"
-
-
-@contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
-    """Serve an app on a free port and give its address."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="on"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 10
-    while not server.started:
-        assert time.monotonic() < deadline, "the server did not start"
-        time.sleep(0.005)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(10)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from orchestrator.settings import Settings
 from orchestrator.store import installation
 from orchestrator.store.session import Store
 from tests.contract.client import TENANT, Api, step
-from tests.contract.conftest import serving
+from tests.support.serving import serving
 
 KEY = "root-key"
 

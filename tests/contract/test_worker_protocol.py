@@ -13,7 +13,7 @@ from orchestrator.core.outcomes import Failed, FailureKind
 from orchestrator.store import steps
 from orchestrator.store import workers as worker_rows
 from tests.contract.client import Api, step
-from tests.contract.conftest import serving
+from tests.support.serving import serving
 
 TASK = [
     "id",

@@ -47,6 +47,7 @@ BLOCKS = [
     },
 ]
 
+
 def _wait_for(what: str, condition: Callable[[], Any]) -> Any:
     """Give the first true answer; errors of a server that is still starting count as none."""
     until = time.monotonic() + PATIENCE_SECONDS

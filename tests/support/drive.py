@@ -51,7 +51,7 @@ from orchestrator.store import instances, steps
 from orchestrator.store.definitions import StoredDefinition
 from orchestrator.store.instances import Profile
 from orchestrator.store.reading import fill
-from orchestrator.store.rows import NODE_COLUMNS, STEP_COLUMNS, node_of, step_of
+from orchestrator.store.rows import NODE_COLUMNS, STEP_COLUMNS, claim_of, node_of, step_of
 from orchestrator.store.session import Store
 from orchestrator.store.steps import Due, Worker
 from sequences.document import parse_definition, to_document
@@ -480,7 +480,7 @@ class PureWorld:
             return None
         taken = claimed(current, Worker(id=uuid4(), name="w"), self.clock)
         self._slices[instance_id].steps[step.key] = taken
-        return _claim_of(instance_id, taken)
+        return claim_of(instance_id, taken)
 
     def work(self, claim: Claim) -> Work:
         current = self._slices[claim.instance_id]
@@ -543,24 +543,6 @@ class PureWorld:
 
     def restart(self) -> None:
         """Nothing is kept beside the slice."""
-
-
-def _claim_of(instance_id: UUID, step: Step) -> Claim:
-    assert step.token is not None
-    assert step.claimed_at is not None
-    return Claim(
-        instance_id=instance_id,
-        step_id=step.id,
-        key=step.key,
-        token=step.token,
-        attempt=step.attempt,
-        handler=step.handler,
-        queue=step.queue,
-        claimed_at=step.claimed_at,
-        expires_at=step.expires_at,
-        worker_id=step.worker_id,
-        losses=step.losses,
-    )
 
 
 def _outcome(world: World, work: Work, engine: Any) -> Outcome:
