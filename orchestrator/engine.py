@@ -5,7 +5,7 @@ out after the commit; nothing waits for them, and nothing is lost with them.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -29,18 +29,18 @@ from orchestrator.core.events import (
 )
 from orchestrator.core.inputs import InputError, prepare
 from orchestrator.core.model import Claim, Instance, NodeKey, Step
-from orchestrator.core.outcomes import Failed, FailureKind, Outcome
+from orchestrator.core.outcomes import Failed, FailureKind
 from orchestrator.core.plan import Plan
 from orchestrator.core.slice import Needs, Slice, Unloaded
 from orchestrator.core.states import InstanceState, StepState
 from orchestrator.core.steps import runs_in_process
 from orchestrator.core.turn import Turn
 from orchestrator.errors import InvalidArgument, NotFound
+from orchestrator.exchange import Finished, NewInstance, Report, Started, Wish, Work
 from orchestrator.handlers_known import KnownHandlers
 from orchestrator.settings import Settings
 from orchestrator.store import apply as writing
 from orchestrator.store import instances, reading, steps
-from orchestrator.store.instances import Profile
 from orchestrator.store.rows import claim_of
 from orchestrator.store.session import Store, Transaction
 from orchestrator.store.steps import Due, Worker
@@ -48,91 +48,10 @@ from orchestrator.turnstile import Passed, Turnstile, left_ready
 from queues.broker import Hint
 from sequences import document
 from sequences.references import ALL, References
-from sequences.scope import Scope
 from sequences.signals import Control, Custom, SignalType
 
 Ring = Callable[[Sequence[Hint]], None]
 """Sends hints without making the caller wait."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewInstance:
-    """A request for one instance; its sequence exists and its data fit the sequence's `input_schema`."""
-
-    sequence_id: UUID
-    tenant_id: str
-    namespace: str
-    profile: Profile = field(default_factory=Profile)
-    priority: int = 1
-    timezone: str = "UTC"
-    dry_run: bool = False
-    dry_run_auto_approve: bool = False
-    not_before: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
-    """An accepted instance; `is_duplicate` when its idempotency key was known and this is the first one's id."""
-
-    id: UUID
-    is_duplicate: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What a worker would like to claim.
-
-    Args:
-        handlers: All handlers it knows.
-        together: Those of which several steps may be claimed at once: they never block one another.
-        limit: Steps claimed at the most.
-    """
-
-    queue: str
-    handlers: Sequence[str]
-    together: frozenset[str] = frozenset()
-    limit: int = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What became of a claim."""
-
-    claim: Claim
-    outcome: Outcome
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
-    """The result of reporting.
-
-    Args:
-        claims: Steps claimed for the reporting worker in the same commit.
-        lost: Claims that had ended before; their results were dropped.
-        stale: Claims whose reports changed nothing: the lost ones, and those with an outcome committed before.
-    """
-
-    claims: tuple[Claim, ...] = ()
-    lost: tuple[Claim, ...] = ()
-    stale: tuple[Claim, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """A claim with all that its handler needs.
-
-    Args:
-        failure: The inputs could not be made: report this instead of running the handler.
-        scope: What the step sees; with whole context sections for handlers that are not built in.
-    """
-
-    claim: Claim
-    block: document.Step
-    instance: Instance
-    sequence_name: str
-    params: Any = None
-    scope: Scope = field(default_factory=Scope)
-    failure: Failed | None = None
 
 
 class Engine:

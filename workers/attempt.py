@@ -14,7 +14,8 @@ import structlog
 
 from orchestrator.core.outcomes import Failed, FailureKind, Outcome
 from orchestrator.core.turn import runtime_section
-from orchestrator.engine import Engine, Work
+from orchestrator.engine import Engine
+from orchestrator.exchange import Work
 from sequences.scope import visible_section
 from workers.context import StepContext
 from workers.failures import outcome_of_exception

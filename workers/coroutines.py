@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from orchestrator.core.outcomes import Failed, Outcome
-from orchestrator.engine import Work
+from orchestrator.exchange import Work
 from workers.attempt import timed_out
 from workers.context import StepContext
 from workers.failures import outcome_of_exception

@@ -23,8 +23,9 @@ import structlog
 from orchestrator.carry import CarryOn
 from orchestrator.core.model import Claim
 from orchestrator.core.outcomes import Failed, FailureKind, Outcome
-from orchestrator.engine import Engine, Finished, Report, Wish, Work
+from orchestrator.engine import Engine
 from orchestrator.errors import StoreUnavailable
+from orchestrator.exchange import Finished, Report, Wish, Work
 from orchestrator.settings import Settings
 from orchestrator.store.session import first_line
 from orchestrator.store.steps import Worker

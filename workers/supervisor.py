@@ -15,8 +15,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.core.model import Claim
 from orchestrator.core.outcomes import Failed, FailureKind
-from orchestrator.engine import Engine, Report
+from orchestrator.engine import Engine
 from orchestrator.errors import StoreUnavailable
+from orchestrator.exchange import Report
 from orchestrator.settings import Settings
 from orchestrator.store import steps, workers
 from workers.runtime import Identity

@@ -14,8 +14,8 @@ from orchestrator.api.auth import Caller
 from orchestrator.api.services import Services
 from orchestrator.api.shapes import PRIORITIES, Context, CreateInstance, StartInstance
 from orchestrator.catalogue import MAX_LONG_NAME_BYTES, MAX_NAME_BYTES
-from orchestrator.engine import NewInstance
 from orchestrator.errors import Conflict, InvalidArgument, NotFound, PayloadTooLarge, Unprocessable
+from orchestrator.exchange import NewInstance
 from orchestrator.store import definitions
 from orchestrator.store.definitions import Head
 from orchestrator.store.instances import Profile

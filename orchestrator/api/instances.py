@@ -30,8 +30,8 @@ from orchestrator.api.shapes import (
     SetState,
     StartInstance,
 )
-from orchestrator.engine import Started
 from orchestrator.errors import InvalidArgument, NotFound
+from orchestrator.exchange import Started
 from orchestrator.store import instances
 
 router = APIRouter(tags=["instances"])

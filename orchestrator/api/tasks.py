@@ -33,8 +33,8 @@ from orchestrator.core.model import Claim
 from orchestrator.core.outcomes import Completed, Failed, FailureKind, Outcome
 from orchestrator.core.states import StepState
 from orchestrator.core.steps import runs_in_process
-from orchestrator.engine import Report
 from orchestrator.errors import Conflict, InvalidArgument, NotFound, PayloadTooLarge
+from orchestrator.exchange import Report
 from orchestrator.store import steps, tasks
 from orchestrator.store.steps import HeldTask
 

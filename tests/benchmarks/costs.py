@@ -18,7 +18,8 @@ from uuid import UUID, uuid4
 from orchestrator import embedded
 from orchestrator.carry import CarryOn
 from orchestrator.core.outcomes import Completed
-from orchestrator.engine import Engine, NewInstance, Report, Wish
+from orchestrator.engine import Engine
+from orchestrator.exchange import NewInstance, Report, Wish
 from orchestrator.settings import Settings
 from orchestrator.store.session import Store, Transaction
 from orchestrator.store.steps import Worker

@@ -17,7 +17,8 @@ from orchestrator import embedded
 from orchestrator.dev import ChildSpec, LinePrinter, Supervisor
 from orchestrator.doorbell import Doorbell
 from orchestrator.embedded import Servers
-from orchestrator.engine import Engine, NewInstance
+from orchestrator.engine import Engine
+from orchestrator.exchange import NewInstance
 from orchestrator.settings import Settings
 from orchestrator.store import definitions, instances, migrate, upkeep, workers
 from orchestrator.store.instances import Profile

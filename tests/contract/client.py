@@ -8,7 +8,8 @@ from uuid import UUID, uuid4
 import httpx
 
 from orchestrator.core.outcomes import Completed, Failed, Outcome
-from orchestrator.engine import Engine, Report, Wish
+from orchestrator.engine import Engine
+from orchestrator.exchange import Report, Wish
 from orchestrator.store import steps
 from orchestrator.store.steps import Worker
 

@@ -10,7 +10,8 @@ from datetime import timedelta
 
 from orchestrator.core.model import Claim
 from orchestrator.core.outcomes import Completed
-from orchestrator.engine import Engine, Report
+from orchestrator.engine import Engine
+from orchestrator.exchange import Report
 from tests.faults.journey import BACKOFF_SECONDS, DELAY_SECONDS, SLEEP_SECONDS, Fault, Output, Run, StepKey
 from tests.support.effects import Execution
 

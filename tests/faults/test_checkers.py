@@ -17,7 +17,8 @@ from orchestrator.core.model import Claim, NodeKey, Step
 from orchestrator.core.outcomes import Completed, Failed, Outcome, Suspended
 from orchestrator.core.steps import complete_step, make_ready
 from orchestrator.core.turn import Turn
-from orchestrator.engine import Engine, NewInstance, Report, Wish, Work
+from orchestrator.engine import Engine
+from orchestrator.exchange import NewInstance, Report, Wish, Work
 from orchestrator.store import instances
 from orchestrator.store.instances import Profile
 from orchestrator.store.session import Store

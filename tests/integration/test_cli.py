@@ -25,7 +25,8 @@ from orchestrator.cli.session import hoisted
 from orchestrator.core.outcomes import Completed, Failed, Outcome
 from orchestrator.dev import answers
 from orchestrator.embedded.home import free_port
-from orchestrator.engine import Engine, Report, Wish
+from orchestrator.engine import Engine
+from orchestrator.exchange import Report, Wish
 from orchestrator.settings import Settings
 from orchestrator.store import migrate
 from orchestrator.store.steps import Worker

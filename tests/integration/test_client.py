@@ -20,7 +20,8 @@ from orchestrator.client.shapes import Instance
 from orchestrator.client.waiting import Watch
 from orchestrator.core.outcomes import Completed, Failed, Outcome
 from orchestrator.embedded.home import free_port
-from orchestrator.engine import Engine, Report, Wish
+from orchestrator.engine import Engine
+from orchestrator.exchange import Report, Wish
 from orchestrator.settings import Settings
 from orchestrator.store.steps import Worker
 from tests.support.serving import serving

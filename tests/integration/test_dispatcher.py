@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from uuid import uuid4
 
 from orchestrator.dispatcher import Dispatcher
-from orchestrator.engine import Engine, NewInstance
+from orchestrator.engine import Engine
+from orchestrator.exchange import NewInstance
 from orchestrator.settings import Settings
 from orchestrator.store import definitions, steps, workers
 from orchestrator.store.definitions import StoredDefinition

@@ -23,7 +23,8 @@ from orchestrator import embedded
 from orchestrator.core.model import Claim, NodeKey
 from orchestrator.core.outcomes import Completed
 from orchestrator.doorbell import Doorbell
-from orchestrator.engine import Engine, NewInstance
+from orchestrator.engine import Engine
+from orchestrator.exchange import NewInstance
 from orchestrator.service import Service
 from orchestrator.settings import Settings
 from orchestrator.store import definitions, instances

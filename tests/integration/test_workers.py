@@ -13,7 +13,7 @@ from celery import Celery
 
 from orchestrator import embedded
 from orchestrator.core.outcomes import Completed
-from orchestrator.engine import Report
+from orchestrator.exchange import Report
 from orchestrator.store import instances
 from tests.support.stack import TENANT, Stack, WorkerSpec
 from tests.support.waiting import wait_until

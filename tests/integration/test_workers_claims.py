@@ -7,7 +7,8 @@ import pytest
 from orchestrator.carry import CarryOn
 from orchestrator.core.model import Claim
 from orchestrator.core.outcomes import Completed
-from orchestrator.engine import Engine, NewInstance, Report, Wish
+from orchestrator.engine import Engine
+from orchestrator.exchange import NewInstance, Report, Wish
 from orchestrator.settings import Settings
 from orchestrator.store.session import Store
 from orchestrator.store.steps import Worker

@@ -9,8 +9,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from orchestrator.core.outcomes import Failed, Outcome
-from orchestrator.engine import Engine, Work
+from orchestrator.engine import Engine
 from orchestrator.errors import StoreUnavailable
+from orchestrator.exchange import Work
 from orchestrator.settings import Settings
 from orchestrator.store import instances, steps
 from orchestrator.store.session import Store, Transaction

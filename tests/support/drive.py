@@ -43,8 +43,9 @@ from orchestrator.core.slice import ABSENT, Needs, Slice, Unloaded
 from orchestrator.core.states import InstanceState, StepState
 from orchestrator.core.steps import runs_in_process
 from orchestrator.core.turn import Facts, Turn
-from orchestrator.engine import Engine, NewInstance, Report, Wish, Work, _event_of
+from orchestrator.engine import Engine, _event_of
 from orchestrator.errors import InvalidArgument
+from orchestrator.exchange import NewInstance, Report, Wish, Work
 from orchestrator.settings import Settings
 from orchestrator.store import definitions as stored_definitions
 from orchestrator.store import instances, steps

@@ -30,8 +30,9 @@ from orchestrator import embedded
 from orchestrator.dev import ChildSpec, LinePrinter, Supervisor, answers
 from orchestrator.doorbell import Doorbell
 from orchestrator.embedded import Servers
-from orchestrator.engine import Engine, NewInstance
+from orchestrator.engine import Engine
 from orchestrator.errors import StoreUnavailable
+from orchestrator.exchange import NewInstance
 from orchestrator.settings import Settings
 from orchestrator.store import definitions, instances, migrate, upkeep
 from orchestrator.store import workers as worker_rows

@@ -1,0 +1,93 @@
+"""What is handed through the door: requests for instances, wishes for work, work, and reports of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from orchestrator.core.model import Claim, Instance
+from orchestrator.core.outcomes import Failed, Outcome
+from orchestrator.store.instances import Profile
+from sequences import document
+from sequences.scope import Scope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewInstance:
+    """A request for one instance; its sequence exists and its data fit the sequence's `input_schema`."""
+
+    sequence_id: UUID
+    tenant_id: str
+    namespace: str
+    profile: Profile = field(default_factory=Profile)
+    priority: int = 1
+    timezone: str = "UTC"
+    dry_run: bool = False
+    dry_run_auto_approve: bool = False
+    not_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """An accepted instance; `is_duplicate` when its idempotency key was known and this is the first one's id."""
+
+    id: UUID
+    is_duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a worker would like to claim.
+
+    Args:
+        handlers: All handlers it knows.
+        together: Those of which several steps may be claimed at once: they never block one another.
+        limit: Steps claimed at the most.
+    """
+
+    queue: str
+    handlers: Sequence[str]
+    together: frozenset[str] = frozenset()
+    limit: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What became of a claim."""
+
+    claim: Claim
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """The result of reporting.
+
+    Args:
+        claims: Steps claimed for the reporting worker in the same commit.
+        lost: Claims that had ended before; their results were dropped.
+        stale: Claims whose reports changed nothing: the lost ones, and those with an outcome committed before.
+    """
+
+    claims: tuple[Claim, ...] = ()
+    lost: tuple[Claim, ...] = ()
+    stale: tuple[Claim, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """A claim with all that its handler needs.
+
+    Args:
+        failure: The inputs could not be made: report this instead of running the handler.
+        scope: What the step sees; with whole context sections for handlers that are not built in.
+    """
+
+    claim: Claim
+    block: document.Step
+    instance: Instance
+    sequence_name: str
+    params: Any = None
+    scope: Scope = field(default_factory=Scope)
+    failure: Failed | None = None
