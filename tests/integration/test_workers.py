@@ -154,6 +154,7 @@ def test_flower_sees_every_step_as_a_task_of_its_own(stack: Stack) -> None:
     wait_until(lambda: ends() == 3, "the end of three steps", within=10)
     watcher.close()
     sent = [event for event in seen("task-sent", "step.effect") if event["root_id"] == str(instance_id)]
+    sent.sort(key=lambda event: event["timestamp"])
     assert [(event["queue"], event["routing_key"]) for event in sent] == [("default", "default"), ("gpu", "gpu")]
     for event in sent:
         kinds = [other["type"] for other in watcher.events if other.get("uuid") == event["uuid"]]
