@@ -216,7 +216,9 @@ class Executor:
                     return self._engine.finish(reports, None)
                 with self._claiming:
                     finished = self._engine.finish(reports, carry_on)
-                    return replace(finished, claims=tuple(self._take([*finished.claims, *self._adopted()])))
+                    # First noted, then asked: what this commit has claimed is not to be adopted, and run, once more.
+                    claims = self._take(finished.claims)
+                    return replace(finished, claims=(*claims, *self._take(self._adopted())))
             except StoreUnavailable as error:
                 self._is_unsure = self._is_unsure or carry_on is not None
                 patience.wait(error)

@@ -163,3 +163,38 @@ def test_what_breaks_the_worker_itself_is_parked_in_the_end(
         [(state, reason)] = tx.query("SELECT state, parked_reason FROM instances WHERE id = %s", (instance_id,))
         assert steps.backlog(tx) == [("default", "held", 1)]
     assert (state, "a bug of ours" in reason) == ("paused", True)
+
+
+def test_what_a_repeated_commit_claims_is_run_once(
+    engine: Engine, store: Store, hands: Executor, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first commit has failed as a whole; the one that succeeds claims the next step, and names it."""
+    executed: list[str] = []
+
+    def counted(ctx: StepContext) -> None:
+        executed.append(ctx.block_id)
+
+    registry.register("counted", counted)
+    counting = Executor(
+        engine,
+        Worker(id=uuid4(), name="w", slot=1),
+        registry,
+        ("default",),
+        hands._settings,
+        StepEvents(None, "w", is_enabled=False),  # type: ignore[arg-type]
+        Overtime(None),
+    )
+    instance_id = start(engine, store, blocks("counted"))
+    finish = engine.finish
+    failures = iter([True, False, True])
+
+    def failing_at_times(*arguments: Any) -> Any:
+        if next(failures, False):
+            raise StoreUnavailable("nothing was done")
+        return finish(*arguments)
+
+    monkeypatch.setattr(engine, "finish", failing_at_times)
+    counting.answer("default", None)
+    counting.close(5)
+    assert state_of(store, instance_id) == "completed"
+    assert executed == ["s0", "s1", "s2", "s3"]
