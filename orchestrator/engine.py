@@ -151,13 +151,6 @@ class Engine:
         self._forget(claims)
         return claims
 
-    def claim_together(self, worker: Worker, wish: Wish) -> list[Claim]:
-        """Claim only steps of handlers that can be run together; may be none."""
-        with self.store.transaction(is_losable=True) as tx:
-            claims = steps.claim_next(tx, wish.queue, list(wish.together), wish.limit, worker)
-        self._forget(claims)
-        return claims
-
     def held_by(self, worker: Worker) -> list[Claim]:
         """List the claims of one child of a worker process, also those it may not know of."""
         if worker.id is None:

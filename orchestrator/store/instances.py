@@ -181,11 +181,6 @@ def _conditions(which: Filter) -> tuple[str, list[Any]]:
     return " AND ".join(conditions), parameters
 
 
-def count_by_state(tx: Transaction) -> dict[str, int]:
-    """Count all instances by state, over all tenants."""
-    return dict(tx.query("SELECT state, count(*) FROM instances GROUP BY state"))
-
-
 def states_of(tx: Transaction, ids: Sequence[UUID]) -> dict[UUID, str]:
     """Read the states of some instances; unknown ids are left out."""
     return dict(tx.query("SELECT id, state FROM instances WHERE id = ANY(%s::uuid[])", (list(ids),)))

@@ -1,4 +1,4 @@
-"""Partitions of the history: one for each week, made ahead, dropped whole."""
+"""Partitions of the history: one for each week, made ahead."""
 
 from datetime import date, datetime, timedelta
 
@@ -32,17 +32,3 @@ def _make_partition(tx: Transaction, monday: date) -> int:
         return 0
     tx.execute(f"CREATE TABLE {name} PARTITION OF attempts FOR VALUES FROM (%s) TO (%s)", (monday, following))
     return 1
-
-
-def drop_history_before(tx: Transaction, moment: datetime) -> list[str]:
-    """Detach and drop the partitions whose week ended before a moment; returns their names."""
-    dropped = []
-    for (name,) in tx.query("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'attempts'::regclass"):
-        if name == "attempts_default":
-            continue
-        monday = datetime.strptime(name.removeprefix("attempts_"), "%Y_%m_%d").replace(tzinfo=moment.tzinfo)
-        if monday + timedelta(weeks=1) <= moment:
-            tx.execute(f"ALTER TABLE attempts DETACH PARTITION {name}")
-            tx.execute(f"DROP TABLE {name}")
-            dropped.append(name)
-    return dropped
