@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import uuid4
 
 import typer
 
@@ -36,8 +37,8 @@ def create(
         raise typer.BadParameter("give either a file or --library", param_hint="FILE")
     if library == "list":
         return _list_library()
-    document = read_document(file) if file is not None else _from_library(library or "")
     session = session_of(context)
+    document = read_document(file) if file is not None else _from_library(library or "", session.tenant)
     with session.client() as client:
         stored = client.create_sequence(document)
     for warning in stored.warnings:
@@ -160,13 +161,18 @@ def _show_blocks(blocks: list[dict[str, Any]], *, depth: int) -> None:
             _show_blocks(part["blocks"], depth=depth + 1)
 
 
-def _from_library(name: str) -> dict[str, Any]:
+def _from_library(name: str, tenant: str | None) -> dict[str, Any]:
+    """Load a ready definition as the caller's own: under its tenant, and with an id that nobody has taken yet."""
     from sequences import library  # noqa: PLC0415 - rarely needed
+    from sequences.shorthand import is_shorthand  # noqa: PLC0415 - rarely needed
 
     try:
-        return library.load(name)
+        document = library.load(name)
     except LookupError as error:
         raise InvalidArgument(str(error)) from error
+    if not is_shorthand(document):
+        document |= {"id": str(uuid4()), "tenant_id": tenant or document["tenant_id"]}
+    return document
 
 
 def _list_library() -> None:

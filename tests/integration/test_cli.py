@@ -132,6 +132,14 @@ def test_a_bad_definition_is_refused_with_its_place(cli: Cli, write: Callable[[A
     assert (unknown.code, "no library document 'nothing'" in unknown.err) == (ExitCode.REFUSED, True)
 
 
+def test_a_ready_definition_becomes_the_tenants_own(cli: Cli) -> None:
+    stored = [cli("sequences", "create", "--library", "quote", "--tenant", tenant) for tenant in ("north", "south")]
+    assert [each.code for each in stored] == [ExitCode.OK, ExitCode.OK]
+    assert stored[0].out != stored[1].out
+    shown = cli("sequences", "get", "quote", "--tenant", "north", "-o", "json").json
+    assert (shown["tenant_id"], shown["id"]) == ("north", stored[0].out.strip())
+
+
 # -- instances -------------------------------------------------------------------------------------------------------
 
 
