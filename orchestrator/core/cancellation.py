@@ -48,7 +48,7 @@ def drop_start_timer(turn: Turn) -> bool:
 def cancel_inside(turn: Turn, key: NodeKey) -> None:
     """End everything open below a composite that stops; finally lists run to their end.
 
-    What is about to be entered, and what would follow a finally list, is not open yet: `blocks.enter` turns it away.
+    What is about to be entered, and what would follow a finally list, is not open yet: the walk turns it away.
     """
     for step in turn.open_steps():
         if key in turn.plan.stoppers(step.key):

@@ -7,7 +7,7 @@ until it can say. Nothing is mutated and nothing is awaited.
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from orchestrator.core import attempts, blocks, cancellation, control, gates, recovery
+from orchestrator.core import attempts, cancellation, composites, control, gates, recovery
 from orchestrator.core.changes import Change
 from orchestrator.core.events import (
     AttemptFinished,
@@ -55,7 +55,7 @@ def decide(current: Slice, event: Event, facts: Facts) -> Decision | Needs:
     try:
         if not _begin(turn, event):
             return Decision(is_stale=True)
-        blocks.walk(turn)
+        composites.walk(turn)
     except Unloaded as unloaded:
         return unloaded.needs
     except gates.Ambiguous as ambiguous:
@@ -131,7 +131,7 @@ def _timer_fired(turn: Turn, key: NodeKey) -> bool:
     if place is None:
         return False
     if not isinstance(place.block, document.Step):
-        return blocks.poll(turn, key)
+        return composites.poll(turn, key)
     step = turn.step(key)
     if step is None or step.wake_at is None or step.wake_at > turn.now:
         return False

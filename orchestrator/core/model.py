@@ -87,7 +87,7 @@ class Instance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A block that was entered. `memory` is what a composite keeps in order to settle; see `blocks.py`."""
+    """A block that was entered. `memory` is what a composite keeps in order to settle; see `composites`."""
 
     key: NodeKey
     state: NodeState

@@ -8,7 +8,7 @@ catch list has handled, or that a loop went on after, stays the failure it was.
 from collections.abc import Mapping
 from dataclasses import replace
 
-from orchestrator.core.blocks import LIST_OF_PHASE, phase_to_go_on_with
+from orchestrator.core.composites.try_catch import LIST_OF_PHASE, phase_to_go_on_with
 from orchestrator.core.model import Node, NodeKey
 from orchestrator.core.plan import FINALLY_LIST, Plan
 from orchestrator.core.states import NodeState

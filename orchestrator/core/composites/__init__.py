@@ -1,0 +1,19 @@
+"""Composites: what entering one starts, and what the end of one of its lists means (sequences contract §3).
+
+One module for each kind, and `walk.py`, which goes from block to block. A composite keeps what it needs to settle on
+its own row, in `memory`; it changes only under the instance's lock:
+
+    parallel   open (branches), failed, cancelled, error
+    loop       n (the iteration it is in, or comes to next), polling (it is between two iterations), silent (blocks of
+               the body that the condition reads and that have not completed yet)
+    for_each   total, next (index to start), open, finished, again (what a retry starts anew), failed, cancelled, error
+    router     choice (index of the list that runs, None for none)
+    try_catch  phase, result, error, origin (the list before finally), caught (its own `_error`: others overwrite the
+               shared one, before a retry or while rounds of a for_each run at once)
+
+A list is walked without a cursor: the block that ended knows, from the plan, what follows it.
+"""
+
+from orchestrator.core.composites.walk import poll, walk
+
+__all__ = ["poll", "walk"]

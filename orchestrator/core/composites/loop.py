@@ -1,0 +1,81 @@
+"""Loop: a list repeated while a condition holds (sequences contract §3.4)."""
+
+from orchestrator.core.composites.nodes import Memory, must_end, open_composite, remember, settle, start_list
+from orchestrator.core.conditions import condition_references, holds
+from orchestrator.core.model import Node, NodeKey, StepError
+from orchestrator.core.states import NodeState
+from orchestrator.core.turn import Turn
+from sequences import document
+from sequences.references import ALL
+
+LISTS_PER_TURN = 2000
+"""Iterations without a step that one decision walks through before it lets others have the instance."""
+
+
+def enter(turn: Turn, key: NodeKey, block: document.Loop, memory: Memory | None) -> None:
+    """Begin with the first iteration, or go on with the one that a retry comes back to."""
+    node = open_composite(turn, key, memory or {"n": 0, "silent": _read_of_own_body(turn, block)})
+    if memory is None or memory["polling"]:
+        _begin_iteration(turn, node, block)
+    else:
+        start_list(turn, key.block_id, 0, (*key.iteration, memory["n"]))
+
+
+def _begin_iteration(turn: Turn, node: Node, block: document.Loop) -> None:
+    n = node.memory["n"]
+    if n >= block.max_iterations or not _condition_holds(turn, node, block):
+        settle(turn, node, NodeState.COMPLETED)
+        return
+    remember(turn, node, polling=False)
+    start_list(turn, block.id, 0, (*node.key.iteration, n))
+
+
+def _condition_holds(turn: Turn, node: Node, block: document.Loop) -> bool:
+    """Test the condition; it counts as satisfied as long as a block of the body that it reads has not spoken."""
+    if node.memory["silent"]:
+        return True
+    return holds(turn, node.key, block.condition, variables={"iteration": node.memory["n"]})
+
+
+def _read_of_own_body(turn: Turn, block: document.Loop) -> list[str]:
+    read = condition_references(block.condition).outputs
+    if read is ALL:
+        return []
+    return sorted(name for name in read if name in turn.plan.places and block.id in turn.plan.places[name].loops)
+
+
+def _still_silent(turn: Turn, node: Node) -> list[str]:
+    """Give the blocks that did not complete in this iteration either. Of those in inner loops it is not asked."""
+    loops = (*turn.plan.places[node.key.block_id].loops, node.key.block_id)
+    iteration = (*node.key.iteration, node.memory["n"])
+    asked = [name for name in node.memory["silent"] if turn.plan.places[name].loops == loops]
+    found = {name: turn.node(NodeKey(name, iteration)) for name in asked}
+    return [name for name, spoken in found.items() if spoken is None or spoken.state is not NodeState.COMPLETED]
+
+
+def body_ended(turn: Turn, key: NodeKey, block: document.Loop, result: NodeState, error: StepError | None) -> None:
+    """Count an iteration that has ended, and begin the next one, now or after a pause."""
+    node = turn.open_node(key)
+    n = node.memory["n"]
+    if result is NodeState.CANCELLED or (result is NodeState.FAILED and not block.continue_on_error):
+        settle(turn, node, result, error)
+        return
+    turn.add_output(key, {"_iterations": n + 1}, attempt=n + 1)
+    if block.break_on is not None and holds(turn, key, block.break_on, variables={"iteration": n}):
+        settle(turn, node, NodeState.COMPLETED)
+        return
+    node = remember(turn, node, n=n + 1, polling=True, silent=_still_silent(turn, node))
+    pause = block.poll_interval if n + 1 < block.max_iterations else None
+    turn.lists_ended += 1
+    if must_end(turn, key):
+        settle(turn, node, NodeState.CANCELLED)
+    elif pause or turn.lists_ended > LISTS_PER_TURN:
+        turn.put_timer(key, turn.after_seconds(pause or 0))
+    else:
+        _begin_iteration(turn, node, block)
+
+
+def poll(turn: Turn, node: Node, block: document.Loop) -> None:
+    """Begin the next iteration now that the pause is over."""
+    turn.drop_timer(node.key)
+    _begin_iteration(turn, node, block)

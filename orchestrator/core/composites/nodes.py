@@ -1,0 +1,55 @@
+"""What all composites do with their own node and their lists."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from orchestrator.core.model import Iteration, Node, NodeKey, StepError
+from orchestrator.core.states import NodeState
+from orchestrator.core.turn import Ended, Enter, Turn
+
+Memory = Mapping[str, Any]
+
+
+def open_composite(turn: Turn, key: NodeKey, memory: Memory) -> Node:
+    """Write the node of a composite that begins; over a retry it keeps the moment it first began."""
+    former = turn.node(key) if turn.instance.round > 0 else None
+    started_at = former.started_at if former is not None else turn.now
+    node = Node(key=key, state=NodeState.RUNNING, started_at=started_at, memory=memory)
+    turn.put_node(node)
+    return node
+
+
+def remember(turn: Turn, node: Node, **values: Any) -> Node:
+    """Write some of what a composite knows anew."""
+    node = replace(node, memory={**node.memory, **values})
+    turn.put_node(node)
+    return node
+
+
+def settle(turn: Turn, node: Node, state: NodeState, error: StepError | None = None) -> None:
+    """Write the end of a composite and have its parent told."""
+    turn.put_node(replace(node, state=state, completed_at=turn.now))
+    turn.todo.append(Ended(node.key, state, error))
+
+
+def start_list(turn: Turn, block_id: str, branch: int, iteration: Iteration) -> bool:
+    """Start the first block of a list; False if the list is empty."""
+    children = turn.plan.children(block_id, branch)
+    if children:
+        turn.todo.append(Enter(NodeKey(children[0], iteration)))
+    return bool(children)
+
+
+def settled_state(node: Node) -> NodeState:
+    """Say how a composite of several lists ends: failure outranks cancellation, cancellation outranks success."""
+    if node.memory["failed"]:
+        return NodeState.FAILED
+    return NodeState.CANCELLED if node.memory["cancelled"] else NodeState.COMPLETED
+
+
+def must_end(turn: Turn, key: NodeKey) -> bool:
+    """Tell whether nothing may start here any more: the instance is cancelled, or a parallel around has failed fast."""
+    if turn.instance.is_cancelling and not turn.plan.places[key.block_id].is_shielded:
+        return True
+    return any(turn.open_node(stopper).memory["failed"] for stopper in turn.plan.stoppers(key))

@@ -1,0 +1,87 @@
+"""From block to block: what is entered next, and who is told that a block has ended."""
+
+from orchestrator.core.attempts import enter_step
+from orchestrator.core.composites import for_each, loop, parallel, router, try_catch
+from orchestrator.core.composites.nodes import must_end
+from orchestrator.core.model import NodeKey, StepError
+from orchestrator.core.states import NodeState
+from orchestrator.core.steps import end_node
+from orchestrator.core.turn import Ended, Enter, Turn
+from sequences import document
+
+_OK = frozenset({NodeState.COMPLETED, NodeState.SKIPPED})
+
+
+def walk(turn: Turn) -> None:
+    """Do everything that follows from what has ended or begun, until only open leaves are left."""
+    while turn.todo:
+        task = turn.todo.popleft()
+        if isinstance(task, Enter):
+            enter(turn, task.key)
+        else:
+            advance(turn, task)
+
+
+def enter(turn: Turn, key: NodeKey) -> None:
+    """Start a block, or go on with one that a retry reopened; a block that has completed is never run again."""
+    place = turn.plan.places[key.block_id]
+    former = turn.node(key) if turn.instance.round > 0 else None
+    if former is not None and former.state in _OK:
+        turn.todo.append(Ended(key, former.state))
+        return
+    if must_end(turn, key):
+        end_node(turn, key, NodeState.CANCELLED)
+        return
+    memory = (former.memory or None) if former is not None else None
+    match place.block:
+        case document.Step():
+            enter_step(turn, key)
+        case document.Parallel() as block:
+            parallel.enter(turn, key, block)
+        case document.Router() as block:
+            router.enter(turn, key, block, memory)
+        case document.Loop() as block:
+            loop.enter(turn, key, block, memory)
+        case document.ForEach() as block:
+            for_each.enter(turn, key, block, memory)
+        case document.TryCatch():
+            try_catch.enter(turn, key, memory)
+        case _ as block:
+            message = f"blocks of type {block.type!r} cannot run in this version"
+            end_node(turn, key, NodeState.FAILED, error=StepError(step_id=key.block_id, message=message))
+
+
+def advance(turn: Turn, ended: Ended) -> None:
+    """Go on after a block: the next of its list, or the end of the list."""
+    place = turn.plan.places[ended.key.block_id]
+    if ended.state in _OK and place.following is not None:
+        turn.todo.append(Enter(NodeKey(place.following, ended.key.iteration)))
+        return
+    result = NodeState.COMPLETED if ended.state in _OK else ended.state
+    parent = turn.plan.parent(ended.key)
+    if parent is None:
+        turn.end(result, ended.error)
+        return
+    match turn.plan.places[parent.block_id].block:
+        case document.Parallel() as block:
+            parallel.branch_ended(turn, parent, block, result, ended.error)
+        case document.Router():
+            router.list_ended(turn, parent, result, ended.error)
+        case document.Loop() as block:
+            loop.body_ended(turn, parent, block, result, ended.error)
+        case document.ForEach() as block:
+            for_each.item_ended(turn, parent, block, ended, result)
+        case document.TryCatch():
+            try_catch.list_ended(turn, parent, place.branch, result, ended)
+        case _ as block:
+            raise TypeError(f"a block of type {block.type!r} has no lists that run")
+
+
+def poll(turn: Turn, key: NodeKey) -> bool:
+    """Go on with a composite whose pause is over; False if it does not pause."""
+    block = turn.plan.places[key.block_id].block
+    node = turn.node(key)
+    if not isinstance(block, document.Loop) or node is None or node.state.is_terminal or not node.memory.get("polling"):
+        return False
+    loop.poll(turn, node, block)
+    return True
