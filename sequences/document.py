@@ -55,6 +55,7 @@ from sequences.step_fields import (
 __all__ = [
     "MAX_BLOCK_DEPTH",
     "MAX_JSON_DEPTH",
+    "MAX_VALUE_DEPTH",
     "ABSplit",
     "Block",
     "CancellationScope",
@@ -100,8 +101,10 @@ __all__ = [
 T = TypeVar("T")
 
 MAX_BLOCK_DEPTH: Final = 64
-MAX_JSON_DEPTH: Final = 240
-"""Levels of a whole document: 64 blocks of three levels each and some for parameters; JSON writers stop at 254."""
+MAX_VALUE_DEPTH: Final = 128
+"""Levels of one value of an author: parameters, a schema, the input of a child."""
+MAX_JSON_DEPTH: Final = 2 + 4 * MAX_BLOCK_DEPTH + MAX_VALUE_DEPTH
+"""Levels of a whole document: 64 blocks, of which a route or a variant takes four levels, and a value in the last."""
 
 
 class DocumentError(ValueError):
@@ -194,6 +197,19 @@ def check_json_depth(data: object) -> None:
     """Reject a document that is nested too deeply for what reads it next. Never recurses."""
     if is_deeper(data, MAX_JSON_DEPTH):
         raise DocumentError(f"the document is nested deeper than {MAX_JSON_DEPTH} levels")
+    if not is_deeper(data, MAX_VALUE_DEPTH):
+        return
+    structure = {name for names in _LISTS.values() for name in names} | {*_WRAPPERS, *_TREES}
+    waiting = [data]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting.extend(value)
+        elif isinstance(value, dict):
+            waiting.extend(member for name, member in value.items() if name in structure)
+            for name, member in value.items():
+                if name not in structure and is_deeper(member, MAX_VALUE_DEPTH):
+                    raise DocumentError(f"`{name}` is nested deeper than {MAX_VALUE_DEPTH} levels")
 
 
 def _read(validate: Callable[[Any], T], data: object) -> T:

@@ -1,6 +1,7 @@
 """Warnings about a valid definition: probably a mistake, never a reason to refuse it (§1)."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
@@ -8,6 +9,7 @@ from typing import Any, Final
 from sequences.document import (
     ABSplit,
     Block,
+    Delay,
     ForEach,
     Loop,
     Parallel,
@@ -21,6 +23,7 @@ from sequences.document import (
     block_lists,
     walk,
 )
+from sequences.expressions import compile_expression
 from sequences.filters import FILTERS
 from sequences.handlers import BUILTIN_HANDLERS, REQUIRED_PARAMS, RESERVED_HANDLERS, is_unsupported
 from sequences.references import ALL, References, params_references, references, template_chains
@@ -31,6 +34,8 @@ from sequences.templates import compile_params, compile_template
 
 MAX_WARNINGS: Final = 200
 HOOK_WORDS: Final = frozenset({"step", "signal", "instance", "error"})
+_DATE: Final = re.compile(r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])", re.ASCII)
+_LOCAL_TIME: Final = re.compile(rf"{_DATE.pattern}T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d", re.ASCII)
 _HANDLER_NAMES: Final = NearNames(BUILTIN_HANDLERS)
 _FILTER_NAMES: Final = NearNames(FILTERS)
 
@@ -42,10 +47,12 @@ def lint(definition: SequenceDefinition) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """What is known where a block stands: ids of the document and words a for_each or a loop around it binds."""
+    """What is known where a block stands: ids of the document, words a for_each or a loop around it binds, and which
+    of them are items."""
 
     ids: frozenset[str]
     words: frozenset[str]
+    items: frozenset[str] = frozenset()
 
 
 def _all_warnings(definition: SequenceDefinition) -> Iterator[str]:
@@ -61,7 +68,8 @@ def _tree_warnings(blocks: tuple[Block, ...], place: _Place) -> Iterator[str]:
     for block in blocks:
         for warning in _block_warnings(block, place):
             yield f"block `{block.id}`: {warning}"
-        inside = _Place(place.ids, place.words | _bound_words(block))
+        items = place.items | {block.item_var} if isinstance(block, ForEach) else place.items
+        inside = _Place(place.ids, place.words | _bound_words(block), items)
         for part in block_lists(block):
             yield from _tree_warnings(part, inside)
 
@@ -95,8 +103,7 @@ def _block_warnings(block: Block, place: _Place) -> Iterator[str]:
             yield from _if(any(not branch for branch in block.branches), "a branch is empty")
         case Router():
             yield from _if(any(not route.blocks for route in block.routes), "a route is empty")
-            for route in block.routes:
-                yield from _unknown_outputs(references(route.condition, kind="expression"), place)
+            yield from _condition_warnings([route.condition for route in block.routes], place)
         case TryCatch():
             yield from _if(not block.catch_block, "the catch list is empty: failures are swallowed")
         case ABSplit():
@@ -106,6 +113,9 @@ def _block_warnings(block: Block, place: _Place) -> Iterator[str]:
         case Loop():
             yield from _condition_warnings((block.condition, block.break_on), place)
         case ForEach():
+            yield from _if(
+                block.item_var in place.items, f"`item_var` {block.item_var!r} hides the one of a for_each around"
+            )
             yield from _template_warnings(block.collection, place)
             yield from _unknown_outputs(references(block.collection, kind="collection"), place)
         case SubSequence():
@@ -132,7 +142,13 @@ def _step_warnings(step: Step, place: _Place) -> Iterator[str]:
     for value in (*templated, breach):
         yield from _template_warnings(value, place)
         yield from _unknown_outputs(references(value, kind="template"), place)
-    yield from _condition_warnings((step.when, step.retry.retry_if if step.retry else None), place)
+    yield from _condition_warnings((step.retry.retry_if if step.retry else None,), place)
+    if step.when is not None:
+        guard = compile_expression(step.when)
+        yield from _if(guard.error, f"the guard {_shown(step.when)} cannot be read: the step will fail ({guard.error})")
+        yield from _unknown_outputs(references(step.when, kind="expression"), place)
+    if step.delay is not None:
+        yield from _delay_warnings(step.delay)
 
 
 def _handler_warnings(step: Step) -> Iterator[str]:
@@ -160,9 +176,22 @@ def _params_warnings(step: Step, place: _Place) -> Iterator[str]:
             yield from _if(name not in given, f"missing required param `{name}` of `{step.handler}`")
 
 
-def _condition_warnings(conditions: tuple[str | None, ...], place: _Place) -> Iterator[str]:
+def _delay_warnings(delay: Delay) -> Iterator[str]:
+    local = delay.fire_at_local
+    yield from _if(
+        local is not None and _LOCAL_TIME.fullmatch(local) is None,
+        f"`fire_at_local` {_shown(local or '')} is no local time: `duration` counts",
+    )
+    for holiday in delay.holidays:
+        yield from _if(_DATE.fullmatch(holiday) is None, f"holiday {_shown(holiday)} is no date and is ignored")
+
+
+def _condition_warnings(conditions: Iterable[str | None], place: _Place) -> Iterator[str]:
+    """Warn about conditions that are read leniently: what cannot be read counts as false."""
     for condition in conditions:
         if condition is not None:
+            error = compile_expression(condition).error
+            yield from _if(error, f"condition {_shown(condition)} cannot be read as it is written ({error})")
             yield from _unknown_outputs(references(condition, kind="expression"), place)
 
 

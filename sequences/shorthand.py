@@ -13,6 +13,7 @@ from uuid import UUID
 import orjson
 
 from sequences.document import SequenceDefinition, check_depth, check_json_depth, to_document
+from sequences.json_values import json_bytes
 
 _TREES: Final = ("blocks", "on_failure", "on_cancel")
 _RENAMED: Final = {"try": "try_block", "catch": "catch_block", "finally": "finally_block"}
@@ -60,7 +61,7 @@ def fingerprint(definition: SequenceDefinition) -> str:
     """Return a hash of what a definition does: without id, version, creation time, status and deprecation."""
     without = {"id", "version", "created_at", "status", "deprecated"}
     content = {name: value for name, value in to_document(definition).items() if name not in without}
-    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return hashlib.sha256(json_bytes(content, options=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def _given(data: dict[str, Any], name: str, default: str) -> Any:

@@ -23,6 +23,7 @@ from orchestrator.errors import (
     Unprocessable,
 )
 from orchestrator.store.session import is_retryable, sqlstate
+from sequences.json_values import json_bytes
 
 _CLASSES: Final[dict[type[RequestError], tuple[int, str]]] = {
     InvalidArgument: (400, "invalid argument"),
@@ -45,7 +46,7 @@ class Json(Response):
 
     def render(self, content: Any) -> bytes:
         """Write the content as JSON."""
-        return orjson.dumps(content, option=orjson.OPT_UTC_Z)
+        return json_bytes(content, options=orjson.OPT_UTC_Z)
 
 
 def add_error_answers(app: FastAPI) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from orchestrator.errors import StoreUnavailable
+from sequences.json_values import json_bytes
 
 _RETRYABLE = frozenset({"40001", "40P01", "55P03"})
 _UNAVAILABLE_CLASSES = ("08", "53", "57P")
@@ -21,7 +22,7 @@ _UNAVAILABLE_CLASSES = ("08", "53", "57P")
 
 def to_json(value: Any) -> str:
     """Write a value as JSON text for a `json` column."""
-    return orjson.dumps(value).decode()
+    return json_bytes(value).decode()
 
 
 class Transaction:

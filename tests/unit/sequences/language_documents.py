@@ -1,5 +1,6 @@
 """Builders of documents for the tests of the language."""
 
+from collections.abc import Callable
 from typing import Any
 
 
@@ -24,10 +25,27 @@ def definition(*blocks: dict[str, Any], **fields: Any) -> dict[str, Any]:
     }
 
 
-def nested(levels: int) -> dict[str, Any]:
-    inner = step("leaf")
+AROUND: dict[str, Callable[[str, dict[str, Any]], dict[str, Any]]] = {
+    "parallel": lambda name, inner: {"branches": [[inner]]},
+    "race": lambda name, inner: {"branches": [[inner]]},
+    "loop": lambda name, inner: {"condition": "true", "max_iterations": 1, "body": [inner]},
+    "for_each": lambda name, inner: {"collection": "items", "body": [inner]},
+    "router": lambda name, inner: {"routes": [{"condition": "true", "blocks": [inner]}]},
+    "try_catch": lambda name, inner: {"try_block": [inner], "catch_block": []},
+    "a_b_split": lambda name, inner: {
+        "variants": [{"name": "A", "weight": 1, "blocks": [inner]}, {"name": "B", "weight": 0, "blocks": []}]
+    },
+    "cancellation_scope": lambda name, inner: {"blocks": [inner]},
+    "saga": lambda name, inner: {"steps": [{"id": f"{name}_step", "action": inner}]},
+}
+"""Every block that can hold another: the members that put one inside."""
+
+
+def nested(levels: int, kind: str = "cancellation_scope", leaf: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Blocks of one kind inside each other; the innermost level is a step."""
+    inner = leaf or step("leaf")
     for level in range(levels - 1):
-        inner = block("cancellation_scope", f"scope_{level}", blocks=[inner])
+        inner = block(kind, f"level_{level}", **AROUND[kind](f"level_{level}", inner))
     return inner
 
 

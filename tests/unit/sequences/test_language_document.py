@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -16,7 +17,10 @@ from sequences.document import (
     walk,
 )
 from sequences.durations import after, parse_duration
-from tests.unit.sequences.language_documents import EVERY_BLOCK, block, definition, nested, step
+from sequences.json_values import json_bytes
+from sequences.shorthand import fingerprint, normalize
+from sequences.validation import validate
+from tests.unit.sequences.language_documents import AROUND, EVERY_BLOCK, block, definition, nested, step
 
 
 def written(raw: dict[str, Any]) -> dict[str, Any]:
@@ -292,10 +296,33 @@ def test_s5_5_default_choices() -> None:
     assert [choice.value for choice in parsed.wait_for_input.effective_choices] == ["yes", "no"]
 
 
-def test_s2_3_block_nesting_of_64_parses_and_65_does_not() -> None:
-    parse_definition(definition(nested(64)))
+@pytest.mark.parametrize("kind", AROUND)
+def test_s2_3_block_nesting_of_64_is_read_and_written_and_65_is_not(kind: str) -> None:
+    deep: Any = 1
+    for _ in range(60):
+        deep = [deep]
+    parsed = parse_definition(definition(nested(64, kind, leaf=step("leaf", params=deep))))
+    assert json_bytes(to_document(parsed)) == json_bytes(to_document(parse_definition(to_document(parsed))))
+    assert validate(parsed).problems == ()
+    assert len(fingerprint(parsed)) == 64
     with pytest.raises(NestingError, match="block nesting exceeds the maximum depth of 64"):
-        parse_definition(definition(nested(65)))
+        parse_definition(definition(nested(65, kind)))
+
+
+@pytest.mark.parametrize("kind", AROUND)
+def test_s16_shorthand_may_be_as_deep(kind: str) -> None:
+    raw = {"id": "deep", "blocks": [nested(64, kind)]}
+    normal = normalize(raw, tenant_id="t", now=datetime(2026, 1, 1, tzinfo=UTC), new_id=UUID(int=1))
+    assert validate(parse_definition(normal)).problems == ()
+
+
+def test_s2_3_one_value_of_128_levels_is_kept_and_of_129_is_not() -> None:
+    deep: Any = 1
+    for _ in range(128):
+        deep = {"x": deep}
+    assert validate(parse_definition(definition(step(params=deep)))).problems == ()
+    with pytest.raises(DocumentError, match="`params` is nested deeper than 128 levels"):
+        parse_definition(definition(step(params=[deep])))
 
 
 def test_s1_shape_beats_nesting() -> None:

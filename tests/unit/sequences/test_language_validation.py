@@ -67,11 +67,11 @@ def test_s2_3_a_document_with_every_block_is_valid() -> None:
         ),
     ],
 )
-def test_s5_4_exact_texts(raw: dict[str, Any], text: str) -> None:
+def test_api_5_4_exact_texts(raw: dict[str, Any], text: str) -> None:
     assert first_error(raw) == text
 
 
-def test_s5_4_no_blocks() -> None:
+def test_api_5_4_no_blocks() -> None:
     assert first_error() == "block `(root)`: sequence has no blocks"
 
 
@@ -81,6 +81,10 @@ def test_s5_4_no_blocks() -> None:
         block("parallel", branches=[]),
         block("race", branches=[]),
         block("parallel", branches=MANY),
+        block("race", branches=MANY),
+        block("router", routes=[{"condition": "x", "blocks": []}] * 257),
+        block("a_b_split", variants=[{"name": str(n), "weight": 1, "blocks": []} for n in range(257)]),
+        block("saga", steps=[{"id": f"s{n}", "action": step(f"a{n}")} for n in range(257)]),
         block("loop", condition=" ", body=[step()]),
         block("loop", condition="x", body=[]),
         block("loop", condition="x", body=[step()], max_iterations=-1),
@@ -127,6 +131,8 @@ def test_s2_3_rule_refuses_at_every_depth(raw: dict[str, Any]) -> None:
         block("router", routes=[{"condition": "x", "blocks": []}]),
         block("try_catch", try_block=[step()], catch_block=[], finally_block=[]),
         block("saga", steps=[]),
+        block("parallel", branches=MANY[:256]),
+        block("saga", steps=[{"id": f"s{n}", "action": step(f"a{n}")} for n in range(256)]),
         block("loop", condition="x", body=[step()], max_iterations=100_000),
         step(retry={**RETRY, "non_retryable_codes": []}),
         step(retry={**RETRY, "non_retryable_codes": ["a", "a"]}),
@@ -200,6 +206,21 @@ def test_injected_blocks_are_checked_alike() -> None:
         ((step(handler="http_request", params={}),), "missing required param `url`"),
         ((step(handler="wasm://x"),), "unsupported"),
         ((step(handler="embed"),), "reserved"),
+        ((step(when="data.x >"),), "the guard 'data.x >' cannot be read"),
+        ((block("router", routes=[{"condition": "a b", "blocks": [step()]}]),), "condition 'a b' cannot be read"),
+        ((step(delay={"duration": 1, "fire_at_local": "tomorrow"}),), "no local time"),
+        ((step(delay={"duration": 1, "holidays": ["2026-02-31", "Easter"]}),), "holiday 'Easter'"),
+        (
+            (
+                block(
+                    "for_each",
+                    "out",
+                    collection="x",
+                    body=[block("for_each", "in", collection="item", body=[step()])],
+                ),
+            ),
+            "block `in`: `item_var` 'item' hides",
+        ),
     ],
 )
 def test_s1_warnings(blocks: tuple[dict[str, Any], ...], fragment: str) -> None:
