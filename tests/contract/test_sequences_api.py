@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.contract.client import TENANT, Api, definition, step
+from tests.unit.sequences.language_documents import AROUND, nested
 
 
 def post(api: Api, document: Any) -> httpx.Response:
@@ -120,23 +121,22 @@ def test_api_5_4_wrong_shapes_are_422(api: Api, change: dict[str, Any]):
     assert post(api, {**definition(step("a")), **change}).status_code == 422
 
 
-def test_api_5_4_too_deep_blocks_are_400(api: Api):
-    inner = step("leaf", "noop")
-    for level in range(64):
-        inner = {"type": "router", "id": f"r{level}", "routes": [{"condition": "true", "blocks": [inner]}]}
-    answer = post(api, definition(inner))
-    assert answer.status_code == 400
-    assert "nesting exceeds the maximum depth of 64" in answer.json()["error"]
-
-
-def test_api_5_4_64_levels_are_accepted_and_run(api: Api):
-    inner = step("leaf", "noop")
-    for level in range(63):
-        inner = {"type": "parallel", "id": f"p{level}", "branches": [[inner]]}
-    instance = api.start(inner)
+@pytest.mark.parametrize("kind", ["parallel", "router"])
+def test_api_5_4_64_levels_are_accepted_read_back_and_run(api: Api, kind: str):
+    sequence = api.sequence(nested(64, kind))
+    read = api.http.get(f"/sequences/{sequence}").json()["blocks"]
+    assert read[0]["id"] == "level_62"
+    instance = api.start_of(sequence)
     api.run_builtins()
     assert api.state(instance) == "completed"
     assert set(api.states(instance).values()) == {"completed"}
+
+
+@pytest.mark.parametrize("kind", AROUND)
+def test_api_5_4_65_levels_of_any_block_are_400(api: Api, kind: str):
+    answer = post(api, definition(nested(65, kind)))
+    assert answer.status_code == 400
+    assert "nesting exceeds the maximum depth of 64" in answer.json()["error"]
 
 
 NOT_YET: list[dict[str, Any]] = [
