@@ -15,6 +15,7 @@ from orchestrator.core.decider import decide
 from orchestrator.core.events import (
     AttemptFinished,
     AttemptLost,
+    AttemptReturned,
     CancelRequested,
     ContextReplaced,
     ContextUpdated,
@@ -288,6 +289,13 @@ class Engine:
             events.setdefault(claim.instance_id, []).append(AttemptLost(claim=claim, reason=reason))
         passed = self._pass(events)
         return sum(not decision.is_stale for each in passed.values() for decision in each.decisions)
+
+    def give_back(self, claims: Sequence[Claim]) -> None:
+        """Let others have steps that were claimed and not begun."""
+        events: dict[UUID, list[Event]] = {}
+        for claim in claims:
+            events.setdefault(claim.instance_id, []).append(AttemptReturned(claim=claim))
+        self._pass(events)
 
     def fire(self, timers: Sequence[Due]) -> int:
         """Go on with nodes whose moment has come; returns how many it was still true for."""

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from orchestrator.clock import DatabaseClock
 from orchestrator.core.changes import Change, steps_left
 from orchestrator.core.decider import Decision, decide
-from orchestrator.core.events import AttemptFinished, AttemptLost, Event, TimerFired
+from orchestrator.core.events import AttemptFinished, AttemptLost, AttemptReturned, Event, TimerFired
 from orchestrator.core.ids import IdMaker
 from orchestrator.core.model import ROOT_KEY, Claim, Instance, NodeKey, Step
 from orchestrator.core.plan import Plan
@@ -269,12 +269,12 @@ def first_needs(events: Sequence[Event]) -> Callable[[Plan], Needs]:
 
 def claims_of(events: Sequence[Event]) -> list[Claim]:
     """Give the claims that events speak for."""
-    return [event.claim for event in events if isinstance(event, AttemptFinished | AttemptLost)]
+    return [event.claim for event in events if isinstance(event, AttemptFinished | AttemptLost | AttemptReturned)]
 
 
 def _key_of(event: Event) -> NodeKey | None:
     match event:
-        case AttemptFinished(claim=claim) | AttemptLost(claim=claim):
+        case AttemptFinished(claim=claim) | AttemptLost(claim=claim) | AttemptReturned(claim=claim):
             return claim.key
         case TimerFired(key=key):
             return key

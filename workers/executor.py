@@ -3,8 +3,9 @@
     claim ─► inputs ─► handler ─► check ─► finish, and carry on
 
 A doorbell starts it. It claims what is ready, runs it, and commits the outcome together with the claim of what comes
-next, until nothing is ready or its time slice is over. Handlers that never block are run several at a time and
-committed together; coroutine handlers are handed to the event loop and reported when they are done.
+next, until nothing is ready or its time slice is over. Handlers that never block, or have been quick so far, are run
+several at a time and committed together; coroutine handlers are handed to the event loop and reported when they are
+done.
 
 A commit may take effect although its answer is lost. What it has claimed is then held by this process without its
 knowledge, for as long as the process lives; so after every such doubt it asks the store what it holds.
@@ -30,9 +31,11 @@ from orchestrator.settings import Settings
 from orchestrator.store.session import first_line
 from orchestrator.store.steps import Worker
 from workers.attempt import context_of, run, seconds_left
+from workers.batch import Batch, Bystander
 from workers.coroutines import Coroutines
 from workers.outputs import check_outcome
 from workers.overtime import Overtime
+from workers.pace import Pace
 from workers.patience import Patience
 from workers.registry import Handler, HandlerSource
 from workers.step_events import StepEvents
@@ -74,8 +77,9 @@ class Executor:
         self._known = frozenset(names)
         found = {name: handlers.find(name) for name in names}
         self._instant = frozenset(name for name, known in found.items() if known is not None and known.is_instant)
-        coroutine_names = frozenset(name for name, known in found.items() if known is not None and known.is_async)
-        self._together = self._instant | coroutine_names
+        self._awaitable = frozenset(name for name, known in found.items() if known is not None and known.is_async)
+        self._pace = Pace()
+        self._bystander = Bystander(self._settle)
         self._coroutines = Coroutines(settings.async_capacity, self._report_coroutines)
         self._rounds: Counter[UUID] = Counter()
         self._mine: set[UUID] = set()
@@ -91,10 +95,14 @@ class Executor:
         ran = 0
         while claims:
             ran += len(claims)
-            claims = self._run(claims, until)
+            claims = [following for group in _grouped(claims) for following in self._run(group, until)]
             if not claims and self._may_go_on(until):
                 claims = self._claim(queue, None)
         return ran
+
+    @property
+    def _quick(self) -> frozenset[str]:
+        return self._instant | self._pace.quick
 
     def _may_go_on(self, until: float) -> bool:
         is_orphaned = os.getppid() != self._parent
@@ -104,7 +112,8 @@ class Executor:
         self._rounds.clear()
         room = self._coroutines.room()
         limit = min(self._settings.batch_size, room) if room else 1
-        wish = Wish(queue=queue, handlers=self._names, together=self._together if room else self._instant, limit=limit)
+        together = self._quick | self._awaitable if room else self._quick
+        wish = Wish(queue=queue, handlers=self._names, together=together, limit=limit)
         patience = Patience(CLAIM_PATIENCE_SECONDS)
         while True:
             try:
@@ -147,17 +156,19 @@ class Executor:
             self._mine.difference_update(claim.token for claim in claims if claim.token not in awaiting)
 
     def _run_and_report(self, claims: Sequence[Claim], until: float, awaiting: set[UUID]) -> list[Claim]:
-        reports: list[Report] = []
-        for work in self._inputs(claims):
-            self._events.started(work.claim)
-            handler = self._handlers.find(work.claim.handler)
-            if handler is not None and handler.is_async and work.failure is None:
-                self._overtime.begin(work.claim.token, seconds_left(work, self._engine))
-                context = context_of(work, self._engine)
-                awaiting.add(work.claim.token)
-                self._coroutines.start(work, handler, context)
-            else:
-                reports.append(Report(claim=work.claim, outcome=self._outcome(work, handler)))
+        batch = Batch(self._inputs(claims))
+        with self._bystander.watching(batch):
+            while (work := batch.take()) is not None:
+                self._events.started(work.claim)
+                handler = self._handlers.find(work.claim.handler)
+                if handler is not None and handler.is_async and work.failure is None:
+                    self._overtime.begin(work.claim.token, seconds_left(work, self._engine))
+                    context = context_of(work, self._engine)
+                    awaiting.add(work.claim.token)
+                    self._coroutines.start(work, handler, context)
+                else:
+                    batch.add(Report(claim=work.claim, outcome=self._outcome(work, handler)))
+        reports, _ = batch.withdraw()
         if not reports:
             return []
         self._rounds.update(report.claim.instance_id for report in reports)
@@ -172,8 +183,10 @@ class Executor:
                 patience.wait(error)
 
     def _outcome(self, work: Work, handler: Handler | None) -> Outcome:
+        began_at = time.monotonic()
         with self._overtime.watched(work.claim.token, seconds_left(work, self._engine)):
             outcome = run(work, handler, self._engine)
+        self._pace.note(work.claim.handler, time.monotonic() - began_at)
         return check_outcome(outcome, max_bytes=self._settings.max_output_bytes)
 
     def _carry_on(self, until: float) -> CarryOn | None:
@@ -183,7 +196,7 @@ class Executor:
             worker=self._worker,
             queues=self._queues,
             handlers=self._known,
-            instant=self._instant,
+            instant=self._quick,
             limit=self._settings.batch_size,
             rounds_left=lambda instance_id: self._settings.carry_on_steps - self._rounds[instance_id],
         )
@@ -223,6 +236,21 @@ class Executor:
                 self._is_unsure = self._is_unsure or carry_on is not None
                 patience.wait(error)
 
+    def _settle(self, reports: Sequence[Report], waiting: Sequence[Work]) -> None:
+        """Break up a batch whose running step takes long: commit what is finished, give back what has not begun."""
+        if reports:
+            self._finish(reports, None)
+        if not waiting:
+            return
+        patience = Patience(REPORT_PATIENCE_SECONDS)
+        while True:
+            try:
+                self._engine.give_back([work.claim for work in waiting])
+                break
+            except StoreUnavailable as error:
+                patience.wait(error)
+        log.info("claims_given_back", count=len(waiting))
+
     def _give_up(self, report: Report, error: Exception) -> None:
         """End an attempt whose outcome the store or the core refuses: as a failure, or else as lost work."""
         message = f"the outcome could not be stored: {type(error).__name__}: {first_line(error)}"
@@ -253,3 +281,12 @@ class Executor:
         self.is_stopping = True
         self._coroutines.close(timeout)
         self._events.close()
+
+
+def _grouped(claims: Sequence[Claim]) -> list[list[Claim]]:
+    """Put claims into groups that are run and committed together; a step that has lost its worker before runs alone.
+
+    It may have been what killed the worker: run with others, it would make them lose theirs too, until all are parked.
+    """
+    fresh = [claim for claim in claims if not claim.losses]
+    return [*([fresh] if fresh else []), *([claim] for claim in claims if claim.losses)]

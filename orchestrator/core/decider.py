@@ -12,6 +12,7 @@ from orchestrator.core.changes import Change
 from orchestrator.core.events import (
     AttemptFinished,
     AttemptLost,
+    AttemptReturned,
     CancelRequested,
     ContextReplaced,
     ContextUpdated,
@@ -91,6 +92,10 @@ def _begin(turn: Turn, event: Event) -> bool:  # noqa: PLR0912 - one case for ea
             if (step := _claimed_step(turn, claim)) is None:
                 return False
             recovery.lose(turn, step, reason)
+        case AttemptReturned(claim=claim):
+            if (step := _claimed_step(turn, claim)) is None:
+                return False
+            recovery.give_back(turn, step)
         case TimerFired(key=key):
             return _timer_fired(turn, key)
         case PauseRequested():

@@ -35,6 +35,13 @@ class AttemptLost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptReturned:
+    """The worker gives the claim back: the handler was not started."""
+
+    claim: Claim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TimerFired:
     """The moment a node waited for has come. What it waited for stands on its own row."""
 
@@ -97,6 +104,7 @@ Event = (
     Created
     | AttemptFinished
     | AttemptLost
+    | AttemptReturned
     | TimerFired
     | PauseRequested
     | ResumeRequested

@@ -1,4 +1,4 @@
-"""What happens to a step whose worker has died (RELIABILITY A7)."""
+"""What happens to a step whose worker has died (RELIABILITY A7), or does not get round to it."""
 
 from dataclasses import replace
 
@@ -29,3 +29,9 @@ def lose(turn: Turn, step: Step, reason: str) -> None:
         park(turn, replace(again, token=None), message)
     else:
         make_ready(turn, again, ready_at=turn.instance.created_at)
+
+
+def give_back(turn: Turn, step: Step) -> None:
+    """Let another worker have a step that was claimed and not begun; it keeps its place in the queue."""
+    unclaimed = replace(step, worker_id=None, worker_name=None, slot=None, claimed_at=None)
+    make_ready(turn, unclaimed, ready_at=step.ready_at)

@@ -7,4 +7,4 @@ BUILT_IN, PLAIN = "noop", "bench.plain"
 
 @handler(PLAIN)
 def plain(item: object = None) -> None:
-    """Do nothing, as any function of a user: it may block, so it is claimed and committed alone."""
+    """Do nothing, as any function of a user: nobody has said that it never blocks."""

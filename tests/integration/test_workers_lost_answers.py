@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
@@ -15,13 +15,11 @@ from orchestrator.exchange import Work
 from orchestrator.settings import Settings
 from orchestrator.store import instances, steps
 from orchestrator.store.session import Store, Transaction
-from orchestrator.store.steps import Worker
 from tests.integration.test_workers_claims import start
+from tests.support.hands import hands_of
 from workers import StepContext, executor
 from workers.executor import Executor
-from workers.overtime import Overtime
 from workers.registry import Registry
-from workers.step_events import StepEvents
 
 
 class Outage:
@@ -70,16 +68,7 @@ async def _waiting(ctx: StepContext) -> dict[str, Any]:
 
 @pytest.fixture
 def hands(engine: Engine, settings: Settings, registry: Registry) -> Iterator[Executor]:
-    """The executor of one child, in this process."""
-    made = Executor(
-        engine,
-        Worker(id=uuid4(), name="w", slot=1),
-        registry,
-        ("default",),
-        settings,
-        StepEvents(None, "w", is_enabled=False),  # type: ignore[arg-type]
-        Overtime(None),
-    )
+    made = hands_of(engine, settings, registry)
     yield made
     made.close(5)
 
@@ -126,15 +115,7 @@ def test_coroutines_that_are_running_are_not_adopted(
             await __import__("asyncio").sleep(0.01)
 
     registry.register("held", held)
-    hands.__init__(  # type: ignore[misc] - the handlers are looked up once
-        engine,
-        Worker(id=uuid4(), name="w", slot=1),
-        registry,
-        ("default",),
-        hands._settings,
-        StepEvents(None, "w", is_enabled=False),  # type: ignore[arg-type]
-        Overtime(None),
-    )
+    hands = hands_of(engine, hands._settings, registry)  # handlers are looked up once
     waiting = start(engine, store, [{"type": "step", "id": "a", "handler": "held"}])
     hands.answer("default", None)
     plain = start(engine, store, blocks("plain"))
@@ -175,15 +156,7 @@ def test_what_a_repeated_commit_claims_is_run_once(
         executed.append(ctx.block_id)
 
     registry.register("counted", counted)
-    counting = Executor(
-        engine,
-        Worker(id=uuid4(), name="w", slot=1),
-        registry,
-        ("default",),
-        hands._settings,
-        StepEvents(None, "w", is_enabled=False),  # type: ignore[arg-type]
-        Overtime(None),
-    )
+    counting = hands_of(engine, hands._settings, registry)
     instance_id = start(engine, store, blocks("counted"))
     finish = engine.finish
     failures = iter([True, False, True])

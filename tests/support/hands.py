@@ -1,0 +1,24 @@
+"""The executor of one child of a worker, in the process of the test: no Celery, no doorbell but the test's own."""
+
+from uuid import uuid4
+
+from orchestrator.engine import Engine
+from orchestrator.settings import Settings
+from orchestrator.store.steps import Worker
+from workers.executor import Executor
+from workers.overtime import Overtime
+from workers.registry import HandlerSource
+from workers.step_events import StepEvents
+
+
+def hands_of(engine: Engine, settings: Settings, handlers: HandlerSource) -> Executor:
+    """Make an executor that serves the default queue."""
+    return Executor(
+        engine,
+        Worker(id=uuid4(), name="w", slot=1),
+        handlers,
+        ("default",),
+        settings,
+        StepEvents(None, "w", is_enabled=False),  # type: ignore[arg-type]
+        Overtime(None),
+    )
