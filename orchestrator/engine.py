@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from orchestrator.carry import CarryOn, ReadySteps
-from orchestrator.core.decider import decide
+from orchestrator.core.decider import Decision, decide
 from orchestrator.core.events import (
     AttemptFinished,
     AttemptLost,
@@ -36,12 +36,12 @@ from orchestrator.core.slice import Needs, Slice, Unloaded
 from orchestrator.core.states import InstanceState, StepState
 from orchestrator.core.steps import runs_in_process
 from orchestrator.core.turn import Turn
-from orchestrator.errors import InvalidArgument, NotFound
+from orchestrator.errors import InvalidArgument, NotFound, PayloadTooLarge
 from orchestrator.exchange import Finished, NewInstance, Report, Started, Wish, Work
 from orchestrator.handlers_known import KnownHandlers
 from orchestrator.settings import Settings
 from orchestrator.store import apply as writing
-from orchestrator.store import instances, reading, steps
+from orchestrator.store import checkpoints, instances, reading, sessions, steps
 from orchestrator.store.rows import claim_of
 from orchestrator.store.session import Store, Transaction
 from orchestrator.store.steps import Due, Worker
@@ -50,6 +50,9 @@ from queues.broker import Hint
 from sequences import document
 from sequences.references import ALL, References
 from sequences.signals import Control, Custom, SignalType
+
+AT_ONCE = 100
+"""Instances that one transaction of a bulk operation locks."""
 
 Ring = Callable[[Sequence[Hint]], None]
 """Sends hints without making the caller wait."""
@@ -88,7 +91,7 @@ class Engine:
             writes = writing.WriteSet()
             rung: list[Hint] = []
             for instance, request in accepted:
-                changes = self._first_changes(plans[instance.sequence_id], instance, request, now)
+                changes = self._first_changes(tx, plans[instance.sequence_id], instance, request, now)
                 changes = ready.rewrite(instance.id, changes, now)
                 writes.add(instance, changes)
                 rung += hints_for(left_ready(changes))
@@ -123,17 +126,23 @@ class Engine:
             run_id=self._turnstile.new_id(now),
             dry_run=request.dry_run,
             dry_run_auto_approve=request.dry_run_auto_approve,
+            session_id=request.session_id,
+            budget=request.budget,
             created_at=now,
             updated_at=now,
         )
 
-    def _first_changes(self, plan: Plan, instance: Instance, request: NewInstance, now: datetime) -> tuple[Any, ...]:
+    def _first_changes(
+        self, tx: Transaction, plan: Plan, instance: Instance, request: NewInstance, now: datetime
+    ) -> tuple[Any, ...]:
         not_before = request.not_before
         if not_before is None and self.settings.tick_interval_ms:
             not_before = now + timedelta(milliseconds=self.settings.tick_interval_ms)
-        new = Slice.of_new(plan, instance, request.profile.data, request.profile.config)
-        decision = decide(new, Created(not_before=not_before), self._turnstile.facts(now))
-        assert not isinstance(decision, Needs)  # noqa: S101 - nothing of a new instance is left to load
+        profile = request.profile
+        new = Slice.of_new(plan, instance, profile.data, profile.config, profile.audit)
+        # Of a new instance there is nothing to load but what it shares with others.
+        while isinstance(decision := decide(new, Created(not_before=not_before), self._turnstile.facts(now)), Needs):
+            reading.fill(tx, [(new, decision)])
         return decision.changes
 
     # -- claiming and reporting ----------------------------------------------------------------------------------
@@ -332,9 +341,24 @@ class Engine:
         with self.store.transaction() as tx:
             return instances.state_values(tx, instance_id)
 
+    def session_data(self, instance_id: UUID) -> Any:
+        """Read the data of an instance's session as they are now; None without a session."""
+        with self.store.transaction() as tx:
+            return sessions.data_for(tx, instance_id)
+
+    def latest_checkpoint(self, instance_id: UUID) -> tuple[Any, datetime] | None:
+        """Read the newest checkpoint of an instance; None if it has none."""
+        with self.store.transaction() as tx:
+            found = checkpoints.newest(tx, instance_id, 1)
+        return (found[0][1], found[0][2]) if found else None
+
     def now(self) -> datetime:
         """Give the database's time."""
         return self._turnstile.now()
+
+    def new_id(self) -> UUID:
+        """Make an id that sorts by time."""
+        return self._turnstile.new_id(self.now())
 
     def is_current(self, claim: Claim) -> bool:
         """Tell whether a claim still stands: it has not been cancelled, paused or given to another worker."""
@@ -350,9 +374,19 @@ class Engine:
             NotFound: There is no such instance.
             InvalidArgument: The instance has ended, or a nameless answer fits several gates.
         """
-        signal_id = self._turnstile.new_id(self.now())
+        signal_id = self.new_id()
         self._one(instance_id, _event_of(signal_id, signal, payload))
         return signal_id
+
+    def signal_many(self, ids: Sequence[UUID], signal: SignalType, payload: Any) -> int:
+        """Deliver a signal to many instances, some at a time; returns how many have taken it."""
+        taken = 0
+        for start in range(0, len(ids), AT_ONCE):
+            part = ids[start : start + AT_ONCE]
+            events = {i: [_event_of(self.new_id(), signal, payload)] for i in part}
+            passed = self._pass_to_many(events)
+            taken += sum(each.decisions[0].refusal is None for each in passed.values())
+        return taken
 
     def retry(self, instance_id: UUID) -> None:
         """Reopen a failed instance at its failed step; InvalidArgument in any other state."""
@@ -366,6 +400,12 @@ class Engine:
         """Replace the data and config sections, in any state."""
         self._one(instance_id, ContextReplaced(data=data, config=config))
 
+    def _pass_to_many(self, events: Mapping[UUID, Sequence[Event]]) -> dict[UUID, Passed]:
+        """Pass events that clients have sent: what this process remembers of the instances may be old."""
+        for instance_id in events:
+            self._turnstile.take(instance_id)
+        return self._pass(events)
+
     def _one(self, instance_id: UUID, event: Event) -> Passed:
         self._turnstile.take(instance_id)
         passed = self._pass({instance_id: [event]})
@@ -373,7 +413,7 @@ class Engine:
             raise NotFound(f"instance {instance_id}")
         refusal = passed[instance_id].decisions[0].refusal
         if refusal is not None:
-            raise InvalidArgument(refusal)
+            raise _refused(passed[instance_id].decisions[0])
         return passed[instance_id]
 
     # -- passing -------------------------------------------------------------------------------------------------
@@ -383,6 +423,11 @@ class Engine:
         passed = self._turnstile.pass_through(events, ready.rewrite)
         self._ring([hint for each in passed.values() for hint in hints_for(each.ready)])
         return passed
+
+
+def _refused(decision: Decision) -> InvalidArgument | PayloadTooLarge:
+    reason = decision.refusal or ""
+    return PayloadTooLarge(reason) if decision.is_too_large else InvalidArgument(reason)
 
 
 def _ring_nobody(_hints: Sequence[Hint]) -> None:

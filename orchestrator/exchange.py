@@ -1,6 +1,6 @@
 """What is handed through the door: requests for instances, wishes for work, work, and reports of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -26,6 +26,8 @@ class NewInstance:
     dry_run: bool = False
     dry_run_auto_approve: bool = False
     not_before: datetime | None = None
+    session_id: UUID | None = None
+    budget: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,8 @@ class Scope:
     Attributes:
         data, config: Sections of the context; any JSON value, null reads as empty.
         outputs: Newest row of each block, by block id.
+        session: Data of the bound session, any JSON value; None without one.
+        audit: The audit section: what a handler is given, never what an expression reads.
         bindings: Names laid over `context.data`: a for_each item, `_error` of `retry_if`. They shadow data everywhere.
         variables: Names beside the roots: `index`, `item_index`, `iteration`, the hook roots. A template always finds
             them; an expression only if `context.data` has no such key.
@@ -45,7 +47,8 @@ class Scope:
     outputs: Mapping[str, Any] = field(default_factory=_nothing)
     state: Mapping[str, Any] = field(default_factory=_nothing)
     runtime: Mapping[str, Any] = field(default_factory=_nothing)
-    session: Mapping[str, Any] = field(default_factory=_nothing)
+    session: Any = None
+    audit: Any = None
     instance_id: str = ""
     bindings: Mapping[str, Any] = field(default_factory=_nothing)
     variables: Mapping[str, Any] = field(default_factory=_nothing)
@@ -63,6 +66,7 @@ class Scope:
             self,
             data=_visible(self.data, access.data),
             config=_visible(self.config, access.config),
+            audit=self.audit if _shows_any(access.audit) else None,
             runtime=_visible(self.runtime, access.runtime) if _shows_any(access.runtime) else DEFAULT_RUNTIME,
             bindings=bindings,
             variables={**self.variables, **hidden} if hidden else self.variables,

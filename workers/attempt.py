@@ -102,9 +102,10 @@ def context_of(work: Work, engine: Engine) -> StepContext:
         iteration=path,
         attempt=claim.attempt,
         queue=claim.queue,
-        context=sections(work),
+        context=sections(work, engine),
         outputs=_Read(lambda: engine.outputs_seen(claim)),
         state=_Read(lambda: engine.state_values(claim.instance_id)),
+        latest_checkpoint=lambda: engine.latest_checkpoint(claim.instance_id),
         scope=work.scope,
         log=_log_of(work),
         is_cancelled=lambda: not is_current(),
@@ -113,7 +114,7 @@ def context_of(work: Work, engine: Engine) -> StepContext:
     )
 
 
-def sections(work: Work) -> dict[str, Any]:
+def sections(work: Work, engine: Engine) -> dict[str, Any]:
     """Give the sections of the context that the step may see, with the items of enclosing for_eachs laid over data."""
     access = work.block.context_access
     data = work.scope.data
@@ -123,9 +124,24 @@ def sections(work: Work) -> dict[str, Any]:
     return {
         "data": data,
         "config": work.scope.config,
-        "audit": [],
+        "audit": work.scope.audit or [],
         "runtime": runtime if access is None else dict(visible_section(runtime, access.runtime)),
+        **_session_of(work, engine),
     }
+
+
+def _session_of(work: Work, engine: Engine) -> dict[str, Any]:
+    """Give the section with the data of the session, if there is one; built-in handlers read them when they look."""
+    if work.instance.session_id is None:
+        return {}
+    if work.scope.session is not None:
+        return {"session": work.scope.session}
+
+    def read() -> Mapping[str, Any]:
+        data = engine.session_data(work.claim.instance_id)
+        return data if isinstance(data, Mapping) else {}
+
+    return {"session": _Read(read)}
 
 
 def _log_of(work: Work) -> Callable[..., None]:

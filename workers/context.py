@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -22,6 +22,10 @@ def _log_nowhere(message: Any, *, level: str = "info", **fields: Any) -> None:
 
 def _nothing() -> None:
     """Report to nobody."""
+
+
+def _nothing_saved() -> tuple[Any, datetime] | None:
+    return None
 
 
 def _never() -> bool:
@@ -44,9 +48,11 @@ class StepContext:
         iteration: Path of the loops around the step, `""` outside of any.
         attempt: From 0.
         queue: The queue the step waited in.
-        context: `data`, `config`, `audit`, `runtime`, filtered by the step's `context_access`.
+        context: `data`, `config`, `audit`, `runtime`, filtered by the step's `context_access`; for an instance of a
+            session also `session`, its data.
         outputs: Newest output of each finished block, by block id; may load on access.
         state: The instance's key-value state; may load on access.
+        latest_checkpoint: Reads the instance's newest checkpoint and when it was saved; None if there is none.
         scope: What expressions read.
         log: Writes a line to the instance's log.
         heartbeat: Says that the handler is alive and getting on; cheap enough for every turn of a loop.
@@ -66,6 +72,7 @@ class StepContext:
     context: Mapping[str, Any] = field(default_factory=dict)
     outputs: Mapping[str, Any] = field(default_factory=dict)
     state: Mapping[str, Any] = field(default_factory=dict)
+    latest_checkpoint: Callable[[], tuple[Any, datetime] | None] = _nothing_saved
     scope: Scope = field(default_factory=Scope)
     log: StepLog = _log_nowhere
     heartbeat: Callable[[], None] = _nothing

@@ -17,7 +17,20 @@ from typing import Any, Final, assert_never
 
 import orjson
 
-from orchestrator.core.outcomes import Completed, DataWritten, Failed, FailureKind, Outcome, StateDeleted, Suspended
+from orchestrator.core.outcomes import (
+    CheckpointKept,
+    Completed,
+    DataWritten,
+    Effect,
+    Failed,
+    FailureKind,
+    Outcome,
+    SharedDeleted,
+    SharedWritten,
+    StateDeleted,
+    StateWritten,
+    Suspended,
+)
 from workers.failures import failed
 
 MAX_OUTPUT_BYTES: Final = 8 * 1024 * 1024
@@ -59,7 +72,9 @@ def check_outcome(outcome: Outcome, *, max_bytes: int = MAX_OUTPUT_BYTES) -> Out
         case Failed():
             return failed(outcome.message, retryable=outcome.retryable, kind=outcome.kind, details=outcome.details)
         case Completed():
-            written = [effect.value for effect in outcome.effects if not isinstance(effect, StateDeleted)]
+            written = [
+                effect.value for effect in outcome.effects if not isinstance(effect, StateDeleted | SharedDeleted)
+            ]
             names = [list(_names(effect)) for effect in outcome.effects]
             return _first_failure([outcome.output, *written, names], max_bytes) or outcome
         case Suspended():
@@ -68,8 +83,14 @@ def check_outcome(outcome: Outcome, *, max_bytes: int = MAX_OUTPUT_BYTES) -> Out
             assert_never(outcome)
 
 
-def _names(effect: Any) -> tuple[str, ...]:
-    return effect.path if isinstance(effect, DataWritten) else (effect.key,)
+def _names(effect: Effect) -> tuple[str, ...]:
+    match effect:
+        case DataWritten(path=path) | SharedWritten(path=path):
+            return path
+        case StateWritten(key=key) | StateDeleted(key=key) | SharedDeleted(key=key):
+            return (key,)
+        case CheckpointKept():
+            return ()
 
 
 def _first_failure(values: list[Any], max_bytes: int) -> Failed | None:

@@ -7,7 +7,19 @@ import anyio.to_thread
 from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from orchestrator.api import dashboards, documentation, health, instances, queues, reading, sequences, signals, tasks
+from orchestrator.api import (
+    checkpoints,
+    dashboards,
+    documentation,
+    health,
+    instances,
+    queues,
+    reading,
+    sequences,
+    sessions,
+    signals,
+    tasks,
+)
 from orchestrator.api.answers import add_error_answers
 from orchestrator.api.edge import PREFIX, Door, Edge
 from orchestrator.api.metrics import Metrics
@@ -25,6 +37,8 @@ _PRODUCT = (
     sequences.router,
     reading.router,
     instances.router,
+    checkpoints.router,
+    sessions.router,
     signals.router,
     tasks.router,
     dashboards.router,

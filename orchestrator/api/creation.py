@@ -6,14 +6,15 @@ from functools import lru_cache
 from typing import Any, TypeVar
 from uuid import UUID
 
-import orjson
 import psycopg2
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.api.auth import Caller
+from orchestrator.api.binding import session_to_bind
 from orchestrator.api.services import Services
 from orchestrator.api.shapes import PRIORITIES, Context, CreateInstance, StartInstance
 from orchestrator.catalogue import MAX_LONG_NAME_BYTES, MAX_NAME_BYTES
+from orchestrator.core.context import context_bytes
 from orchestrator.errors import Conflict, InvalidArgument, NotFound, PayloadTooLarge, Unprocessable
 from orchestrator.exchange import NewInstance
 from orchestrator.store import definitions
@@ -61,8 +62,6 @@ def new_instance(
     context = request.context or Context()
     check_context_size(context, serving.settings.max_context_bytes)
     check_input(serving, head, context.data)
-    if request.session_id is not None or request.session_key is not None:
-        raise NotFound(f"session {request.session_id or request.session_key}")
     return NewInstance(
         sequence_id=head.id,
         tenant_id=tenant_id,
@@ -71,7 +70,7 @@ def new_instance(
             data=context.data,
             config=context.config,
             metadata=request.metadata,
-            budget=request.budget.model_dump(exclude_none=True) if request.budget is not None else None,
+            audit=[entry.model_dump() for entry in context.audit or ()],
             idempotency_key=request.idempotency_key,
             concurrency_key=request.concurrency_key,
             max_concurrency=request.max_concurrency,
@@ -81,12 +80,14 @@ def new_instance(
         dry_run=request.dry_run,
         dry_run_auto_approve=request.dry_run_auto_approve,
         not_before=request.next_fire_at,
+        session_id=session_to_bind(serving, request, tenant_id),
+        budget=request.budget.model_dump(exclude_none=True) if request.budget is not None else None,
     )
 
 
 def check_context_size(context: Context, limit: int) -> None:
     """Refuse a context whose JSON is over the limit."""
-    size = len(orjson.dumps({"data": context.data, "config": context.config}))
+    size = context_bytes(context.data, context.config)
     if size > limit:
         raise PayloadTooLarge(f"context is {size} bytes; the limit is {limit}")
 

@@ -134,6 +134,48 @@ class SetContext(Shape):
     context: Context
 
 
+class SessionState(StrEnum):
+    """States of a session; only an active one takes new instances."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    EXPIRED = "expired"
+
+
+class CreateSession(Shape):
+    """Data that instances are to share, under a key of the tenant's."""
+
+    tenant_id: StrictStr
+    session_key: StrictStr
+    data: Any = None
+    expires_at: Moment | None = None
+
+
+class SetSessionData(Shape):
+    """Data that replace those of a session."""
+
+    data: Any
+
+
+class SetSessionState(Shape):
+    """A state of a session."""
+
+    state: SessionState
+
+
+class SaveCheckpoint(Shape):
+    """A snapshot to be kept beside an instance."""
+
+    checkpoint_data: Any
+
+
+class PruneCheckpoints(Shape):
+    """How many checkpoints, the newest, remain."""
+
+    keep: Annotated[int, Field(strict=True, ge=0, lt=2**63)]
+
+
 class SendSignal(Shape):
     """A signal: a word the engine knows, or `{"custom": "<name>"}`."""
 
@@ -254,6 +296,28 @@ class InstancePage(Shape):
 
     items: list[TaskInstance]
     has_more: bool
+
+
+class SessionView(Shape):
+    """Data that instances share; `expires_at` is left out if there is none."""
+
+    id: UUID
+    tenant_id: str
+    session_key: str
+    data: Any
+    state: SessionState
+    created_at: datetime
+    updated_at: datetime
+    expires_at: datetime | None = None
+
+
+class Checkpoint(Shape):
+    """A snapshot kept beside an instance."""
+
+    id: UUID
+    instance_id: UUID
+    checkpoint_data: Any
+    created_at: datetime
 
 
 class BlockOutput(Shape):

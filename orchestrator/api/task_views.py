@@ -65,7 +65,8 @@ def _context(scope: Scope) -> dict[str, Any]:
     data = scope.data
     if scope.bindings:
         data = {**(data if isinstance(data, dict) else {}), **scope.bindings}
-    return context_view(plain(data), plain(scope.config), {**_EMPTY_RUNTIME, **scope.runtime})
+    view = context_view(plain(data), plain(scope.config), {**_EMPTY_RUNTIME, **scope.runtime}, audit=scope.audit)
+    return view if scope.session is None else {**view, "session": scope.session}
 
 
 def _idempotency_key(instance_id: UUID, key: NodeKey) -> str:

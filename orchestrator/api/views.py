@@ -24,24 +24,26 @@ def instance_view(record: Record) -> dict[str, Any]:
         "priority": PRIORITIES[instance.priority],
         "timezone": instance.timezone,
         "metadata": profile.metadata,
-        "context": context_view(profile.data, profile.config, runtime_section(instance, attempt=record.attempt)),
+        "context": context_view(
+            profile.data, profile.config, runtime_section(instance, attempt=record.attempt), audit=profile.audit
+        ),
         "concurrency_key": profile.concurrency_key,
         "max_concurrency": profile.max_concurrency,
         "idempotency_key": profile.idempotency_key,
-        "session_id": profile.session_id,
+        "session_id": instance.session_id,
         "parent_instance_id": profile.parent_instance_id,
         "created_at": instance.created_at,
         "updated_at": instance.updated_at,
     }
-    optional = {"budget": profile.budget, "parked_reason": instance.parked_reason}
+    optional = {"budget": instance.budget, "parked_reason": instance.parked_reason}
     view |= {name: value for name, value in optional.items() if value is not None}
     return view
 
 
-def context_view(data: Any, config: Any, runtime: dict[str, Any]) -> dict[str, Any]:
+def context_view(data: Any, config: Any, runtime: dict[str, Any], *, audit: Any = None) -> dict[str, Any]:
     """Show a context; ids of the runtime section are left out while they are null."""
     shown = {name: value for name, value in runtime.items() if value is not None or name not in _HIDDEN_WHEN_NULL}
-    return {"data": data, "config": config, "audit": [], "runtime": shown}
+    return {"data": data, "config": config, "audit": audit or [], "runtime": shown}
 
 
 def output_views(instance_id: UUID, rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:

@@ -8,23 +8,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
-import orjson
-
-from orchestrator.core import calendars, gates
+from orchestrator.core import calendars, context, gates
 from orchestrator.core.conditions import guard_holds
 from orchestrator.core.holding import hold
 from orchestrator.core.model import NodeKey, Step
-from orchestrator.core.outcomes import (
-    Completed,
-    DataWritten,
-    Effect,
-    Failed,
-    FailureKind,
-    Outcome,
-    StateDeleted,
-    StateWritten,
-    Suspended,
-)
+from orchestrator.core.outcomes import Completed, Failed, FailureKind, Outcome, Suspended
 from orchestrator.core.retries import backoff, may_retry
 from orchestrator.core.states import Activity, NodeState, StepState
 from orchestrator.core.steps import (
@@ -40,6 +28,7 @@ from orchestrator.core.turn import Turn
 from sequences import document
 from sequences.durations import after
 from sequences.expressions import ExpressionError
+from sequences.handlers import is_builtin
 from sequences.schemas import compile_schema
 
 
@@ -149,6 +138,7 @@ def finish(turn: Turn, step: Step, outcome: Outcome) -> None:
 
 
 def _complete(turn: Turn, step: Step, outcome: Completed) -> None:
+    outcome = context.without_session(turn, outcome, is_builtin=is_builtin(step.handler))
     refusal = _refusal(turn, step, outcome)
     if refusal is not None:
         turn.record_attempt(step, "failed", _error_of(refusal))
@@ -159,7 +149,7 @@ def _complete(turn: Turn, step: Step, outcome: Completed) -> None:
     if outcome.merges and isinstance(outcome.output, dict) and outcome.output:
         turn.merge_data(outcome.output)
     for effect in outcome.effects:
-        _apply_effect(turn, effect)
+        context.apply_effect(turn, effect)
     turn.amend(total_steps=turn.instance.total_steps + 1)
     if gates.comes_last(block_of(turn, step.key)):
         gates.open_gate(turn, step)
@@ -172,41 +162,7 @@ def _refusal(turn: Turn, step: Step, outcome: Completed) -> Failed | None:
     if schema is not None and (violations := compile_schema(schema).violations(outcome.output)):
         message = "output failed output_schema validation: " + "; ".join(violations[:10])
         return Failed(message=message, retryable=False, kind=FailureKind.OUTPUT)
-    if outcome.merges and isinstance(outcome.output, dict) and outcome.output:
-        return _too_large(turn, outcome.output)
-    return None
-
-
-def _too_large(turn: Turn, output: dict[str, Any]) -> Failed | None:
-    data = turn.context.data
-    size = len(orjson.dumps({**data, **output} if isinstance(data, dict) else output))
-    if size <= turn.facts.max_context_bytes:
-        return None
-    message = f"merging the output would make the context {size} bytes; the limit is {turn.facts.max_context_bytes}"
-    return Failed(message=message, retryable=False, kind=FailureKind.OUTPUT)
-
-
-def _apply_effect(turn: Turn, effect: Effect) -> None:
-    match effect:
-        case StateWritten(key=key, value=value):
-            turn.set_state(key, value)
-        case StateDeleted(key=key):
-            turn.delete_state(key)
-        case DataWritten(path=path, value=value):
-            turn.merge_data({path[0]: _written(_member(turn.context.data, path[0]), path[1:], value)})
-        case _:
-            assert_never(effect)
-
-
-def _member(value: Any, name: str) -> Any:
-    return value.get(name) if isinstance(value, dict) else None
-
-
-def _written(current: Any, path: tuple[str, ...], value: Any) -> Any:
-    if not path:
-        return value
-    members = current if isinstance(current, dict) else {}
-    return {**members, path[0]: _written(members.get(path[0]), path[1:], value)}
+    return context.refusal(turn, outcome)
 
 
 def _suspend(turn: Turn, step: Step, outcome: Suspended) -> None:

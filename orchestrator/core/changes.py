@@ -145,6 +145,44 @@ class SignalConsumed:
     id: UUID
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionWritten:
+    """`value` is written at a path below the data of a session; no path replaces them.
+
+    It says what to write and not what the data then are: other instances write them too, and what is written is folded
+    into the newest data, under the session's lock.
+    """
+
+    session_id: UUID
+    path: tuple[str, ...]
+    value: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionMemberGone:
+    """A top-level member of a session's data is removed; an absent one is fine."""
+
+    session_id: UUID
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointSaved:
+    """A snapshot is kept beside the instance; of the older ones, as many that `keep` remain in all (None: all)."""
+
+    id: UUID
+    data: Any
+    created_at: datetime
+    keep: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetadataMerged:
+    """The engine's own documented keys are laid over the client's metadata."""
+
+    values: Mapping[str, Any]
+
+
 Change = (
     InstancePut
     | NodePut
@@ -162,6 +200,10 @@ Change = (
     | ItemsCaptured
     | SignalKept
     | SignalConsumed
+    | SessionWritten
+    | SessionMemberGone
+    | CheckpointSaved
+    | MetadataMerged
 )
 
 

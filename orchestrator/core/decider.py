@@ -7,7 +7,7 @@ until it can say. Nothing is mutated and nothing is awaited.
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from orchestrator.core import attempts, cancellation, composites, control, gates, recovery
+from orchestrator.core import attempts, cancellation, composites, context, control, gates, recovery
 from orchestrator.core.changes import Change
 from orchestrator.core.events import (
     AttemptFinished,
@@ -40,11 +40,13 @@ class Decision:
         changes: In the order they were decided; empty when the event came too late to mean anything.
         is_stale: The event spoke for a claim, or for a moment, that is no longer current.
         refusal: Why a client's request cannot be done; nothing changes then.
+        is_too_large: Whether that is because the context has no room for it.
     """
 
     changes: tuple[Change, ...] = ()
     is_stale: bool = False
     refusal: str | None = None
+    is_too_large: bool = False
 
 
 def decide(current: Slice, event: Event, facts: Facts) -> Decision | Needs:
@@ -61,6 +63,8 @@ def decide(current: Slice, event: Event, facts: Facts) -> Decision | Needs:
         return unloaded.needs
     except gates.Ambiguous as ambiguous:
         return Decision(refusal=str(ambiguous))
+    except context.TooLarge as too_large:
+        return Decision(refusal=str(too_large), is_too_large=True)
     _settle_instance(turn, event)
     return Decision(changes=turn.changes())
 
@@ -105,7 +109,7 @@ def _begin(turn: Turn, event: Event) -> bool:  # noqa: PLR0912 - one case for ea
         case CancelRequested():
             cancellation.request_cancel(turn)
         case ContextUpdated(data=data):
-            turn.merge_data(data)
+            context.merge_checked(turn, data)
         case ContextReplaced(data=data, config=config):
             turn.put_context(data, config)
         case SignalReceived():

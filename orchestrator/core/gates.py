@@ -7,6 +7,7 @@ takes any payload. An answer may come before its gate opens: it is kept on the s
 from dataclasses import dataclass, replace
 from typing import Any
 
+from orchestrator.core.context import TooLarge, merge_checked
 from orchestrator.core.model import KeptSignal, Step
 from orchestrator.core.outcomes import Failed, FailureKind
 from orchestrator.core.states import Activity, StepState
@@ -71,9 +72,17 @@ def open_gate(turn: Turn, step: Step) -> None:
     for signal in turn.kept_signals():
         if _is_for(turn, waiting, signal):
             turn.consume_signal(signal.id)
-            if (answer := _read(turn, waiting, signal)) is not None:
-                _take(turn, waiting, answer)
+            if (answer := _read(turn, waiting, signal)) is not None and _takes(turn, waiting, answer):
                 return
+
+
+def _takes(turn: Turn, step: Step, answer: Answer) -> bool:
+    """Take an answer that came early; one that the context has no room for is swallowed, as a wrong one is."""
+    try:
+        _take(turn, step, answer)
+    except TooLarge:
+        return False
+    return True
 
 
 def receive(turn: Turn, signal: KeptSignal) -> None:
@@ -81,6 +90,7 @@ def receive(turn: Turn, signal: KeptSignal) -> None:
 
     Raises:
         Ambiguous: The signal has no name and several gates are open.
+        TooLarge: The context has no room for the answer; the gate stays open.
     """
     waiting = [step for step in turn.open_steps() if step.state is StepState.GATE]
     if signal.name is None and len(waiting) > 1:
@@ -169,8 +179,8 @@ def _take(turn: Turn, step: Step, answer: Answer) -> None:
     gate = _gate_of(block_of(turn, step.key))
     if isinstance(gate, document.WaitForSignal):
         payload = answer.value
+        merge_checked(turn, {step.key.block_id: payload})
         turn.add_output(step.key, payload if isinstance(payload, dict) else {"value": payload}, attempt=step.attempt)
-        turn.merge_data({step.key.block_id: payload})
         complete_step(turn, step)
         return
     row: dict[str, Any] = {"value": answer.value, GATE_MARK: True, "responded_at": rfc3339(turn.now)}
@@ -178,6 +188,6 @@ def _take(turn: Turn, step: Step, answer: Answer) -> None:
         row["comment"] = answer.comment
     if answer.payload is not None:
         row["payload"] = answer.payload
+    merge_checked(turn, {gate.store_as or step.key.block_id: answer.value})
     turn.add_output(step.key, row)
-    turn.merge_data({gate.store_as or step.key.block_id: answer.value})
     make_ready(turn, step)

@@ -1,6 +1,6 @@
 """What a handler is given: its parameters with templates resolved, and the scope it may see (contract §5.1, §8.2)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.core.model import NodeKey
@@ -28,7 +28,7 @@ class Inputs:
     scope: Scope
 
 
-WHOLE_CONTEXT = References(data=True, config=True)
+WHOLE_CONTEXT = References(data=True, config=True, session=True)
 
 
 def prepare(turn: Turn, key: NodeKey, *, whole_context: bool = False) -> Inputs:
@@ -42,7 +42,10 @@ def prepare(turn: Turn, key: NodeKey, *, whole_context: bool = False) -> Inputs:
         raise TypeError(f"block {key.block_id!r} is not a step")
     compiled = turn.plan.params(block)
     references = compiled.references | WHOLE_CONTEXT if whole_context else compiled.references
-    scope = turn.scope(key, references).filtered(block.context_access)
+    scope = turn.scope(key, references)
+    if whole_context:
+        scope = replace(scope, audit=turn.slice.audit_section())
+    scope = scope.filtered(block.context_access)
     try:
         return Inputs(params=compiled.template.render(scope), scope=scope)
     except TemplateError as error:

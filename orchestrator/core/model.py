@@ -57,6 +57,10 @@ class Instance:
         is_cancelling: A cancel was accepted and shielded work is being finished.
         parked_reason: Why the engine stopped this instance for a human; None if it did not.
         round: How often the instance was reopened by a retry.
+        session_id: The session whose data it shares with other instances; None without one.
+        budget: Limits by name, as the client gave them; None without any.
+        input_tokens: Tokens that models have read for its steps, as far as their outputs say so.
+        output_tokens: Tokens that models have written for its steps.
     """
 
     id: UUID
@@ -83,6 +87,17 @@ class Instance:
     started_at: datetime | None = None
     created_at: datetime
     updated_at: datetime
+    session_id: UUID | None = None
+    budget: Mapping[str, int] | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """The data of a session as they were read; any JSON value."""
+
+    data: Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
 
 class FailureKind(StrEnum):
@@ -41,7 +42,35 @@ class DataWritten:
     value: Any
 
 
-Effect = StateWritten | StateDeleted | DataWritten
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedWritten:
+    """Write `value` at a path below the data of the instance's session; fails the step if there is no session."""
+
+    path: tuple[str, ...]
+    value: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedDeleted:
+    """Remove one top-level member of the session's data; an absent one is fine."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointKept:
+    """Save a checkpoint of the instance under an id that the handler has made.
+
+    Args:
+        keep: How many of the instance's checkpoints, the newest, remain; None for all.
+    """
+
+    id: UUID
+    value: Any
+    keep: int | None = None
+
+
+Effect = StateWritten | StateDeleted | DataWritten | SharedWritten | SharedDeleted | CheckpointKept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,12 +12,16 @@ from typing import Any, Final
 from orchestrator.core.changes import (
     AttemptRecorded,
     Change,
+    CheckpointSaved,
     ContextPut,
     ErrorRowsRemoved,
     InstancePut,
     ItemsCaptured,
+    MetadataMerged,
     NodePut,
     OutputAdded,
+    SessionMemberGone,
+    SessionWritten,
     SignalConsumed,
     SignalKept,
     StateGone,
@@ -28,8 +32,9 @@ from orchestrator.core.changes import (
     TimerPut,
     TransitionRecorded,
 )
-from orchestrator.core.model import Instance, ItemKey, KeptSignal, Node, NodeKey, OutputKey, Step
+from orchestrator.core.model import Instance, ItemKey, KeptSignal, Node, NodeKey, OutputKey, Shared, Step
 from orchestrator.core.plan import Plan
+from orchestrator.core.shared import folded
 
 ABSENT: Final = object()
 """Known not to exist, as opposed to not loaded."""
@@ -49,6 +54,8 @@ class Needs:
     signals: bool = False
     open_work: bool = False
     ended_badly: bool = False
+    session: bool = False
+    audit: bool = False
 
 
 class Unloaded(Exception):
@@ -67,6 +74,8 @@ class Slice:
         is_new: Whether the instance is not stored yet: what the slice does not hold does not exist.
         open_work: Whether `steps` and `nodes` hold every open step and every open composite.
         ended_badly: Whether `nodes` holds every failed or cancelled node.
+        audit: The audit section of the context; it never changes.
+        session: The data of the session, for one decision only: other instances change them.
     """
 
     plan: Plan
@@ -82,14 +91,17 @@ class Slice:
     is_new: bool = False
     open_work: bool = False
     ended_badly: bool = False
+    audit: Any = ABSENT
+    session: Shared | None = None
 
     @classmethod
-    def of_new(cls, plan: Plan, instance: Instance, data: Any, config: Any) -> "Slice":
+    def of_new(cls, plan: Plan, instance: Instance, data: Any, config: Any, audit: Any = None) -> "Slice":
         """Make the slice of an instance that is not stored yet."""
         return cls(
             plan=plan,
             instance=instance,
             context=ContextPut(data=data, config=config),
+            audit=audit,
             signals={},
             whole_state=True,
             is_new=True,
@@ -144,6 +156,20 @@ class Slice:
             raise Unloaded(Needs(context=True))
         return self.context
 
+    def audit_section(self) -> Any:
+        """Give the audit section of the context."""
+        if self.audit is ABSENT:
+            raise Unloaded(Needs(audit=True))
+        return self.audit
+
+    def session_data(self) -> Any:
+        """Give the data of the session; None without a session."""
+        if self.instance.session_id is None:
+            return None
+        if self.session is None:
+            raise Unloaded(Needs(session=True))
+        return self.session.data
+
     def kept_signals(self) -> tuple[KeptSignal, ...]:
         """Give the custom signals no gate has consumed, oldest first."""
         if self.signals is None:
@@ -181,7 +207,17 @@ class Slice:
                         self.signals.pop(signal_id, None)
                 case ErrorRowsRemoved():
                     self.outputs.clear()
-                case TimerPut() | TimerGone() | AttemptRecorded() | TransitionRecorded():
+                case SessionWritten() | SessionMemberGone():
+                    if self.session is not None:
+                        self.session = Shared(data=folded(self.session.data, change))
+                case (
+                    TimerPut()
+                    | TimerGone()
+                    | AttemptRecorded()
+                    | TransitionRecorded()
+                    | CheckpointSaved()
+                    | MetadataMerged()
+                ):
                     pass
 
     def forget_ended(self) -> None:
@@ -191,6 +227,7 @@ class Slice:
         """
         self.nodes = {k: n for k, n in self.nodes.items() if n is not None and not n.state.is_terminal}
         self.steps = {k: s for k, s in self.steps.items() if s is not None}
+        self.session = None
         self.is_new = False
         self.open_work = False
         self.ended_badly = False

@@ -14,12 +14,16 @@ from uuid import UUID
 from orchestrator.core.changes import (
     AttemptRecorded,
     Change,
+    CheckpointSaved,
     ContextPut,
     ErrorRowsRemoved,
     InstancePut,
     ItemsCaptured,
+    MetadataMerged,
     NodePut,
     OutputAdded,
+    SessionMemberGone,
+    SessionWritten,
     SignalConsumed,
     SignalKept,
     StateGone,
@@ -38,10 +42,12 @@ from orchestrator.core.model import (
     Node,
     NodeKey,
     OutputKey,
+    Shared,
     Step,
     StepError,
 )
 from orchestrator.core.plan import Plan
+from orchestrator.core.shared import folded
 from orchestrator.core.slice import ABSENT, Needs, Slice, Unloaded
 from orchestrator.core.states import Activity, NodeState, StepState
 from sequences.document import ForEach
@@ -103,6 +109,7 @@ class Turn:
         self._outputs: dict[OutputKey, Any] = {}
         self._state: dict[str, Any] = {}
         self._context: ContextPut | None = None
+        self._session: Shared | None = None
         self._items: dict[ItemKey, Any] = {}
         self._consumed: set[UUID] = set()
         self._kept: dict[UUID, KeptSignal] = {}
@@ -159,6 +166,22 @@ class Turn:
         """The data and config sections as they read now."""
         return self._context if self._context is not None else self.slice.sections()
 
+    @property
+    def session_id(self) -> UUID:
+        """The session of an instance that is known to have one."""
+        if self.instance.session_id is None:
+            raise LookupError(f"instance {self.instance.id} has no session")
+        return self.instance.session_id
+
+    @property
+    def session_data(self) -> Any:
+        """The data of the session as they read now; None without a session."""
+        return self._session.data if self._session is not None else self.slice.session_data()
+
+    def state_value(self, name: str) -> Any:
+        """Give one key of the key-value state, `ABSENT` if it is not set."""
+        return self._state[name] if name in self._state else self.slice.state_value(name)
+
     def scope(
         self,
         key: NodeKey,
@@ -191,6 +214,7 @@ class Turn:
             outputs=outputs,
             state=self._state_seen(references),
             runtime=self.runtime(key),
+            session=self.session_data if references.session else None,
             instance_id=str(self.instance.id),
             bindings={**items, **(self._own_error(key) if reads_context else {}), **(bindings or {})},
             variables={**counters, **(variables or {})},
@@ -208,11 +232,15 @@ class Turn:
             state=frozenset(n for n in names if n not in self._state and n not in self.slice.state),
             whole_state=references.state is ALL and not self.slice.whole_state,
             context=(references.data or references.config) and self._context is None and self.slice.context is None,
+            session=references.session and self._lacks_session(),
         )
         if self.slice.whole_state:
             needs = replace(needs, state=frozenset())
         if needs != Needs():
             raise Unloaded(needs)
+
+    def _lacks_session(self) -> bool:
+        return self.instance.session_id is not None and self._session is None and self.slice.session is None
 
     def _output(self, key: OutputKey) -> Any:
         return self._outputs[key] if key in self._outputs else self.slice.output(key)
@@ -221,10 +249,7 @@ class Turn:
         if references.state is ALL:
             seen = {**self.slice.state, **self._state}
         else:
-            seen = {
-                name: self._state[name] if name in self._state else self.slice.state_value(name)
-                for name in references.state
-            }
+            seen = {name: self.state_value(name) for name in references.state}
         return {name: value for name, value in seen.items() if value is not ABSENT}
 
     def _for_each_names(self, key: NodeKey) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -361,6 +386,19 @@ class Turn:
         """Write top-level keys of `context.data`; data that is no object gives way to one."""
         data = self.context.data
         self.put_context({**data, **values} if isinstance(data, dict) else dict(values), self.context.config)
+
+    def change_session(self, change: SessionWritten | SessionMemberGone) -> None:
+        """Write to the data of the session."""
+        self._session = Shared(data=folded(self.session_data, change))
+        self._added.append(change)
+
+    def save_checkpoint(self, checkpoint_id: UUID, data: Any, keep: int | None) -> None:
+        """Keep a snapshot beside the instance."""
+        self._added.append(CheckpointSaved(id=checkpoint_id, data=data, created_at=self.now, keep=keep))
+
+    def merge_metadata(self, values: Mapping[str, Any]) -> None:
+        """Lay the engine's documented keys over the client's metadata."""
+        self._added.append(MetadataMerged(values=values))
 
     def keep_signal(self, signal: KeptSignal) -> None:
         """Keep a custom signal until its gate opens."""

@@ -12,12 +12,16 @@ from uuid import UUID
 from orchestrator.core.changes import (
     AttemptRecorded,
     Change,
+    CheckpointSaved,
     ContextPut,
     ErrorRowsRemoved,
     InstancePut,
     ItemsCaptured,
+    MetadataMerged,
     NodePut,
     OutputAdded,
+    SessionMemberGone,
+    SessionWritten,
     SignalConsumed,
     SignalKept,
     StateGone,
@@ -29,6 +33,7 @@ from orchestrator.core.changes import (
     TransitionRecorded,
 )
 from orchestrator.core.model import Instance, NodeKey
+from orchestrator.store import checkpoints, sessions
 from orchestrator.store.rows import INSTANCE_COLUMNS, NODE_COLUMNS, STEP_COLUMNS, instance_row, node_row, step_row
 from orchestrator.store.session import Transaction, to_json
 
@@ -49,6 +54,8 @@ _MUTABLE = (
     ("current_step", "text"),
     ("current_step_started_at", "timestamptz"),
     ("total_steps", "bigint"),
+    ("input_tokens", "bigint"),
+    ("output_tokens", "bigint"),
     ("started_at", "timestamptz"),
     ("updated_at", "timestamptz"),
 )
@@ -97,6 +104,10 @@ _PUT_CONTEXTS = (
     "UPDATE contexts SET data = v.data::json, config = v.config::json FROM (VALUES {}) AS v (id, data, config) "
     "WHERE contexts.instance_id = v.id::uuid"
 )
+_MERGE_METADATA = (
+    "UPDATE contexts SET metadata = (CASE jsonb_typeof(metadata) WHEN 'object' THEN metadata ELSE '{{}}' END) "
+    "|| v.added::jsonb FROM (VALUES {}) AS v (id, added) WHERE contexts.instance_id = v.id::uuid"
+)
 _PUT_STATE = (
     "INSERT INTO state_values (instance_id, name, value) VALUES {} "
     "ON CONFLICT (instance_id, name) DO UPDATE SET value = EXCLUDED.value"
@@ -120,6 +131,9 @@ class WriteSet:
     kept_signals: list[Row] = field(default_factory=list)
     consumed_signals: list[Row] = field(default_factory=list)
     cleared: list[UUID] = field(default_factory=list)
+    sessions: list[SessionWritten | SessionMemberGone] = field(default_factory=list)
+    checkpoints: list[tuple[UUID, CheckpointSaved]] = field(default_factory=list)
+    metadata: list[Row] = field(default_factory=list)
 
     def add(self, instance: Instance, changes: Iterable[Change]) -> None:  # noqa: PLR0912 - one case for each change
         """Collect the changes of one instance."""
@@ -161,6 +175,12 @@ class WriteSet:
                     self.consumed_signals.append((owner, signal_id))
                 case ErrorRowsRemoved():
                     self.cleared.append(owner)
+                case SessionWritten() | SessionMemberGone():
+                    self.sessions.append(change)
+                case CheckpointSaved():
+                    self.checkpoints.append((owner, change))
+                case MetadataMerged(values=values):
+                    self.metadata.append((owner, to_json(values)))
                 case _:
                     assert_never(change)
 
@@ -234,14 +254,17 @@ def apply(tx: Transaction, writes: WriteSet) -> None:
             "(%s, %s, %s::int[], %s, %s)",
         ),
         *_signals(tx, writes),
+        *_insert(tx, _MERGE_METADATA, writes.metadata, "(%s, %s)"),
+        *checkpoints.statements(tx, writes.checkpoints),
     ]
     if statements:
         tx.cursor.execute(";\n".join(statements))
+    sessions.fold(tx, writes.sessions)
 
 
 def create(tx: Transaction, instances: Sequence[Instance]) -> None:
     """Insert the rows of new instances; their first decision is applied after it."""
-    rows = tx.values("(" + "%s, " * 23 + "%s)", [instance_row(instance) for instance in instances])
+    rows = tx.values("(" + "%s, " * 27 + "%s)", [instance_row(instance) for instance in instances])
     tx.cursor.execute(f"INSERT INTO instances ({INSTANCE_COLUMNS}) VALUES {rows}")
 
 

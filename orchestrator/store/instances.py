@@ -21,11 +21,10 @@ class Profile:
     data: Any = None
     config: Any = None
     metadata: Any = None
-    budget: Any = None
+    audit: Any = None
     idempotency_key: str | None = None
     concurrency_key: str | None = None
     max_concurrency: int | None = None
-    session_id: UUID | None = None
     parent_instance_id: UUID | None = None
 
 
@@ -53,6 +52,7 @@ class Filter:
     sequence_id: UUID | None = None
     states: tuple[str, ...] | None = None
     metadata: tuple[tuple[str, str], ...] = ()
+    session_id: UUID | None = None
 
 
 def insert(tx: Transaction, new: Sequence[tuple[Instance, Profile]]) -> None:
@@ -60,10 +60,10 @@ def insert(tx: Transaction, new: Sequence[tuple[Instance, Profile]]) -> None:
     for start in range(0, len(new), CREATED_AT_ONCE):
         part = new[start : start + CREATED_AT_ONCE]
         create(tx, [instance for instance, _ in part])
-        rows = tx.values("(" + "%s, " * 9 + "%s)", [_profile_row(instance.id, profile) for instance, profile in part])
+        rows = tx.values("(" + "%s, " * 8 + "%s)", [_profile_row(instance.id, profile) for instance, profile in part])
         tx.execute(
-            "INSERT INTO contexts (instance_id, data, config, metadata, budget, idempotency_key, concurrency_key, "
-            f"max_concurrency, session_id, parent_instance_id) VALUES {rows}"
+            "INSERT INTO contexts (instance_id, data, config, metadata, audit, idempotency_key, concurrency_key, "
+            f"max_concurrency, parent_instance_id) VALUES {rows}"
         )
 
 
@@ -73,11 +73,10 @@ def _profile_row(instance_id: UUID, profile: Profile) -> tuple[Any, ...]:
         to_json(profile.data),
         to_json(profile.config),
         to_json(profile.metadata),
-        to_json(profile.budget) if profile.budget is not None else None,
+        to_json(profile.audit) if profile.audit else None,
         profile.idempotency_key,
         profile.concurrency_key,
         profile.max_concurrency,
-        profile.session_id,
         profile.parent_instance_id,
     )
 
@@ -103,30 +102,31 @@ def reserve_key(tx: Transaction, tenant_id: str, key: str, instance_id: UUID, *,
 
 
 _RECORD_COLUMNS = ", ".join(f"i.{name.strip()}" for name in INSTANCE_COLUMNS.split(",")) + (
-    ", c.data, c.config, c.metadata, c.budget, c.idempotency_key, c.concurrency_key, c.max_concurrency, c.session_id, "
+    ", c.data, c.config, c.metadata, c.audit, c.idempotency_key, c.concurrency_key, c.max_concurrency, "
     "c.parent_instance_id, CASE WHEN i.state = 'scheduled' THEN "
     "(SELECT min(t.due_at) FROM timers t WHERE t.instance_id = i.id) END, coalesce((SELECT max(s.attempt) FROM steps s "
     "WHERE s.instance_id = i.id AND s.block_id = i.current_step), 0)"
 )
+_INSTANCE_WIDTH = INSTANCE_COLUMNS.count(",") + 1
 _RECORD = f"SELECT {_RECORD_COLUMNS} FROM instances i JOIN contexts c ON c.instance_id = i.id"
 
 
 def _record_of(row: Sequence[Any]) -> Record:
+    rest = row[_INSTANCE_WIDTH:]
     return Record(
-        instance=instance_of(row[:24]),
+        instance=instance_of(row),
         profile=Profile(
-            data=row[24],
-            config=row[25],
-            metadata=row[26],
-            budget=row[27],
-            idempotency_key=row[28],
-            concurrency_key=row[29],
-            max_concurrency=row[30],
-            session_id=row[31],
-            parent_instance_id=row[32],
+            data=rest[0],
+            config=rest[1],
+            metadata=rest[2],
+            audit=rest[3],
+            idempotency_key=rest[4],
+            concurrency_key=rest[5],
+            max_concurrency=rest[6],
+            parent_instance_id=rest[7],
         ),
-        due_at=row[33],
-        attempt=row[34],
+        due_at=rest[8],
+        attempt=rest[9],
     )
 
 
@@ -161,6 +161,17 @@ def find(tx: Transaction, which: Filter, *, offset: int, limit: int) -> list[Rec
     ]
 
 
+def ids(tx: Transaction, which: Filter, *, limit: int | None = None) -> list[UUID]:
+    """Name the instances a filter matches, the oldest first; None for all of them."""
+    conditions, parameters = _conditions(which)
+    rows = tx.query(
+        f"SELECT i.id FROM instances i JOIN contexts c ON c.instance_id = i.id WHERE {conditions} "
+        "ORDER BY i.id LIMIT %s",
+        (*parameters, limit),
+    )
+    return [row[0] for row in rows]
+
+
 def _conditions(which: Filter) -> tuple[str, list[Any]]:
     conditions: list[str] = ["true"]
     parameters: list[Any] = []
@@ -168,6 +179,7 @@ def _conditions(which: Filter) -> tuple[str, list[Any]]:
         ("i.tenant_id", which.tenant_id),
         ("i.namespace", which.namespace),
         ("i.sequence_id", which.sequence_id),
+        ("i.session_id", which.session_id),
     ):
         if value is not None:
             conditions.append(f"{column} = %s")

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-from orchestrator.core.model import Instance, ItemKey, NodeKey, OutputKey
+from orchestrator.core.model import Instance, ItemKey, NodeKey, OutputKey, Shared
 from orchestrator.core.slice import ABSENT, Needs, Slice
+from orchestrator.store import sessions
 from orchestrator.store.rows import (
     INSTANCE_COLUMNS,
     NODE_COLUMNS,
@@ -58,6 +59,7 @@ def fill(tx: Transaction, wanted: Wanted, *, lock: bool = False) -> None:
     _fill_state(tx, wanted)
     _fill_items(tx, wanted)
     _fill_contexts(tx, wanted)
+    _fill_sessions(tx, wanted)
     _fill_signals(tx, wanted)
     _fill_open_work(tx, wanted, lock=lock)
 
@@ -177,13 +179,24 @@ def _fill_items(tx: Transaction, wanted: Wanted) -> None:
 
 
 def _fill_contexts(tx: Transaction, wanted: Wanted) -> None:
-    owners = [current.instance.id for current, needs in wanted if needs.context]
+    owners = [current.instance.id for current, needs in wanted if needs.context or needs.audit]
     if not owners:
         return
     slices = _by_id(wanted)
-    rows = tx.query("SELECT instance_id, data, config FROM contexts WHERE instance_id = ANY(%s::uuid[])", (owners,))
-    for row in rows:
-        slices[row[0]].context = context_of(row[1:])
+    statement = "SELECT instance_id, data, config, audit FROM contexts WHERE instance_id = ANY(%s::uuid[])"
+    for owner, data, config, audit in tx.query(statement, (owners,)):
+        current = slices[owner]
+        current.audit = audit
+        if current.context is None:
+            current.context = context_of((data, config))
+
+
+def _fill_sessions(tx: Transaction, wanted: Wanted) -> None:
+    readers = [current for current, needs in wanted if needs.session]
+    if readers:
+        found = sessions.data_of(tx, {current.instance.session_id for current in readers})
+        for current in readers:
+            current.session = Shared(data=found.get(current.instance.session_id))
 
 
 def _fill_signals(tx: Transaction, wanted: Wanted) -> None:

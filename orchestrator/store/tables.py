@@ -92,8 +92,14 @@ instances = Table(
     _moment("started_at"),
     _moment("created_at", nullable=False),
     _moment("updated_at", nullable=False),
+    Column("session_id", Uuid),
+    Column("budget", JSON(none_as_null=True)),
+    Column("input_tokens", BigInteger, nullable=False, server_default=text("0")),
+    Column("output_tokens", BigInteger, nullable=False, server_default=text("0")),
     # Instances of one sequence: the guard of its deletion, and the filter of lists.
     Index("instances_sequence_id_idx", "sequence_id"),
+    # Instances of one session.
+    Index("instances_session_id_idx", "session_id", postgresql_where=text("session_id IS NOT NULL")),
     postgresql_with={"fillfactor": "70"},
 )
 
@@ -104,11 +110,10 @@ contexts = Table(
     Column("data", JSON(none_as_null=False)),
     Column("config", JSON(none_as_null=False)),
     Column("metadata", JSONB(none_as_null=False)),
-    Column("budget", JSON(none_as_null=True)),
+    Column("audit", JSON(none_as_null=True)),
     Column("idempotency_key", Text),
     Column("concurrency_key", Text),
     Column("max_concurrency", Integer),
-    Column("session_id", Uuid),
     Column("parent_instance_id", Uuid),
     # Lists filtered by metadata keys.
     Index("contexts_metadata_idx", "metadata", postgresql_using="gin", postgresql_ops={"metadata": "jsonb_path_ops"}),
@@ -279,6 +284,30 @@ signals = Table(
     PrimaryKeyConstraint("instance_id", "id"),
     # Answers that wait for their gate.
     Index("signals_kept_idx", "instance_id", postgresql_where=text("consumed_at IS NULL")),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("session_key", Text, nullable=False),
+    Column("data", JSON(none_as_null=False)),
+    Column("state", Text, nullable=False),
+    _moment("created_at", nullable=False),
+    _moment("updated_at", nullable=False),
+    _moment("expires_at"),
+    UniqueConstraint("tenant_id", "session_key"),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("instance_id", Uuid, nullable=False),
+    Column("id", Uuid, nullable=False),
+    Column("data", JSON(none_as_null=False)),
+    _moment("created_at", nullable=False),
+    PrimaryKeyConstraint("instance_id", "id"),
 )
 
 workers = Table(

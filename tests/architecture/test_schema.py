@@ -121,6 +121,10 @@ QUERIES: dict[str, tuple[str, Callable[[Any], object]]] = {
     ),
     "an attempt that has ended": ("attempts_step_id_idx", lambda tx: steps.is_recorded(tx, uuid4())),
     "kept signals": ("signals_kept_idx", lambda tx: reading.fill(tx, [(_slice(), Needs(signals=True))])),
+    "instances of a session": (
+        "instances_session_id_idx",
+        lambda tx: instances.ids(tx, instances.Filter(session_id=INSTANCE)),
+    ),
     "instances of a sequence": (
         "instances_sequence_id_idx",
         lambda tx: instances.find(tx, instances.Filter(sequence_id=INSTANCE), offset=0, limit=1),

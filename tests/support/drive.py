@@ -17,8 +17,12 @@ from orchestrator.core import tree
 from orchestrator.core.changes import (
     AttemptRecorded,
     Change,
+    CheckpointSaved,
     ErrorRowsRemoved,
+    MetadataMerged,
     OutputAdded,
+    SessionMemberGone,
+    SessionWritten,
     TimerGone,
     TimerPut,
     TransitionRecorded,
@@ -36,19 +40,19 @@ from orchestrator.core.events import (
 )
 from orchestrator.core.ids import IdMaker
 from orchestrator.core.inputs import InputError, prepare
-from orchestrator.core.model import ROOT_KEY, Claim, Instance, Node, NodeKey, OutputKey, Step
+from orchestrator.core.model import ROOT_KEY, Claim, Instance, Node, NodeKey, OutputKey, Shared, Step
 from orchestrator.core.outcomes import Completed, Failed, FailureKind, Outcome
 from orchestrator.core.plan import Plan
+from orchestrator.core.shared import folded
 from orchestrator.core.slice import ABSENT, Needs, Slice, Unloaded
 from orchestrator.core.states import InstanceState, StepState
 from orchestrator.core.steps import runs_in_process
 from orchestrator.core.turn import Facts, Turn
-from orchestrator.engine import Engine, _event_of
-from orchestrator.errors import InvalidArgument
+from orchestrator.engine import Engine, _event_of, _refused
 from orchestrator.exchange import NewInstance, Report, Wish, Work
 from orchestrator.settings import Settings
+from orchestrator.store import checkpoints, instances, sessions, steps
 from orchestrator.store import definitions as stored_definitions
-from orchestrator.store import instances, steps
 from orchestrator.store.definitions import StoredDefinition
 from orchestrator.store.instances import Profile
 from orchestrator.store.reading import fill
@@ -114,6 +118,10 @@ class World(Protocol):
     def kv(self, instance_id: UUID) -> dict[str, Any]: ...
     def attempts(self, instance_id: UUID) -> list[tuple[str, int, str]]: ...
     def moves(self, instance_id: UUID) -> list[tuple[str, str]]: ...
+    def metadata(self, instance_id: UUID) -> Any: ...
+    def open_session(self, data: Any) -> UUID: ...
+    def session_data(self, session_id: UUID) -> Any: ...
+    def checkpoints(self, instance_id: UUID) -> list[Any]: ...
     def now(self) -> datetime: ...
     def claim(self, instance_id: UUID, step: Step) -> Claim | None: ...
     def work(self, claim: Claim) -> Work: ...
@@ -365,6 +373,9 @@ class PureWorld:
         self._timers: dict[UUID, dict[NodeKey, datetime]] = {}
         self._attempts: dict[UUID, list[tuple[str, int, str]]] = {}
         self._moves: dict[UUID, list[tuple[str, str]]] = {}
+        self._metadata: dict[UUID, dict[str, Any]] = {}
+        self._sessions: dict[UUID | None, Any] = {}
+        self._checkpoints: dict[UUID, list[CheckpointSaved]] = {}
 
     def start(self, blocks: Sequence[Mapping[str, Any]], **request: Any) -> Flow:
         return Flow(self, self.create(blocks, **request))
@@ -377,6 +388,7 @@ class PureWorld:
         config: Any = None,
         not_before: datetime | None = None,
         members: Mapping[str, Any] | None = None,
+        audit: Any = None,
         **fields: Any,
     ) -> UUID:
         instance = Instance(
@@ -391,11 +403,12 @@ class PureWorld:
             **fields,
         )
         plan = Plan(definition_of(blocks, **(members or {})))
-        current = Slice.of_new(plan, instance, data if data is not None else {}, config)
+        current = Slice.of_new(plan, instance, data if data is not None else {}, config, audit)
         current.nodes, current.steps, current.outputs = _Known(), _Known(), _Known(ABSENT)
         self._slices[instance.id] = current
         self._rows[instance.id], self._timers[instance.id] = [], {}
         self._attempts[instance.id], self._moves[instance.id] = [], []
+        self._metadata[instance.id], self._checkpoints[instance.id] = {}, []
         self.decide(instance.id, Created(not_before=not_before))
         return instance.id
 
@@ -405,10 +418,16 @@ class PureWorld:
             for key in decision.nodes:
                 current.nodes.setdefault(key, None)
             assert not decision.items, "an item of a for_each was never captured"
+            if decision.session:
+                self._read_session(current)
         self.decisions += 1
         current.take(decision.changes)
+        current.session = None
         self._keep(instance_id, decision.changes)
         return decision
+
+    def _read_session(self, current: Slice) -> None:
+        current.session = Shared(data=self._sessions[current.instance.session_id])
 
     def _facts_now(self) -> Facts:
         return Facts(now=self.clock, new_id=self._ids, random=self._random, **self._facts)
@@ -428,6 +447,13 @@ class PureWorld:
                     self._timers[instance_id].pop(key, None)
                 case AttemptRecorded():
                     self._attempts[instance_id].append((change.key.block_id, change.attempt, change.outcome))
+                case SessionWritten(session_id=owner) | SessionMemberGone(session_id=owner):
+                    self._sessions[owner] = folded(self._sessions[owner], change)
+                case CheckpointSaved(keep=keep):
+                    kept = [change, *self._checkpoints[instance_id]]
+                    self._checkpoints[instance_id] = kept if keep is None else kept[:keep]
+                case MetadataMerged(values=values):
+                    self._metadata[instance_id].update(values)
                 case TransitionRecorded():
                     self._moves[instance_id].append((change.from_state, change.to_state))
                 case _:
@@ -472,6 +498,20 @@ class PureWorld:
     def moves(self, instance_id: UUID) -> list[tuple[str, str]]:
         return list(self._moves[instance_id])
 
+    def metadata(self, instance_id: UUID) -> Any:
+        return self._metadata[instance_id] or None
+
+    def open_session(self, data: Any) -> UUID:
+        session_id = uuid4()
+        self._sessions[session_id] = data
+        return session_id
+
+    def session_data(self, session_id: UUID) -> Any:
+        return self._sessions[session_id]
+
+    def checkpoints(self, instance_id: UUID) -> list[Any]:
+        return [saved.data for saved in self._checkpoints[instance_id]]
+
     def now(self) -> datetime:
         return self.clock
 
@@ -485,6 +525,8 @@ class PureWorld:
 
     def work(self, claim: Claim) -> Work:
         current = self._slices[claim.instance_id]
+        if current.instance.session_id is not None:
+            self._read_session(current)
         turn = Turn(current, self._facts_now())
         block = current.plan.places[claim.key.block_id].block
         work = Work(claim=claim, block=block, instance=current.instance, sequence_name=current.plan.definition.name)
@@ -510,7 +552,16 @@ class PureWorld:
             is_current=lambda _claim: True,
             outputs_seen=outputs_seen,
             state_values=self.kv,
+            session_data=self._session_of,
+            latest_checkpoint=self._latest_checkpoint,
         )
+
+    def _session_of(self, instance_id: UUID) -> Any:
+        return self._sessions.get(self.instance(instance_id).session_id)
+
+    def _latest_checkpoint(self, instance_id: UUID) -> tuple[Any, datetime] | None:
+        saved = self._checkpoints[instance_id]
+        return (saved[0].data, saved[0].created_at) if saved else None
 
     def finish(self, reports: Sequence[tuple[Claim, Outcome]], *, carry: bool = False) -> list[Claim]:
         for claim, outcome in reports:
@@ -533,8 +584,9 @@ class PureWorld:
         self._ask(instance_id, ContextReplaced(data=data, config=config))
 
     def _ask(self, instance_id: UUID, event: Event) -> None:
-        if (refusal := self.decide(instance_id, event).refusal) is not None:
-            raise InvalidArgument(refusal)
+        decision = self.decide(instance_id, event)
+        if decision.refusal is not None:
+            raise _refused(decision)
 
     def elapse(self, instance_id: UUID, by: timedelta) -> None:
         self.clock += by
@@ -592,6 +644,7 @@ class StoredWorld:
         data: Any = None,
         config: Any = None,
         members: Mapping[str, Any] | None = None,
+        audit: Any = None,
         **request: Any,
     ) -> UUID:
         definition = definition_of(blocks, **(members or {}))
@@ -611,7 +664,7 @@ class StoredWorld:
             sequence_id=definition.id,
             tenant_id=TENANT,
             namespace="n",
-            profile=Profile(data=data if data is not None else {}, config=config),
+            profile=Profile(data=data if data is not None else {}, config=config, audit=audit),
             **request,
         )
         return self.engine.start_many([new])[0].id
@@ -664,6 +717,23 @@ class StoredWorld:
     def moves(self, instance_id: UUID) -> list[tuple[str, str]]:
         with self.store.transaction() as tx:
             return [(row[3], row[4]) for row in reversed(instances.transitions(tx, instance_id, 1000))]
+
+    def metadata(self, instance_id: UUID) -> Any:
+        return self._record(instance_id).profile.metadata
+
+    def open_session(self, data: Any) -> UUID:
+        with self.store.transaction() as tx:
+            made = sessions.insert(tx, uuid4(), TENANT, str(uuid4()), data, None)
+        assert made is not None
+        return made.id
+
+    def session_data(self, session_id: UUID) -> Any:
+        with self.store.transaction() as tx:
+            return sessions.data_of(tx, [session_id])[session_id]
+
+    def checkpoints(self, instance_id: UUID) -> list[Any]:
+        with self.store.transaction() as tx:
+            return [row[1] for row in checkpoints.newest(tx, instance_id, 100)]
 
     def now(self) -> datetime:
         with self.store.transaction() as tx:

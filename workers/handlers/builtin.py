@@ -19,6 +19,8 @@ INSTANT_HANDLERS: Final[Mapping[str, Callable[..., Any]]] = {
     "get_state": state.get_state,
     "merge_state": state.merge_state,
     "delete_state": state.delete_state,
+    "save_checkpoint": state.save_checkpoint,
+    "load_checkpoint": state.load_checkpoint,
     "transform": data.transform,
     "assert": data.assert_condition,
 }

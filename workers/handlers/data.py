@@ -4,14 +4,14 @@ from typing import Any, Final
 
 import orjson
 
-from orchestrator.core.outcomes import Completed, DataWritten, Effect, Failed, Outcome, StateWritten
+from orchestrator.core.outcomes import Completed, DataWritten, Effect, Failed, Outcome, SharedWritten, StateWritten
 from sequences.expressions import compile_expression
 from sequences.json_values import truthy
 from sequences.scope import plain
 from workers.context import StepContext
 from workers.failures import failed
 from workers.handlers.params import members, missing, wrong_input
-from workers.handlers.state import refuse_session_scope
+from workers.handlers.state import wrong_scope
 
 _TARGETS: Final = ("context.data.", "data.", "state.", "session.")
 
@@ -38,10 +38,10 @@ def transform(ctx: StepContext, params: Any) -> Outcome:
     if not isinstance(target, str) or not target.startswith(_TARGETS) or not given.keys() & {"value", "expression"}:
         return Completed(output=params)
     value = given["value"] if "value" in given else plain(_evaluated(given["expression"], ctx))
-    effect = _effect(target, value)
+    effect = _effect(target, value, is_shared=given.get("scope") == "session")
     if isinstance(effect, Failed):
         return effect
-    return refuse_session_scope(given) or Completed(output={"target": target, "value": value}, effects=(effect,))
+    return wrong_scope(given) or Completed(output={"target": target, "value": value}, effects=(effect,))
 
 
 def _evaluated(expression: Any, ctx: StepContext) -> Any:
@@ -49,19 +49,23 @@ def _evaluated(expression: Any, ctx: StepContext) -> Any:
     return compile_expression(expression).evaluate(ctx.scope) if isinstance(expression, str) else expression
 
 
-def _effect(target: str, value: Any) -> Effect | Failed:
-    """Return the write that a target names: a path in `context.data`, or one key of the state."""
+def _effect(target: str, value: Any, *, is_shared: bool) -> Effect | Failed:
+    """Return the write that a target names: a path in `context.data` or in the session's data, or one key of a state.
+
+    Args:
+        is_shared: Whether a state is meant to be the session's: `scope: "session"`.
+    """
     root, _, rest = target.removeprefix("context.").partition(".")
     keys = tuple(rest.split("."))
-    if root == "session":
-        return wrong_input(f"target {target!r}: session state is not built yet")
     if "" in keys:
         return wrong_input(f"target {target!r} has an empty key")
     if root == "data":
         return DataWritten(path=keys, value=value)
+    if root == "session":
+        return SharedWritten(path=keys, value=value)
     if len(keys) > 1:
         return wrong_input(f"target {target!r}: a state target is one key, without dots")
-    return StateWritten(key=rest, value=value)
+    return SharedWritten(path=keys, value=value) if is_shared else StateWritten(key=rest, value=value)
 
 
 def _shown(value: Any) -> str:

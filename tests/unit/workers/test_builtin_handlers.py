@@ -23,6 +23,8 @@ from workers.outputs import check_outcome
 
 REGISTRY = builtin_registry()
 BUILT = {"noop", "log", "sleep", "fail", "set_state", "get_state", "merge_state", "delete_state"} | {
+    "save_checkpoint",
+    "load_checkpoint",
     "transform",
     "assert",
     "http_request",
@@ -161,10 +163,7 @@ def test_get_state_reads_and_absent_is_null():
         ("get_state", {"key": 5}, "missing required param: key (must be a non-empty string)"),
         ("merge_state", {"values": [1]}, "missing required param: values (must be an object)"),
         ("merge_state", {"values": {"": 1}}, "state keys must not be empty"),
-        ("set_state", {"key": "k", "value": 1, "scope": "session"}, 'scope "session" is not built yet'),
-        ("get_state", {"key": "k", "scope": "session"}, 'scope "session" is not built yet'),
-        ("delete_state", {"key": "k", "scope": "session"}, 'scope "session" is not built yet'),
-        ("merge_state", {"values": {}, "scope": "session"}, 'scope "session" is not built yet'),
+        ("get_state", {"key": "k", "scope": "session"}, "the instance has no session"),
         ("merge_state", {"values": {}, "scope": ["x"]}, 'scope must be "instance" or "session"'),
     ],
 )
@@ -213,7 +212,6 @@ def test_transform_writes_to_its_target():
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("session.x", "target 'session.x': session state is not built yet"),
         ("data.", "target 'data.' has an empty key"),
         ("data.a..b", "target 'data.a..b' has an empty key"),
         ("state.a.b", "target 'state.a.b': a state target is one key, without dots"),
