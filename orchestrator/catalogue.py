@@ -16,7 +16,7 @@ from sequences.document import Block, NestingError, SequenceDefinition, parse_de
 from sequences.shorthand import fingerprint, is_shorthand, normalize
 from sequences.validation import validate
 
-NOT_YET: Final = frozenset({"race", "sub_sequence", "a_b_split", "cancellation_scope", "saga"})
+NOT_YET: Final = frozenset({"sub_sequence"})
 """Blocks of the language that the state machine cannot run yet: definitions that hold one are refused."""
 
 SEQUENCE_MEMBERS_WITHOUT_EFFECT: Final = ("interceptors", "sla", "on_failure", "on_cancel")

@@ -311,7 +311,10 @@ for _model in (
 
 
 def block_lists(block: Block) -> tuple[tuple[Block, ...], ...]:
-    """Return the lists of blocks directly inside a block, in document order; a saga's action is a list of one."""
+    """Return the lists of blocks directly inside a block, in document order.
+
+    A step of a saga gives two: its action, then its compensation or nothing.
+    """
     match block:
         case Parallel() | Race():
             return block.branches
@@ -327,8 +330,9 @@ def block_lists(block: Block) -> tuple[tuple[Block, ...], ...]:
             return (block.blocks,)
         case Saga():
             return tuple(
-                (step.action,) if step.compensation is None else (step.action, step.compensation)
+                blocks
                 for step in block.steps
+                for blocks in ((step.action,), () if step.compensation is None else (step.compensation,))
             )
         case _:
             return ()

@@ -10,6 +10,8 @@ from sequences.document import (
     ForEach,
     Loop,
     Parallel,
+    Race,
+    Saga,
     SequenceDefinition,
     Step,
     TryCatch,
@@ -31,9 +33,10 @@ class Place:
         following: Id of the next block of the same list; None for the last.
         loops: Ids of the enclosing loops and for_eachs, outermost first; a node's iteration has one number for each.
         lane_depth: How many leading iteration numbers name the lane of outputs (see `OutputKey`).
-        is_shielded: Whether cancellation lets the block run: it is in a `finally_block` at some depth.
-        stops_with: Ids of the enclosing composites that may end the block although it is well: parallels that fail
-            fast. Those around a `finally_block` are not among them: it always runs.
+        is_shielded: Whether cancellation lets the block run: it is in a `finally_block` or a
+            cancellation scope at some depth.
+        stops_with: Ids of the enclosing composites that may end the block although it is well: races, and parallels
+            that fail fast. Those around a `finally_block` are not among them: it always runs.
     """
 
     block: Block
@@ -101,7 +104,7 @@ class Plan:
             loops = (*loops, block.id)
             if isinstance(block, ForEach) and block.concurrency > 1:
                 lane_depth = len(loops)
-        if isinstance(block, Parallel) and block.fails_fast:
+        if isinstance(block, Race) or (isinstance(block, Parallel) and block.fails_fast):
             stops_with = (*stops_with, block.id)
         for branch, blocks in enumerate(lists):
             is_finally = isinstance(block, TryCatch) and branch == FINALLY_LIST
@@ -155,11 +158,16 @@ class Plan:
             parent = self.parent(parent)
 
     def catching(self, key: NodeKey) -> Iterator[NodeKey]:
-        """Name the try_catches in whose catch or finally list a node of a concurrent round lies, innermost first."""
+        """Name what handles an error where a node of a concurrent round lies, innermost first.
+
+        That is a try_catch in whose catch or finally list it is, or a saga of whose compensations it is one.
+        """
         block_id = key.block_id
         while (place := self.places.get(block_id)) is not None and place.parent is not None:
             parent = self.places[place.parent]
-            if isinstance(parent.block, TryCatch) and place.branch != TRY_LIST and parent.lane_depth > 0:
+            is_after_error = isinstance(parent.block, TryCatch) and place.branch != TRY_LIST
+            is_after_error |= isinstance(parent.block, Saga) and place.branch % 2 == 1
+            if is_after_error and parent.lane_depth > 0:
                 yield NodeKey(place.parent, key.iteration[: len(parent.loops)])
             block_id = place.parent
 

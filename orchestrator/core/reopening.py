@@ -8,6 +8,8 @@ catch list has handled, or that a loop went on after, stays the failure it was.
 from collections.abc import Mapping
 from dataclasses import replace
 
+from orchestrator.core.composites.race import is_won
+from orchestrator.core.composites.saga import is_rolling_back
 from orchestrator.core.composites.try_catch import LIST_OF_PHASE, phase_to_go_on_with
 from orchestrator.core.model import Node, NodeKey
 from orchestrator.core.plan import FINALLY_LIST, Plan
@@ -50,5 +52,10 @@ def _comes_past(plan: Plan, composite: Node, key: NodeKey) -> bool:
         case document.TryCatch():
             branch = plan.places[key.block_id].branch
             return branch in {LIST_OF_PHASE[phase_to_go_on_with(composite.memory)], FINALLY_LIST}
+        case document.Race():
+            return not is_won(composite.memory)
+        case document.Saga():
+            is_compensation = plan.places[key.block_id].branch % 2 == 1
+            return is_compensation == is_rolling_back(composite.memory)
         case _:
             return True

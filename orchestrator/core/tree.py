@@ -14,8 +14,8 @@ from uuid import UUID, uuid5
 from orchestrator.core.model import Iteration
 from orchestrator.core.plan import CATCH_LIST, TRY_LIST, Plan
 from orchestrator.core.states import Activity, InstanceState, NodeState, StepState, TryPhase
+from sequences.document import ABSplit, CancellationScope, ForEach, Loop, Router, Saga, Step, TryCatch
 from sequences.document import Block as AnyBlock
-from sequences.document import ForEach, Loop, Parallel, Race, Router, Step, TryCatch
 
 _BROKEN = frozenset({NodeState.FAILED, NodeState.CANCELLED})
 _NOT_BEGUN = frozenset({StepState.DELAYED, StepState.WINDOW, StepState.HELD})
@@ -139,8 +139,7 @@ class _Walk:
             iteration = self._body_iteration(block_id, iteration)
         for branch, members in enumerate(self._plan.branches(block_id)):
             unreached = _unreached(block, branch, entry, state)
-            index = None if isinstance(block, Loop | ForEach) else branch
-            index = index if isinstance(block, Parallel | Race | Router | TryCatch) else None
+            index = None if isinstance(block, Loop | ForEach | CancellationScope) else branch
             yield from self.list_of(members, iteration, unreached, index)
 
     def _body_iteration(self, block_id: str, iteration: Iteration | None) -> Iteration | None:
@@ -156,15 +155,29 @@ def _unreached(block: AnyBlock, branch: int, entry: Entry | None, state: NodeSta
     if entry is None or state is NodeState.SKIPPED:
         return state
     memory = entry.memory or {}
-    if isinstance(block, Router) and memory.get("choice") != branch:
+    if isinstance(block, Router | ABSplit) and memory.get("choice") != branch:
         return NodeState.SKIPPED
     if isinstance(block, TryCatch) and branch == CATCH_LIST and _passes_catch(memory, state):
+        return NodeState.SKIPPED
+    if isinstance(block, Saga) and memory.get("caught"):
+        return _unreached_of_failed_saga(memory, branch, state)
+    if isinstance(block, Saga) and branch % 2 and state.is_terminal:
         return NodeState.SKIPPED
     if not state.is_terminal:
         return NodeState.PENDING
     if isinstance(block, TryCatch) and branch == TRY_LIST:
         return NodeState.CANCELLED
     return NodeState.SKIPPED if state is NodeState.COMPLETED else NodeState.CANCELLED
+
+
+def _unreached_of_failed_saga(memory: dict[str, Any], branch: int, state: NodeState) -> NodeState:
+    """Say what a list of a saga is that was not entered after an action had failed: later actions are abandoned."""
+    index, is_compensation = divmod(branch, 2)
+    if not is_compensation:
+        return NodeState.CANCELLED
+    if index not in memory["undo"]:
+        return NodeState.SKIPPED
+    return NodeState.CANCELLED if state.is_terminal else NodeState.PENDING
 
 
 def _passes_catch(memory: dict[str, Any], state: NodeState) -> bool:

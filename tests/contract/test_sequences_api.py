@@ -140,15 +140,7 @@ def test_api_5_4_65_levels_of_any_block_are_400(api: Api, kind: str):
 
 
 NOT_YET: list[dict[str, Any]] = [
-    {"type": "race", "id": "x", "branches": [[step("a")], [step("b")]]},
     {"type": "sub_sequence", "id": "x", "sequence_name": "child"},
-    {
-        "type": "a_b_split",
-        "id": "x",
-        "variants": [{"name": "a", "weight": 1, "blocks": []}, {"name": "b", "weight": 1, "blocks": []}],
-    },
-    {"type": "cancellation_scope", "id": "x", "blocks": [step("a")]},
-    {"type": "saga", "id": "x", "steps": [{"id": "s", "action": step("a")}]},
 ]
 
 

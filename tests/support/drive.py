@@ -864,6 +864,27 @@ def try_catch(
     return found if last is None else {**found, "finally_block": list(last)}
 
 
+def race(block_id: str, *branches: Sequence[Any], **fields: Any) -> dict[str, Any]:
+    return {"type": "race", "id": block_id, "branches": [list(branch) for branch in branches], **fields}
+
+
+def split(block_id: str, *variants: tuple[str, int, Sequence[Any]]) -> dict[str, Any]:
+    found = [{"name": name, "weight": weight, "blocks": list(blocks)} for name, weight, blocks in variants]
+    return {"type": "a_b_split", "id": block_id, "variants": found}
+
+
+def scope(block_id: str, *blocks: Any) -> dict[str, Any]:
+    return {"type": "cancellation_scope", "id": block_id, "blocks": list(blocks)}
+
+
+def saga(block_id: str, *steps: tuple[Any, Any]) -> dict[str, Any]:
+    """A saga of (action, compensation) pairs; None for no compensation. Its steps are named after their number."""
+    found = [
+        {"id": f"{block_id}.{n}", "action": action, "compensation": undo} for n, (action, undo) in enumerate(steps)
+    ]
+    return {"type": "saga", "id": block_id, "steps": found}
+
+
 RETRY = {"max_attempts": 3, "initial_backoff": 100, "max_backoff": 10_000}
 """A retry policy of three executions."""
 
@@ -883,8 +904,12 @@ __all__ = [
     "gate",
     "loop",
     "parallel",
+    "race",
     "router",
+    "saga",
     "say",
+    "scope",
+    "split",
     "step",
     "try_catch",
 ]

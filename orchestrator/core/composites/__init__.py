@@ -3,13 +3,17 @@
 One module for each kind, and `walk.py`, which goes from block to block. A composite keeps what it needs to settle on
 its own row, in `memory`; it changes only under the instance's lock:
 
-    parallel   open (branches), failed, cancelled, error
+    parallel   open (branches), stopping (the others are being ended), failed, cancelled, error
+    race       open (branches), stopping, result (once it is decided), cancelled, error
     loop       n (the iteration it is in, or comes to next), polling (it is between two iterations), silent (blocks of
                the body that the condition reads and that have not completed yet)
     for_each   total, next (index to start), open, finished, again (what a retry starts anew), failed, cancelled, error
     router     choice (index of the list that runs, None for none)
     try_catch  phase, result, error, origin (the list before finally), caught (its own `_error`: others overwrite the
                shared one, before a retry or while rounds of a for_each run at once)
+    a_b_split  choice (index of the variant)
+    saga       at (step whose action runs or has failed), done (steps whose action completed and can be undone), caught
+               (its own `_error`), error, undo (compensations that are due, the last one first), kept (that failed)
 
 A list is walked without a cursor: the block that ended knows, from the plan, what follows it.
 """

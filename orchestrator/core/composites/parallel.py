@@ -11,7 +11,8 @@ from sequences import document
 def enter(turn: Turn, key: NodeKey, block: document.Parallel) -> None:
     """Start every branch; without any, the block is complete."""
     branches = [number for number, branch in enumerate(block.branches) if branch]
-    node = open_composite(turn, key, {"open": len(branches), "failed": False, "cancelled": False, "error": None})
+    well = {"stopping": False, "failed": False, "cancelled": False, "error": None}
+    node = open_composite(turn, key, {"open": len(branches), **well})
     if not branches:
         settle(turn, node, NodeState.COMPLETED)
     for number in branches:
@@ -24,16 +25,17 @@ def branch_ended(
     """Count a branch that has ended; the first failure ends the others if the block fails fast."""
     node = turn.open_node(key)
     has_failed = result is NodeState.FAILED
-    is_first_failure = has_failed and not node.memory["failed"]
+    stops_now = has_failed and block.fails_fast and not node.memory["stopping"]
     node = remember(
         turn,
         node,
         open=node.memory["open"] - 1,
+        stopping=node.memory["stopping"] or stops_now,
         failed=node.memory["failed"] or has_failed,
         cancelled=node.memory["cancelled"] or result is NodeState.CANCELLED,
         error=node.memory["error"] or (error.to_json() if error else None),
     )
     if node.memory["open"] == 0:
         settle(turn, node, settled_state(node), StepError.from_json(node.memory["error"]))
-    elif is_first_failure and block.fails_fast:
+    elif stops_now:
         cancel_inside(turn, key)

@@ -1,8 +1,8 @@
 """From block to block: what is entered next, and who is told that a block has ended."""
 
 from orchestrator.core.attempts import enter_step
-from orchestrator.core.composites import for_each, loop, parallel, router, try_catch
-from orchestrator.core.composites.nodes import must_end
+from orchestrator.core.composites import for_each, loop, parallel, race, router, saga, scope, split, try_catch
+from orchestrator.core.composites.nodes import Memory, must_end
 from orchestrator.core.model import NodeKey, StepError
 from orchestrator.core.states import NodeState
 from orchestrator.core.steps import end_node
@@ -24,7 +24,6 @@ def walk(turn: Turn) -> None:
 
 def enter(turn: Turn, key: NodeKey) -> None:
     """Start a block, or go on with one that a retry reopened; a block that has completed is never run again."""
-    place = turn.plan.places[key.block_id]
     former = turn.node(key) if turn.instance.round > 0 else None
     if former is not None and former.state in _OK:
         turn.todo.append(Ended(key, former.state))
@@ -32,12 +31,17 @@ def enter(turn: Turn, key: NodeKey) -> None:
     if must_end(turn, key):
         end_node(turn, key, NodeState.CANCELLED)
         return
-    memory = (former.memory or None) if former is not None else None
-    match place.block:
+    _start(turn, key, (former.memory or None) if former is not None else None)
+
+
+def _start(turn: Turn, key: NodeKey, memory: Memory | None) -> None:
+    match turn.plan.places[key.block_id].block:
         case document.Step():
             enter_step(turn, key)
         case document.Parallel() as block:
             parallel.enter(turn, key, block)
+        case document.Race() as block:
+            race.enter(turn, key, block, memory)
         case document.Router() as block:
             router.enter(turn, key, block, memory)
         case document.Loop() as block:
@@ -46,6 +50,12 @@ def enter(turn: Turn, key: NodeKey) -> None:
             for_each.enter(turn, key, block, memory)
         case document.TryCatch():
             try_catch.enter(turn, key, memory)
+        case document.ABSplit() as block:
+            split.enter(turn, key, block, memory)
+        case document.CancellationScope():
+            scope.enter(turn, key)
+        case document.Saga() as block:
+            saga.enter(turn, key, block, memory)
         case _ as block:
             message = f"blocks of type {block.type!r} cannot run in this version"
             end_node(turn, key, NodeState.FAILED, error=StepError(step_id=key.block_id, message=message))
@@ -65,6 +75,8 @@ def advance(turn: Turn, ended: Ended) -> None:
     match turn.plan.places[parent.block_id].block:
         case document.Parallel() as block:
             parallel.branch_ended(turn, parent, block, result, ended.error)
+        case document.Race() as block:
+            race.branch_ended(turn, parent, block, result, ended.error)
         case document.Router():
             router.list_ended(turn, parent, result, ended.error)
         case document.Loop() as block:
@@ -73,6 +85,12 @@ def advance(turn: Turn, ended: Ended) -> None:
             for_each.item_ended(turn, parent, block, ended, result)
         case document.TryCatch():
             try_catch.list_ended(turn, parent, place.branch, result, ended)
+        case document.ABSplit():
+            split.list_ended(turn, parent, result, ended.error)
+        case document.CancellationScope():
+            scope.list_ended(turn, parent, result, ended.error)
+        case document.Saga() as block:
+            saga.list_ended(turn, parent, block, place.branch, ended)
         case _ as block:
             raise TypeError(f"a block of type {block.type!r} has no lists that run")
 

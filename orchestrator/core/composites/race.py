@@ -1,0 +1,58 @@
+"""Race: all branches at once; the first one that decides ends the others (sequences contract §3.3).
+
+A branch wins when its list completes; it is dead when a member failed. A branch that a cancellation from outside has
+ended decides nothing: shielded branches may still win. The block settles when what it has cancelled is at rest, so
+that finally lists of losers have run before anything follows.
+"""
+
+from orchestrator.core.cancellation import cancel_inside
+from orchestrator.core.composites.nodes import Memory, must_end, open_composite, remember, settle, start_list
+from orchestrator.core.model import Node, NodeKey, StepError
+from orchestrator.core.states import NodeState
+from orchestrator.core.turn import Turn
+from sequences import document
+
+
+def enter(turn: Turn, key: NodeKey, block: document.Race, memory: Memory | None) -> None:
+    """Start every branch that is not empty; a race that was won before it was reopened stays won."""
+    runners = [number for number, branch in enumerate(block.branches) if branch]
+    fresh = {"open": len(runners), "stopping": False, "result": None, "cancelled": False, "error": None}
+    node = open_composite(turn, key, fresh)
+    if not runners or is_won(memory):
+        settle(turn, node, NodeState.COMPLETED)
+        return
+    for number in runners:
+        start_list(turn, key.block_id, number, key.iteration)
+
+
+def is_won(memory: Memory | None) -> bool:
+    """Tell whether a branch has completed first."""
+    return memory is not None and memory["result"] == NodeState.COMPLETED
+
+
+def branch_ended(turn: Turn, key: NodeKey, block: document.Race, result: NodeState, error: StepError | None) -> None:
+    """Judge a branch that has ended, unless the race is decided already."""
+    node = turn.open_node(key)
+    node = remember(turn, node, open=node.memory["open"] - 1)
+    if not node.memory["stopping"]:
+        node = _judge(turn, node, block, result, error)
+    if node.memory["open"] == 0:
+        _settle(turn, node)
+
+
+def _judge(turn: Turn, node: Node, block: document.Race, result: NodeState, error: StepError | None) -> Node:
+    if result is NodeState.CANCELLED and must_end(turn, node.key):
+        return remember(turn, node, cancelled=True)
+    verdict = NodeState.COMPLETED if result is NodeState.COMPLETED else NodeState.FAILED
+    decides = verdict is NodeState.COMPLETED or block.semantics == "first_to_resolve"
+    first_error = node.memory["error"] or (error.to_json() if error else None)
+    node = remember(turn, node, stopping=decides, result=verdict if decides else None, error=first_error)
+    if decides and node.memory["open"]:
+        cancel_inside(turn, node.key)
+    return node
+
+
+def _settle(turn: Turn, node: Node) -> None:
+    undecided = NodeState.CANCELLED if node.memory["cancelled"] else NodeState.FAILED
+    state = NodeState(node.memory["result"] or undecided)
+    settle(turn, node, state, StepError.from_json(node.memory["error"]) if state is NodeState.FAILED else None)
