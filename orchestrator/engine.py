@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from orchestrator.carry import CarryOn, ReadySteps
+from orchestrator.core.changes import Change
 from orchestrator.core.decider import Decision, decide
 from orchestrator.core.events import (
     AttemptFinished,
@@ -40,10 +41,8 @@ from orchestrator.errors import InvalidArgument, NotFound, PayloadTooLarge
 from orchestrator.exchange import Finished, NewInstance, Report, Started, Wish, Work
 from orchestrator.handlers_known import KnownHandlers
 from orchestrator.settings import Settings
-from orchestrator.store import apply as writing
-from orchestrator.store import checkpoints, instances, reading, sessions, steps
+from orchestrator.store.interface import Store, Transaction
 from orchestrator.store.rows import claim_of
-from orchestrator.store.session import Store, Transaction
 from orchestrator.store.steps import Due, Worker
 from orchestrator.turnstile import Passed, Turnstile, left_ready
 from queues.broker import Hint
@@ -87,15 +86,15 @@ class Engine:
             now = tx.now()
             started, accepted = self._accept(tx, requests, now)
             plans = self._turnstile.plans(tx, [request.sequence_id for _, request in accepted])
-            instances.insert(tx, [(instance, request.profile) for instance, request in accepted])
-            writes = writing.WriteSet()
+            tx.insert_instances([(instance, request.profile) for instance, request in accepted])
+            decided: list[tuple[Instance, tuple[Change, ...]]] = []
             rung: list[Hint] = []
             for instance, request in accepted:
                 changes = self._first_changes(tx, plans[instance.sequence_id], instance, request, now)
                 changes = ready.rewrite(instance.id, changes, now)
-                writes.add(instance, changes)
+                decided.append((instance, changes))
                 rung += hints_for(left_ready(changes))
-            writing.apply(tx, writes)
+            tx.write(decided)
         self._ring(rung)
         return started
 
@@ -108,7 +107,7 @@ class Engine:
             key = request.profile.idempotency_key
             first = None
             if key is not None:
-                first = instances.reserve_key(tx, request.tenant_id, key, instance.id, dry_run=request.dry_run)
+                first = tx.reserve_key(request.tenant_id, key, instance.id, dry_run=request.dry_run)
             if first is None:
                 accepted.append((instance, request))
             started.append(Started(id=first or instance.id, is_duplicate=first is not None))
@@ -142,7 +141,7 @@ class Engine:
         new = Slice.of_new(plan, instance, profile.data, profile.config, profile.audit)
         # Of a new instance there is nothing to load but what it shares with others.
         while isinstance(decision := decide(new, Created(not_before=not_before), self._turnstile.facts(now)), Needs):
-            reading.fill(tx, [(new, decision)])
+            tx.fill([(new, decision)])
         return decision.changes
 
     # -- claiming and reporting ----------------------------------------------------------------------------------
@@ -154,10 +153,10 @@ class Engine:
         all of them are of handlers that can be run together.
         """
         with self.store.transaction(is_losable=True) as tx:
-            first = steps.claim_one(tx, step_id, wish.handlers, worker) if step_id is not None else None
-            claims = [first] if first is not None else steps.claim_next(tx, wish.queue, wish.handlers, 1, worker)
+            first = tx.claim_one(step_id, wish.handlers, worker) if step_id is not None else None
+            claims = [first] if first is not None else tx.claim_next(wish.queue, wish.handlers, 1, worker)
             if claims and claims[0].handler in wish.together and wish.limit > 1:
-                claims += steps.claim_next(tx, wish.queue, list(wish.together), wish.limit - 1, worker)
+                claims += tx.claim_next(wish.queue, list(wish.together), wish.limit - 1, worker)
         self._forget(claims)
         return claims
 
@@ -166,7 +165,7 @@ class Engine:
         if worker.id is None:
             return []
         with self.store.transaction() as tx:
-            claims = steps.claims_of_slots(tx, worker.id)
+            claims = tx.claims_of_slots(worker.id)
         held = [claim for slot, claim in claims if slot == worker.slot]
         self._forget(held)
         return held
@@ -176,8 +175,7 @@ class Engine:
     ) -> list[Claim]:
         """Claim tasks for a worker that polls over HTTP; a plain poll (no queue) takes tasks without a queue."""
         with self.store.transaction() as tx:
-            claims = steps.claim_tasks(
-                tx,
+            claims = tx.claim_tasks(
                 queue=queue or "default",
                 is_named=queue is not None,
                 handler=handler,
@@ -259,7 +257,7 @@ class Engine:
             slices |= self._turnstile.load(tx, list(unknown), first, lock=False)
         wanted = [(slices[claim.instance_id], needs) for claim, needs in missing if needs is not None]
         for current, needs in wanted:
-            reading.fill(tx, [(current, needs)])
+            tx.fill([(current, needs)])
 
     def finish(self, reports: Sequence[Report], carry_on: CarryOn | None = None) -> Finished:
         """Commit the outcomes of attempts, and claim what the worker carries on with, in one transaction.
@@ -289,7 +287,7 @@ class Engine:
         if not stale:
             return ()
         with self.store.transaction() as tx:
-            return tuple(claim for claim in stale if not steps.has_committed(tx, claim))
+            return tuple(claim for claim in stale if not tx.has_committed(claim))
 
     def lose(self, claims: Sequence[Claim], reason: str) -> int:
         """Give the steps of a dead worker to others; returns how many of the claims were still current."""
@@ -321,7 +319,7 @@ class Engine:
         spent = [due for due in timers if (due.instance_id, due.key) not in meant]
         if spent:
             with self.store.transaction() as tx:
-                steps.drop_timers(tx, spent)
+                tx.drop_timers(spent)
         return len(timers) - len(spent)
 
     def outputs_seen(self, claim: Claim) -> dict[str, Any]:
@@ -334,22 +332,22 @@ class Engine:
                 try:
                     return dict(turn.scope(claim.key, References(outputs=ALL)).outputs)
                 except Unloaded as unloaded:
-                    reading.fill(tx, [(current, unloaded.needs)])
+                    tx.fill([(current, unloaded.needs)])
 
     def state_values(self, instance_id: UUID) -> dict[str, Any]:
         """Read the key-value state of an instance."""
         with self.store.transaction() as tx:
-            return instances.state_values(tx, instance_id)
+            return tx.state_values(instance_id)
 
     def session_data(self, instance_id: UUID) -> Any:
         """Read the data of an instance's session as they are now; None without a session."""
         with self.store.transaction() as tx:
-            return sessions.data_for(tx, instance_id)
+            return tx.session_data(instance_id)
 
     def latest_checkpoint(self, instance_id: UUID) -> tuple[Any, datetime] | None:
         """Read the newest checkpoint of an instance; None if it has none."""
         with self.store.transaction() as tx:
-            found = checkpoints.newest(tx, instance_id, 1)
+            found = tx.newest_checkpoints(instance_id, 1)
         return (found[0][1], found[0][2]) if found else None
 
     def now(self) -> datetime:
@@ -363,7 +361,7 @@ class Engine:
     def is_current(self, claim: Claim) -> bool:
         """Tell whether a claim still stands: it has not been cancelled, paused or given to another worker."""
         with self.store.transaction() as tx:
-            return steps.is_held_by(tx, claim.step_id, claim.token)
+            return tx.is_held_by(claim.step_id, claim.token)
 
     # -- what people do ------------------------------------------------------------------------------------------
 

@@ -5,8 +5,7 @@ from datetime import timedelta
 from threading import Lock
 
 from orchestrator.errors import StoreUnavailable
-from orchestrator.store import workers
-from orchestrator.store.session import Store
+from orchestrator.store.interface import Store
 
 FRESH_SECONDS = 2.0
 
@@ -35,5 +34,5 @@ class KnownHandlers:
 
     def _read(self) -> frozenset[str]:
         with self._store.transaction() as tx:
-            alive = workers.alive(tx, self._alive_within)
+            alive = tx.workers_alive(self._alive_within)
         return frozenset(name for worker in alive for name in worker["handlers"])

@@ -11,7 +11,6 @@ from orchestrator.engine import Engine
 from orchestrator.errors import StoreUnavailable
 from orchestrator.loops import TickResult, together_or_alone
 from orchestrator.settings import Settings
-from orchestrator.store import installation, steps, upkeep, workers
 
 log = structlog.get_logger()
 
@@ -55,10 +54,10 @@ class Reconciler:
     def _look(self) -> TickResult:
         with self._engine.store.transaction() as tx:
             can_tell = self._may_tell_the_dead()
-            lost = steps.lost_claims(tx, self._settings.dead_after, AT_ONCE) if can_tell else []
-            released = steps.release_stale_tasks(tx, self._settings.task_lease, AT_ONCE)
-            workers.remove_silent(tx, FORGET_WORKERS_AFTER)
-            installation.write(tx, HEARTBEAT_FACT, datetime.now(UTC).isoformat())
+            lost = tx.lost_claims(self._settings.dead_after, AT_ONCE) if can_tell else []
+            released = tx.release_stale_tasks(self._settings.task_lease, AT_ONCE)
+            tx.remove_silent_workers(FORGET_WORKERS_AFTER)
+            tx.write_fact(HEARTBEAT_FACT, datetime.now(UTC).isoformat())
         taken = together_or_alone(self._lose, lost, lambda _claim: None) if lost else 0
         if taken or released:
             log.warning("work_recovered", claims_of_dead_workers=taken, silent_tasks=released)
@@ -72,7 +71,7 @@ class Reconciler:
         if time.monotonic() - self._kept_up_at < UPKEEP_SECONDS:
             return
         with self._engine.store.transaction() as tx:
-            made = upkeep.make_partitions(tx)
+            made = tx.make_partitions()
         self._kept_up_at = time.monotonic()
         if made:
             log.info("partitions_made", count=made)

@@ -19,7 +19,7 @@ from orchestrator.doorbell import Doorbell
 from orchestrator.engine import Engine
 from orchestrator.errors import ConfigurationError, ServerFault
 from orchestrator.settings import Settings
-from orchestrator.store.session import Store
+from orchestrator.store.postgres import PostgresStore
 from queues.broker import Broker, client_app
 
 log = structlog.get_logger()
@@ -49,7 +49,7 @@ def serve(settings: Settings, *, host: str, port: int, is_insecure: bool = False
         settings = settings.model_copy(update={"api_key": ""})
         log.warning("api_is_open", reason="--insecure: whoever reaches this address may do everything", host=host)
     with _listening(host, port) as listener, _ending_on_signals():
-        store = Store(settings.database_url, pool_size=POOL_SIZE, overflow=POOL_OVERFLOW)
+        store = PostgresStore(settings.database_url, pool_size=POOL_SIZE, overflow=POOL_OVERFLOW)
         doorbell = Doorbell(Broker(client_app(settings.celery_broker_url)).publish)
         try:
             _run(create_app(Engine(store, doorbell, settings), settings), listener)

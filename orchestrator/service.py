@@ -12,7 +12,7 @@ from orchestrator.engine import Engine
 from orchestrator.loops import LoopRunner
 from orchestrator.reconciler import Reconciler
 from orchestrator.settings import Settings
-from orchestrator.store.session import Store
+from orchestrator.store.postgres import PostgresStore
 from orchestrator.timers import Timers
 from queues.broker import Broker, client_app
 from queues.connection import EpochMark, connect
@@ -24,7 +24,7 @@ class Service:
     """The loops over one database and one broker. Any number of processes may run them."""
 
     def __init__(self, settings: Settings) -> None:
-        self._store = Store(settings.database_url, pool_size=4, overflow=2)
+        self._store = PostgresStore(settings.database_url, pool_size=4, overflow=2)
         self._doorbell = Doorbell(Broker(client_app(settings.celery_broker_url)).publish)
         engine = Engine(self._store, self._doorbell, settings)
         mark = EpochMark(connect(_home_of_hints(settings)))

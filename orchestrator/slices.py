@@ -7,8 +7,7 @@ from uuid import UUID
 
 from orchestrator.core.plan import Plan
 from orchestrator.core.slice import Slice
-from orchestrator.store import definitions
-from orchestrator.store.session import Transaction
+from orchestrator.store.interface import Transaction
 from sequences.document import parse_definition
 
 MAX_SLICES = 2000
@@ -60,7 +59,7 @@ class Plans:
             plans = {i: self._plans[i] for i in wanted if i in self._plans}
         missing = wanted - plans.keys()
         if missing:
-            stored = definitions.get_many(tx, list(missing))
+            stored = tx.load_definitions(list(missing))
             if unknown := missing - stored.keys():
                 raise LookupError(f"no sequence has the id {min(unknown)}")
             compiled = {i: Plan(parse_definition(found.document)) for i, found in stored.items()}

@@ -4,7 +4,6 @@ from datetime import timedelta
 
 from orchestrator.engine import Engine
 from orchestrator.loops import TickResult, together_or_alone
-from orchestrator.store import steps
 from orchestrator.store.steps import Due
 
 AT_ONCE = 200
@@ -25,8 +24,8 @@ class Timers:
     def tick(self) -> TickResult:
         """Fire what is due."""
         with self._engine.store.transaction() as tx:
-            due = steps.due_timers(tx, AT_ONCE)
-            until_next = steps.next_due(tx) if not due else None
+            due = tx.due_timers(AT_ONCE)
+            until_next = tx.next_due() if not due else None
         if due:
             fired = together_or_alone(self._engine.fire, due, self._postpone)
             return TickResult(done=fired, wait=0.0)
@@ -39,4 +38,4 @@ class Timers:
 
     def _postpone(self, due: Due) -> None:
         with self._engine.store.transaction() as tx:
-            steps.postpone_timer(tx, due, POSTPONE)
+            tx.postpone_timer(due, POSTPONE)

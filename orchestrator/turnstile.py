@@ -12,10 +12,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-import psycopg2
-from sqlalchemy.exc import DBAPIError
-
-from orchestrator.clock import DatabaseClock
 from orchestrator.core.changes import Change, steps_left
 from orchestrator.core.decider import Decision, decide
 from orchestrator.core.events import AttemptFinished, AttemptLost, AttemptReturned, Event, TimerFired
@@ -26,9 +22,7 @@ from orchestrator.core.slice import Needs, Slice
 from orchestrator.core.states import StepState
 from orchestrator.core.turn import Facts
 from orchestrator.slices import Plans, Slices
-from orchestrator.store import apply as writing
-from orchestrator.store import reading
-from orchestrator.store.session import Store, Transaction, is_retryable
+from orchestrator.store.interface import Store, Transaction
 
 Events = Mapping[UUID, Sequence[Event]]
 Rewrite = Callable[[UUID, tuple[Change, ...], datetime], tuple[Change, ...]]
@@ -69,7 +63,7 @@ class Turnstile:
         self._store = store
         self._slices = Slices()
         self._plans = Plans()
-        self._clock = DatabaseClock()
+        self._clock = store.clock
         self._random = random.Random()  # noqa: S311 - jitter, not secrets
         self._ids = IdMaker(self._random)
         self._max_context_bytes = max_context_bytes
@@ -120,8 +114,8 @@ class Turnstile:
         for attempt in range(TRIES):
             try:
                 return self._pass_once(events, rewrite)
-            except (DBAPIError, psycopg2.Error) as error:
-                if not is_retryable(error) or attempt == TRIES - 1:
+            except Exception as error:
+                if not self._store.is_retryable(error) or attempt == TRIES - 1:
                     raise
                 time.sleep(self._random.uniform(0, 0.01 * 2**attempt))
         raise AssertionError("unreachable")
@@ -158,24 +152,15 @@ class Turnstile:
         a decision (the task of a silent poller, a claim that a crash of the database has forgotten).
         """
         claims = {i: claims_of(events[i]) for i in passed}
-        now: datetime
         asked_at = time.monotonic()
-        # One row for all instances: with a row for each, every row would carry all tokens.
-        ids, found, now, tokens = tx.query(
-            "WITH locked AS (SELECT id, version FROM instances WHERE id = ANY(%s::uuid[]) ORDER BY id FOR UPDATE) "
-            "SELECT array_agg(id), array_agg(version), clock_timestamp(), "
-            "ARRAY(SELECT token FROM steps WHERE id = ANY(%s::uuid[]) AND state = 'claimed') FROM locked",
-            (list(events), [claim.step_id for each in claims.values() for claim in each]),
-        )[0]
-        self._clock.set(now, asked_at)
-        versions = dict(zip(ids or (), found or (), strict=True))
-        held = frozenset(tokens)
+        locked = tx.lock(list(events), [claim.step_id for each in claims.values() for claim in each])
+        self._clock.set(locked.now, asked_at)
         for instance_id in list(passed):
             decided = passed[instance_id]
-            is_current = versions.get(instance_id) == decided.current.instance.version - _changed(decided)
-            if not is_current or any(claim.token not in held for claim in claims[instance_id]):
+            is_current = locked.versions.get(instance_id) == decided.current.instance.version - _changed(decided)
+            if not is_current or any(claim.token not in locked.held for claim in claims[instance_id]):
                 del passed[instance_id]
-        return now
+        return locked.now
 
     def _decide_under_lock(self, tx: Transaction, events: Events, now: datetime) -> dict[UUID, Passed]:
         slices = self.load(tx, list(events), {i: first_needs(sequence) for i, sequence in events.items()}, lock=True)
@@ -191,22 +176,22 @@ class Turnstile:
                 else:
                     needed.append((each.current, needs))
             if needed:
-                reading.fill(tx, needed, lock=True)
+                tx.fill(needed, lock=True)
         return passed
 
     def load(
         self, tx: Transaction, ids: Sequence[UUID], needs: Mapping[UUID, Callable[[Plan], Needs]], *, lock: bool
     ) -> dict[UUID, Slice]:
         """Load slices with what is certainly needed; instances that do not exist are left out."""
-        instances = reading.instances(tx, ids)
+        instances = tx.load_instances(ids)
         plans = self.plans(tx, [instance.sequence_id for instance in instances.values()])
         slices = {i: Slice(plan=plans[found.sequence_id], instance=found) for i, found in instances.items()}
         wanted = [(current, needs[i](current.plan)) for i, current in slices.items()]
-        reading.fill(tx, [(current, need) for current, need in wanted if need != Needs()], lock=lock)
+        tx.fill([(current, need) for current, need in wanted if need != Needs()], lock=lock)
         return slices
 
     def _write(self, tx: Transaction, passed: Mapping[UUID, Passed], rewrite: Rewrite | None, now: datetime) -> None:
-        writes = writing.WriteSet()
+        decided: list[tuple[Instance, tuple[Change, ...]]] = []
         for instance_id in sorted(passed):
             each = passed[instance_id]
             changes = tuple(change for decision in each.decisions for change in decision.changes)
@@ -215,8 +200,8 @@ class Turnstile:
             if rewrite is not None:
                 changes = _rewritten(rewrite, instance_id, changes, each, now)
             each.ready = left_ready(changes)
-            writes.add(each.current.instance, changes)
-        writing.apply(tx, writes)
+            decided.append((each.current.instance, changes))
+        tx.write(decided)
 
 
 def _changed(passed: Passed) -> int:

@@ -13,6 +13,7 @@ from orchestrator.engine import Engine
 from orchestrator.logs import configure_logging
 from orchestrator.settings import Settings
 from orchestrator.store import migrate, upkeep
+from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.session import Store
 
 configure_logging()
@@ -41,7 +42,7 @@ def migrated_template(servers: embedded.Servers) -> str:
     """The name of a migrated database that tests copy."""
     url = embedded.fresh_database(servers, _TEMPLATE)
     migrate.upgrade(url)
-    store = Store(url)
+    store = PostgresStore(url)
     with store.transaction() as tx:
         upkeep.make_partitions(tx)
     store.close()
@@ -63,7 +64,7 @@ def settings(servers: embedded.Servers, database_url: str) -> Settings:
 @pytest.fixture
 def store(database_url: str) -> Iterator[Store]:
     """The store over this test's database."""
-    opened = Store(database_url, pool_size=5)
+    opened = PostgresStore(database_url, pool_size=5)
     yield opened
     opened.close()
 

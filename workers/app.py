@@ -19,6 +19,7 @@ from celery.app.task import Task
 from orchestrator.errors import ConfigurationError
 from orchestrator.logs import configure_logging
 from orchestrator.settings import Settings
+from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.session import Store
 from orchestrator.whose import check_packages
 from queues.broker import HINT_TASK, celery_settings
@@ -142,7 +143,7 @@ def _watch(sender: Any, **_arguments: Any) -> None:
         raise ConfigurationError("the worker was not prepared")
     from orchestrator.engine import Engine  # noqa: PLC0415 - the parent's own, made once
 
-    _Process.parent_store = Store(_Process.settings.database_url, pool_size=1, overflow=1)
+    _Process.parent_store = PostgresStore(_Process.settings.database_url, pool_size=1, overflow=1)
     engine = Engine(_Process.parent_store, None, _Process.settings)
     names = handlers_of(celery, _Process.settings).names()
     slots = getattr(sender.controller, "concurrency", None) or 1

@@ -15,7 +15,7 @@ from celery import Celery
 from orchestrator.doorbell import Doorbell
 from orchestrator.engine import Engine
 from orchestrator.settings import Settings
-from orchestrator.store.session import Store
+from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.steps import Worker
 from queues.broker import Broker
 from workers.celery_tasks import CeleryTasks
@@ -53,7 +53,7 @@ class Runtime:
 
     def __init__(self, app: Celery, identity: Identity, settings: Settings) -> None:
         self.pid = os.getpid()
-        self.store = Store(settings.database_url, pool_size=1, overflow=2)
+        self.store = PostgresStore(settings.database_url, pool_size=1, overflow=2)
         self.doorbell = Doorbell(Broker(app).publish)
         self.engine = Engine(self.store, self.doorbell, settings)
         self.executor = Executor(

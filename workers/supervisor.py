@@ -19,7 +19,6 @@ from orchestrator.engine import Engine
 from orchestrator.errors import StoreUnavailable
 from orchestrator.exchange import Report
 from orchestrator.settings import Settings
-from orchestrator.store import steps, workers
 from workers.runtime import Identity
 
 log = structlog.get_logger()
@@ -58,16 +57,15 @@ class Supervisor:
         self._thread.join(timeout=5)
         try:
             with self._engine.store.transaction() as tx:
-                held = steps.claims_of(tx, self._identity.id)
-                workers.remove(tx, self._identity.id)
+                held = tx.claims_of(self._identity.id)
+                tx.remove_worker(self._identity.id)
             self._engine.lose(held, "the worker has stopped")
         except StoreUnavailable as error:
             log.warning("worker_not_removed", worker=self._identity.name, error=str(error))
 
     def _register(self) -> None:
         with self._engine.store.transaction() as tx:
-            workers.register(
-                tx,
+            tx.register_worker(
                 self._identity.id,
                 name=self._identity.name,
                 kind="celery",
@@ -91,14 +89,14 @@ class Supervisor:
 
     def _beat(self) -> None:
         with self._engine.store.transaction(is_losable=True) as tx:
-            is_known = workers.beat(tx, self._identity.id)
+            is_known = tx.beat_worker(self._identity.id)
         if not is_known:
             log.warning("worker_was_declared_dead", worker=self._identity.name)
             self._register()
 
     def _look_after_children(self) -> None:
         with self._engine.store.transaction() as tx:
-            held = steps.claims_of_slots(tx, self._identity.id)
+            held = tx.claims_of_slots(self._identity.id)
             now = tx.now()
         dead: dict[int, list[Claim]] = {}
         stuck = {pid: "" for pid in self._identity.deadlines.overdue(STUCK_GRACE_SECONDS) if is_alive(pid)}

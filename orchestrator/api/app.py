@@ -28,6 +28,7 @@ from orchestrator.catalogue import Catalogue
 from orchestrator.engine import Engine
 from orchestrator.errors import ConfigurationError
 from orchestrator.settings import Settings
+from orchestrator.store.postgres import postgres_of
 
 POOL_SIZE, POOL_OVERFLOW = 10, 10
 """Connections of the store an API process should open: together as many as it has threads."""
@@ -66,12 +67,13 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
         redirect_slashes=False,
         lifespan=_lifespan,
     )
+    store = postgres_of(engine.store)
     app.state.services = Services(
         engine=engine,
         settings=settings,
-        store=engine.store,
-        catalogue=Catalogue(engine.store),
-        metrics=Metrics(engine.store),
+        store=store,
+        catalogue=Catalogue(store),
+        metrics=Metrics(store),
     )
     product = APIRouter(prefix=PREFIX)
     for router in _PRODUCT:

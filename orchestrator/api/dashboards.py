@@ -16,7 +16,7 @@ from orchestrator.api.shapes import TaskStats, WorkerTask, WorkerView
 from orchestrator.api.task_views import ended_task_view, inputs_now, open_task_view
 from orchestrator.errors import InvalidArgument
 from orchestrator.store import steps, tasks
-from orchestrator.store.session import Transaction
+from orchestrator.store.postgres import PostgresTransaction
 from orchestrator.store.tasks import TaskFilter
 from sequences.scope import Scope
 
@@ -54,7 +54,7 @@ def list_tasks(
     return Json(views[offset : offset + limit])
 
 
-def _open(serving: Services, tx: Transaction, which: TaskFilter, limit: int) -> list[dict[str, Any]]:
+def _open(serving: Services, tx: PostgresTransaction, which: TaskFilter, limit: int) -> list[dict[str, Any]]:
     held = steps.held_tasks(tx, tasks.open_ids(tx, which, limit))
     inputs = inputs_now(serving, tx, held)
     views = []
@@ -65,7 +65,7 @@ def _open(serving: Services, tx: Transaction, which: TaskFilter, limit: int) -> 
     return views
 
 
-def _ended(tx: Transaction, which: TaskFilter, limit: int) -> list[dict[str, Any]]:
+def _ended(tx: PostgresTransaction, which: TaskFilter, limit: int) -> list[dict[str, Any]]:
     if which.worker is not None or which.state in {"pending", "claimed"}:
         return []
     return [ended_task_view(row) for row in tasks.recently_ended(tx, which, limit)]

@@ -11,7 +11,7 @@ from orchestrator.catalogue import Catalogue
 from orchestrator.engine import Engine
 from orchestrator.settings import Settings
 from orchestrator.slices import Plans
-from orchestrator.store.session import Store
+from orchestrator.store.postgres import PostgresStore
 
 
 @dataclass(slots=True, eq=False)
@@ -24,7 +24,7 @@ class Services:
 
     engine: Engine
     settings: Settings
-    store: Store
+    store: PostgresStore
     catalogue: Catalogue
     metrics: Metrics
     plans: Plans = field(default_factory=Plans)

@@ -15,7 +15,7 @@ from orchestrator.core.slice import Slice, Unloaded
 from orchestrator.core.states import StepState
 from orchestrator.core.turn import Facts, Turn
 from orchestrator.store import reading
-from orchestrator.store.session import Transaction
+from orchestrator.store.postgres import PostgresTransaction
 from orchestrator.store.steps import HeldTask
 from sequences.document import Step
 from sequences.scope import Scope, plain
@@ -109,7 +109,7 @@ def _made_at(step_id: UUID) -> datetime | None:
     return datetime.fromtimestamp((step_id.int >> 80) / 1000, UTC) if step_id.version == 7 else None
 
 
-def inputs_now(serving: Services, tx: Transaction, tasks: Iterable[HeldTask]) -> dict[UUID, Inputs]:
+def inputs_now(serving: Services, tx: PostgresTransaction, tasks: Iterable[HeldTask]) -> dict[UUID, Inputs]:
     """Make the inputs of open tasks as they would be now, for display; those that cannot be made are left out."""
     tasks = list(tasks)
     found = reading.instances(tx, {task.instance_id for task in tasks})
@@ -127,7 +127,7 @@ def inputs_now(serving: Services, tx: Transaction, tasks: Iterable[HeldTask]) ->
     return made
 
 
-def _inputs(tx: Transaction, current: Slice, key: NodeKey) -> Inputs | None:
+def _inputs(tx: PostgresTransaction, current: Slice, key: NodeKey) -> Inputs | None:
     chance = Random()  # noqa: S311 - for `random()` in a display
     facts = Facts(now=current.instance.updated_at, new_id=IdMaker(chance), random=chance)
     while True:

@@ -234,6 +234,14 @@ def _transition_row(instance: Instance, change: TransitionRecorded) -> Row:
     )
 
 
+def write(tx: Transaction, decided: Iterable[tuple[Instance, Iterable[Change]]]) -> None:
+    """Write what was decided about instances. The caller holds their locks."""
+    writes = WriteSet()
+    for instance, changes in decided:
+        writes.add(instance, changes)
+    apply(tx, writes)
+
+
 def apply(tx: Transaction, writes: WriteSet) -> None:
     """Write everything collected. The caller holds the locks of all instances named."""
     statements = [

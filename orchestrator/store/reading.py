@@ -7,6 +7,7 @@ from uuid import UUID
 from orchestrator.core.model import Instance, ItemKey, NodeKey, OutputKey, Shared
 from orchestrator.core.slice import ABSENT, Needs, Slice
 from orchestrator.store import sessions
+from orchestrator.store.interface import Locked
 from orchestrator.store.rows import (
     INSTANCE_COLUMNS,
     NODE_COLUMNS,
@@ -39,10 +40,16 @@ def instances(tx: Transaction, ids: Iterable[UUID], *, lock: bool = False) -> di
     return {row[0]: instance_of(row) for row in tx.query(statement, (list(ids),))}
 
 
-def lock_versions(tx: Transaction, ids: Iterable[UUID]) -> dict[UUID, int]:
-    """Lock instances in ascending order of id and give their versions; ids that do not exist are left out."""
-    rows = tx.query("SELECT id, version FROM instances WHERE id = ANY(%s::uuid[]) ORDER BY id FOR UPDATE", (list(ids),))
-    return dict(rows)
+def lock(tx: Transaction, ids: Sequence[UUID], step_ids: Sequence[UUID]) -> Locked:
+    """Lock instances in ascending order of id; tell their versions, and which steps are claimed, by token."""
+    # One row for all instances: with a row for each, every row would carry all tokens.
+    found, versions, now, tokens = tx.query(
+        "WITH locked AS (SELECT id, version FROM instances WHERE id = ANY(%s::uuid[]) ORDER BY id FOR UPDATE) "
+        "SELECT array_agg(id), array_agg(version), clock_timestamp(), "
+        "ARRAY(SELECT token FROM steps WHERE id = ANY(%s::uuid[]) AND state = 'claimed') FROM locked",
+        (list(ids), list(step_ids)),
+    )[0]
+    return Locked(now=now, versions=dict(zip(found or (), versions or (), strict=True)), held=frozenset(tokens))
 
 
 def fill(tx: Transaction, wanted: Wanted, *, lock: bool = False) -> None:

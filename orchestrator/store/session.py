@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import psycopg2.extensions
@@ -64,6 +64,9 @@ class Transaction:
         return ",".join([self.cursor.mogrify(template, row).decode() for row in rows])
 
 
+_TransactionT = TypeVar("_TransactionT", bound=Transaction)
+
+
 class Store:
     """PostgreSQL, reached through a pool of connections.
 
@@ -110,9 +113,15 @@ class Store:
             StoreUnavailable: PostgreSQL cannot be reached, or was lost on the way. Whether a commit that was under
                 way took effect is then unknown.
         """
+        with self.opened(Transaction, is_losable=is_losable) as tx:
+            yield tx
+
+    @contextmanager
+    def opened(self, kind: type[_TransactionT], *, is_losable: bool) -> Iterator[_TransactionT]:
+        """Open a transaction of a kind; see `transaction`."""
         try:
             with self.engine.connect() as connection, connection.begin():
-                tx = Transaction(connection)
+                tx = kind(connection)
                 if is_losable:
                     tx.execute("SET LOCAL synchronous_commit = off")
                 yield tx

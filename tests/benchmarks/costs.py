@@ -21,6 +21,7 @@ from orchestrator.core.outcomes import Completed
 from orchestrator.engine import Engine
 from orchestrator.exchange import NewInstance, Report, Wish
 from orchestrator.settings import Settings
+from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.session import Store, Transaction
 from orchestrator.store.steps import Worker
 from tests.benchmarks.handlers import BUILT_IN
@@ -76,7 +77,7 @@ def main() -> None:
         directory = Path(temporary) / "servers"
         try:
             url = new_database(embedded.start(directory))
-            store = Store(url)
+            store = PostgresStore(url)
             engine = Engine(store, lambda _hints: None, Settings(database_url=url))
             for path in (
                 Route(store, engine, "one step for each commit", instances=10, length=100, batch=1),

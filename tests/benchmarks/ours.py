@@ -22,6 +22,7 @@ from orchestrator.exchange import NewInstance
 from orchestrator.settings import Settings
 from orchestrator.store import definitions, instances, migrate, upkeep, workers
 from orchestrator.store.instances import Profile
+from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.session import Store
 from queues.broker import Broker, client_app
 from sequences.document import parse_definition, to_document
@@ -54,7 +55,7 @@ def new_database(servers: Servers) -> str:
     """Make an empty, migrated database; returns its URL."""
     url = embedded.fresh_database(servers, DATABASE)
     migrate.upgrade(url)
-    store = Store(url)
+    store = PostgresStore(url)
     with store.transaction() as tx:
         upkeep.make_partitions(tx)
     store.close()
@@ -190,7 +191,7 @@ def running(servers: Servers, logs: Path, handler: str) -> Iterator[Orchestrator
     """Run two workers and the loops over a new database for a block; all steps use the handler."""
     url = new_database(servers)
     settings = Settings(database_url=url, redis_url=servers.redis_url, broker_url=servers.broker_url)
-    store = Store(url, pool_size=5)
+    store = PostgresStore(url, pool_size=5)
     doorbell = Doorbell(Broker(client_app(settings.celery_broker_url)).publish)
     specs = [_worker(number) for number in range(WORKERS)]
     specs.append(ChildSpec(name="service", argv=(sys.executable, "-c", LOOPS)))

@@ -10,7 +10,7 @@ from orchestrator import embedded
 from orchestrator.api import create_app
 from orchestrator.engine import Engine
 from orchestrator.settings import Settings
-from orchestrator.store.session import Store
+from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.tables import metadata
 from tests.contract.client import Api
 from tests.support.serving import serving
@@ -27,7 +27,7 @@ def contract_database(servers: embedded.Servers, migrated_template: str) -> str:
 @pytest.fixture
 def database_url(contract_database: str) -> str:
     """The database, emptied: copying a template for each test would take most of their time."""
-    store = Store(contract_database)
+    store = PostgresStore(contract_database)
     with store.transaction() as tx:
         tx.execute("".join(f"DELETE FROM {table.name};" for table in metadata.sorted_tables))
     store.close()

@@ -14,6 +14,7 @@ from orchestrator.engine import Engine
 from orchestrator.errors import ConfigurationError
 from orchestrator.settings import Settings
 from orchestrator.store import installation
+from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.session import Store
 from tests.contract.client import TENANT, Api, step
 from tests.support.serving import serving
@@ -186,7 +187,7 @@ def test_api_2_internal_errors_say_nothing(api: Api, monkeypatch: pytest.MonkeyP
 
 
 def test_api_2_unreachable_store_is_503(settings: Settings):
-    store = Store("postgresql://nobody@127.0.0.1:1/nothing")
+    store = PostgresStore("postgresql://nobody@127.0.0.1:1/nothing")
     app = create_app(Engine(store, lambda _hints: None, settings), settings)
     with serving(app) as url:
         answer = httpx.get(f"{url}/instances", headers={"X-Tenant-Id": "t"}, timeout=20)

@@ -28,6 +28,7 @@ from orchestrator.exchange import NewInstance
 from orchestrator.service import Service
 from orchestrator.settings import Settings
 from orchestrator.store import definitions, instances
+from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.session import Store
 from queues.broker import Broker, celery_settings, client_app
 from sequences.document import parse_definition, to_document
@@ -96,7 +97,7 @@ def house(servers: embedded.Servers, database_url: str, tmp_path: Path) -> Itera
     """Service loops, one worker for each of two queues, and Flower, over a broker database of this test's own."""
     broker = servers.broker_url.rpartition("/")[0] + "/7"
     settings = Settings(database_url=database_url, redis_url=broker, broker_url=broker)
-    store = Store(database_url, pool_size=5)
+    store = PostgresStore(database_url, pool_size=5)
     doorbell = Doorbell(Broker(client_app(broker)).publish)
     port = _free_port()
     environment = {

@@ -37,6 +37,7 @@ from orchestrator.settings import Settings
 from orchestrator.store import definitions, instances, migrate, upkeep
 from orchestrator.store import workers as worker_rows
 from orchestrator.store.instances import Profile
+from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.session import Store
 from queues.broker import Broker, client_app
 from sequences.document import parse_definition, to_document
@@ -81,7 +82,7 @@ class Stack:
         self.settings = Settings(
             database_url=servers.database_url, redis_url=servers.redis_url, broker_url=servers.broker_url
         )
-        self.store = Store(servers.database_url, pool_size=5, overflow=5)
+        self.store = PostgresStore(servers.database_url, pool_size=5, overflow=5)
         self._doorbell = Doorbell(Broker(client_app(servers.broker_url)).publish)
         self.engine = Engine(self.store, self._doorbell, self.settings)
         self._started = dict.fromkeys(processes.names, datetime.min.replace(tzinfo=UTC))

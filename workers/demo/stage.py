@@ -13,6 +13,7 @@ from orchestrator.dev import ChildSpec, LinePrinter, Supervisor, answers
 from orchestrator.embedded import Servers
 from orchestrator.embedded.home import free_port
 from orchestrator.store import migrate
+from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.session import Store
 from queues.connection import connect
 
@@ -70,7 +71,7 @@ def stage(directory: Path) -> Iterator[Stage]:
     with contextlib.ExitStack() as stack:
         servers = stack.enter_context(embedded.running(directory, environment={}))
         migrate.upgrade(servers.database_url)
-        store = Store(servers.database_url)
+        store = PostgresStore(servers.database_url)
         stack.callback(store.close)
         port = free_port()
         specs = _specs(port)

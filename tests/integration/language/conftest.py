@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator import embedded
 from orchestrator.settings import Settings
+from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.session import Store
 from tests.support.drive import PureWorld, StoredWorld, World
 
@@ -13,7 +14,7 @@ from tests.support.drive import PureWorld, StoredWorld, World
 @pytest.fixture(scope="session")
 def shared_store(servers: embedded.Servers, migrated_template: str) -> Iterator[Store]:
     """A store that all tests of this folder use."""
-    opened = Store(embedded.fresh_database(servers, "language", template=migrated_template), pool_size=3)
+    opened = PostgresStore(embedded.fresh_database(servers, "language", template=migrated_template), pool_size=3)
     yield opened
     opened.close()
 

@@ -1,0 +1,199 @@
+"""What the engine asks of a store: the one way in which engine code reaches the truth.
+
+`Engine`, `Turnstile`, `Plans`, `Timers`, `Reconciler` and the worker's supervisor know these two protocols and nothing
+of SQL. Two stores keep them: PostgreSQL (`postgres.py`), and memory (`memory.py`) for `orchestrator.testing`.
+
+A new verb has three homes, one line or method in each: its signature here, with what it promises; the function with
+the SQL in the module of its subject, named in `PostgresTransaction`; its twin in `MemoryTransaction`. The conformance
+tests (`tests/integration/store_conformance`) run the same cases against both.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+from uuid import UUID
+
+from orchestrator.core.changes import Change
+from orchestrator.core.model import Claim, Instance
+from orchestrator.core.slice import Needs, Slice
+from orchestrator.store.definitions import StoredDefinition
+from orchestrator.store.instances import Profile
+from orchestrator.store.steps import Due, Worker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locked:
+    """What locking instances has shown.
+
+    Args:
+        now: The store's time.
+        versions: Of the instances that exist.
+        held: Tokens of those of the asked-for steps that are claimed.
+    """
+
+    now: datetime
+    versions: Mapping[UUID, int]
+    held: frozenset[UUID]
+
+
+class Clock(Protocol):
+    """The store's time as seen from this process, without asking it."""
+
+    def set(self, now: datetime, asked_at: float) -> None:
+        """Take over a time the store has just told; `asked_at` is `time.monotonic()` before the question."""
+
+    def now(self) -> datetime | None:
+        """Give the store's time, None before it was told once."""
+
+
+class Transaction(Protocol):
+    """One open transaction. All it writes is committed together, or not at all."""
+
+    def now(self) -> datetime:
+        """Give the store's time, aware UTC."""
+
+    # -- instances: loading, deciding, writing --------------------------------------------------------------------
+
+    def lock(self, ids: Sequence[UUID], step_ids: Sequence[UUID]) -> Locked:
+        """Hold instances until the transaction ends, in ascending order of id; tell which steps are claimed."""
+
+    def load_instances(self, ids: Iterable[UUID]) -> dict[UUID, Instance]:
+        """Load instances; ids that do not exist are left out."""
+
+    def fill(self, wanted: Sequence[tuple[Slice, Needs]], *, lock: bool = False) -> None:
+        """Put into each slice what it needs; what does not exist is marked as absent.
+
+        What a slice knows already stays. `lock` holds the step rows that are read: no worker claims them meanwhile.
+        """
+
+    def write(self, decided: Iterable[tuple[Instance, Iterable[Change]]]) -> None:
+        """Write what was decided about instances, each as it reads after it. The caller has locked them."""
+
+    def insert_instances(self, new: Sequence[tuple[Instance, Profile]]) -> None:
+        """Insert new instances; their first decision is written after it."""
+
+    def reserve_key(self, tenant_id: str, key: str, instance_id: UUID, *, dry_run: bool) -> UUID | None:
+        """Take an idempotency key for a new instance; the id of the one that has it already, None if it was free."""
+
+    def load_definitions(self, ids: Sequence[UUID]) -> dict[UUID, StoredDefinition]:
+        """Read versions of sequences by id; unknown ids are left out."""
+
+    def state_values(self, instance_id: UUID) -> dict[str, Any]:
+        """Read the whole key-value state of an instance."""
+
+    def session_data(self, instance_id: UUID) -> Any:
+        """Read the data of the session that an instance is bound to; None if it is bound to none."""
+
+    def newest_checkpoints(self, instance_id: UUID, limit: int) -> list[tuple[UUID, Any, datetime]]:
+        """Read checkpoints of an instance, the newest first: id, data, created_at."""
+
+    # -- claims ----------------------------------------------------------------------------------------------------
+
+    def claim_one(self, step_id: UUID, handlers: Sequence[str], worker: Worker) -> Claim | None:
+        """Claim the step a hint names; None if it is no longer ready, or its handler is unknown here."""
+
+    def claim_next(self, queue: str, handlers: Sequence[str], limit: int, worker: Worker) -> list[Claim]:
+        """Claim up to `limit` ready steps of a queue and some handlers, the most urgent first."""
+
+    def claim_tasks(
+        self,
+        *,
+        queue: str,
+        is_named: bool,
+        handler: str,
+        tenant_id: str | None,
+        limit: int,
+        worker: Worker,
+    ) -> list[Claim]:
+        """Claim tasks for a worker that polls over HTTP, oldest first."""
+
+    def claims_of(self, worker_id: UUID) -> list[Claim]:
+        """List the claims of one worker process."""
+
+    def claims_of_slots(self, worker_id: UUID) -> list[tuple[int, Claim]]:
+        """List the claims of one worker process with the child that holds each."""
+
+    def lost_claims(self, dead_after: timedelta, limit: int) -> list[Claim]:
+        """List claims of worker processes that have stopped their heartbeat, or have left no row at all."""
+
+    def release_stale_tasks(self, stale_after: timedelta, limit: int) -> int:
+        """Give tasks of silent HTTP workers back to their queue; returns how many."""
+
+    def is_held_by(self, step_id: UUID, token: UUID) -> bool:
+        """Tell whether a claim still stands."""
+
+    def has_committed(self, claim: Claim) -> bool:
+        """Tell whether the outcome of this very claim is stored already."""
+
+    # -- timers ----------------------------------------------------------------------------------------------------
+
+    def due_timers(self, limit: int) -> list[Due]:
+        """List timers whose moment has come, the oldest first."""
+
+    def next_due(self) -> timedelta | None:
+        """Say how long until the next timer is due; None if there is none."""
+
+    def drop_timers(self, timers: Sequence[Due]) -> None:
+        """Remove timers that no longer mean anything, unless they were set anew since they were seen."""
+
+    def postpone_timer(self, due: Due, by: timedelta) -> None:
+        """Look at a timer again later, unless it was set anew since it was seen."""
+
+    # -- worker processes and upkeep -------------------------------------------------------------------------------
+
+    def register_worker(
+        self,
+        worker_id: UUID,
+        *,
+        name: str,
+        kind: str,
+        queues: Sequence[str],
+        handlers: Sequence[str],
+        slots: int,
+    ) -> None:
+        """Write the row of a worker process, or renew it. `kind` is `celery` or `http`."""
+
+    def beat_worker(self, worker_id: UUID) -> bool:
+        """Renew the heartbeat of a worker process; False if its row is gone."""
+
+    def remove_worker(self, worker_id: UUID) -> None:
+        """Take a worker process off the list."""
+
+    def remove_silent_workers(self, silent_for: timedelta) -> int:
+        """Remove rows of processes that have been silent for long and hold no claim; returns how many."""
+
+    def workers_alive(self, within: timedelta) -> list[dict[str, Any]]:
+        """List worker processes that take hints and have sent a heartbeat within the given time."""
+
+    def write_fact(self, name: str, value: str) -> None:
+        """Write one fact of the installation."""
+
+    def make_partitions(self) -> int:
+        """Create the partitions of the history that are missing; returns how many were made."""
+
+
+class Store(Protocol):
+    """Where the truth is. Safe to use from several threads.
+
+    Args:
+        clock: Its time, carried forward in this process.
+    """
+
+    @property
+    def clock(self) -> Clock:
+        """Its time as seen from this process."""
+
+    def transaction(self, *, is_losable: bool = False) -> AbstractContextManager[Transaction]:
+        """Open a transaction; it commits at the end of the block and rolls back on an error.
+
+        Args:
+            is_losable: The writes may be lost in a crash of the store (claims, heartbeats).
+
+        Raises:
+            StoreUnavailable: The store did not answer. Whether a commit that was under way took effect is unknown.
+        """
+
+    def is_retryable(self, error: Exception) -> bool:
+        """Tell whether the same transaction may succeed when tried again: it stood in the way of another one."""

@@ -1,0 +1,91 @@
+"""PostgreSQL as the engine's store: each verb of the interface, and the function that holds its SQL.
+
+A function whose first argument is the transaction is a method of it when it is named in the class: the verbs cost
+nothing over calling the function, and the SQL stays in the module of its subject.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from orchestrator.clock import DatabaseClock
+from orchestrator.store import (
+    apply,
+    checkpoints,
+    definitions,
+    installation,
+    instances,
+    interface,
+    reading,
+    session,
+    sessions,
+    steps,
+    upkeep,
+    workers,
+)
+
+
+class PostgresTransaction(session.Transaction):
+    """One open transaction in PostgreSQL: `orchestrator.store.interface.Transaction`."""
+
+    lock = reading.lock
+    load_instances = reading.instances
+    fill = reading.fill
+    write = apply.write
+    insert_instances = instances.insert
+    reserve_key = instances.reserve_key
+    load_definitions = definitions.get_many
+    state_values = instances.state_values
+    session_data = sessions.data_for
+    newest_checkpoints = checkpoints.newest
+
+    claim_one = steps.claim_one
+    claim_next = steps.claim_next
+    claim_tasks = steps.claim_tasks
+    claims_of = steps.claims_of
+    claims_of_slots = steps.claims_of_slots
+    lost_claims = steps.lost_claims
+    release_stale_tasks = steps.release_stale_tasks
+    is_held_by = steps.is_held_by
+    has_committed = steps.has_committed
+
+    due_timers = steps.due_timers
+    next_due = steps.next_due
+    drop_timers = steps.drop_timers
+    postpone_timer = steps.postpone_timer
+
+    register_worker = workers.register
+    beat_worker = workers.beat
+    remove_worker = workers.remove
+    remove_silent_workers = workers.remove_silent
+    workers_alive = workers.alive
+    write_fact = installation.write
+    make_partitions = upkeep.make_partitions
+
+
+class PostgresStore(session.Store):
+    """PostgreSQL with the verbs of the engine: `orchestrator.store.interface.Store`."""
+
+    def __init__(self, url: str, *, pool_size: int = 1, overflow: int = 0) -> None:
+        super().__init__(url, pool_size=pool_size, overflow=overflow)
+        self.clock = DatabaseClock()
+
+    @contextmanager
+    def transaction(self, *, is_losable: bool = False) -> Iterator[PostgresTransaction]:
+        """Open a transaction with the verbs of the engine; see `session.Store.transaction`."""
+        with self.opened(PostgresTransaction, is_losable=is_losable) as tx:
+            yield tx
+
+    def is_retryable(self, error: Exception) -> bool:
+        """Tell whether the same transaction may succeed when tried again: deadlock, serialization, lock time-out."""
+        return session.is_retryable(error)
+
+
+def postgres_of(store: interface.Store) -> PostgresStore:
+    """Give the PostgreSQL store behind an engine, for those who read it with SQL.
+
+    Raises:
+        TypeError: The engine runs over another store.
+    """
+    if not isinstance(store, PostgresStore):
+        raise TypeError(f"{type(store).__name__} is not PostgreSQL")
+    return store
