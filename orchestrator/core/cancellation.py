@@ -69,7 +69,11 @@ def _polling(turn: Turn) -> list[Node]:
 
 
 def _cancel_polling(turn: Turn, node: Node) -> None:
+    """End a composite that pauses; a for_each with items in progress ends when they have."""
     turn.drop_timer(node.key)
+    if node.memory.get("open"):
+        turn.put_node(replace(node, memory={**node.memory, "polling": False, "cancelled": True}))
+        return
     turn.put_node(replace(node, state=NodeState.CANCELLED, completed_at=turn.now))
     turn.todo.append(Ended(node.key, NodeState.CANCELLED))
 

@@ -5,7 +5,8 @@ goes on with the list, the iteration or the item that the node is in. Others kee
 catch list has handled, or that a loop went on after, stays the failure it was.
 """
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from orchestrator.core.composites.race import is_won
@@ -21,14 +22,31 @@ from sequences import document
 def reopen(turn: Turn) -> None:
     """Make every node that runs again pending; composites keep what they know, and all keep when they first began."""
     ended = {node.key: node for node in turn.ended_badly()}
+    items = _items_of(turn.plan, ended)
     for node in ended.values():
         if _runs_again(turn.plan, ended, node.key):
-            turn.put_node(replace(node, state=NodeState.PENDING, completed_at=None, memory=_known(turn, node)))
+            known = _known(turn.plan, node, items)
+            turn.put_node(replace(node, state=NodeState.PENDING, completed_at=None, memory=known))
 
 
-def _known(turn: Turn, node: Node) -> Mapping[str, object]:
-    is_step = isinstance(turn.plan.places[node.key.block_id].block, document.Step)
-    return {} if is_step else node.memory
+def _items_of(plan: Plan, ended: Iterable[NodeKey]) -> Mapping[NodeKey, set[int]]:
+    """Give the items of each for_each that did not end well: those with a block that did not."""
+    items: dict[NodeKey, set[int]] = defaultdict(set)
+    for key in ended:
+        parent = plan.parent(key) if key.block_id in plan.places else None
+        if parent is not None and isinstance(plan.places[parent.block_id].block, document.ForEach):
+            items[parent].add(key.iteration[len(parent.iteration)])
+    return items
+
+
+def _known(plan: Plan, node: Node, items: Mapping[NodeKey, set[int]]) -> Mapping[str, object]:
+    match plan.places[node.key.block_id].block:
+        case document.Step():
+            return {}
+        case document.ForEach():
+            return {**node.memory, "again": sorted(items.get(node.key, ()))}
+        case _:
+            return node.memory
 
 
 def _runs_again(plan: Plan, ended: Mapping[NodeKey, Node], key: NodeKey) -> bool:
@@ -47,8 +65,6 @@ def _comes_past(plan: Plan, composite: Node, key: NodeKey) -> bool:
     match plan.places[composite.key.block_id].block:
         case document.Loop():
             return number[0] == composite.memory.get("n")
-        case document.ForEach():
-            return number[0] in composite.memory.get("again", ())
         case document.TryCatch():
             branch = plan.places[key.block_id].branch
             return branch in {LIST_OF_PHASE[phase_to_go_on_with(composite.memory)], FINALLY_LIST}

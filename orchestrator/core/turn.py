@@ -101,7 +101,7 @@ class Turn:
         self.instance: Instance = current.instance
         self.now: datetime = max(facts.now, current.instance.updated_at + timedelta(microseconds=1))
         self.todo: deque[Enter | Ended] = deque()
-        self.lists_ended = 0
+        self.lists_begun = 0
         self.ending: Ended | None = None
         self._nodes: dict[NodeKey, Node] = {}
         self._steps: dict[NodeKey, Step | None] = {}

@@ -15,7 +15,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from orchestrator.core import cancellation
 from orchestrator.core.changes import InstancePut
-from orchestrator.core.model import Claim
+from orchestrator.core.model import Claim, NodeKey
 from orchestrator.core.outcomes import Completed, Failed, Outcome, Suspended
 from orchestrator.core.states import INSTANCE_MOVES, NODE_MOVES, STEP_MOVES, InstanceState, NodeState, StepState, route
 from orchestrator.core.turn import Turn
@@ -29,7 +29,11 @@ from tests.support.drive import (
     gate,
     loop,
     parallel,
+    race,
     router,
+    saga,
+    scope,
+    split,
     step,
     timedelta,
     try_catch,
@@ -68,8 +72,49 @@ SHAPES = {
         loop("l", [for_each("e", "items", [step("a"), ext("b")]), gate("g", delay={"duration": 50})], max_iterations=2),
         ext("c", wait_for_signal={"timeout": 500}),
     ],
+    "race": [
+        race(
+            "r",
+            [ext("a", retry=RETRY), step("b", "sleep", {"duration_ms": 100})],
+            [try_catch("t", [ext("c")], [ext("d")], [ext("h"), step("i")]), ext("j")],
+            [loop("l", [step("e"), ext("f", cancellable=False)], max_iterations=3, poll_interval=1)],
+            [scope("s", gate("g"), ext("k"))],
+        ),
+        ext("z"),
+    ],
+    "race_to_succeed": [
+        for_each(
+            "e",
+            "items",
+            [race("r", [ext("a")], [race("q", [step("b")], [ext("c")])], [gate("g")], semantics="first_to_succeed")],
+            concurrency=2,
+        ),
+        ext("z"),
+    ],
+    "saga": [
+        saga(
+            "s",
+            (ext("a", retry=RETRY), ext("undo_a", retry=RETRY)),
+            (parallel("p", [ext("b")], [step("d", delay={"duration": 100})]), try_catch("t", [ext("undo_b")], [])),
+            (saga("in", (step("e"), gate("g")), (ext("f"), None)), step("undo_in")),
+            (ext("c", cancellable=False), step("undo_c")),
+        ),
+        ext("z"),
+    ],
+    "scope": [
+        split("x", ("A", 1, [ext("a")]), ("B", 1, [scope("s", loop("l", [ext("b"), gate("g")], max_iterations=2))])),
+        try_catch(
+            "t",
+            [saga("u", (scope("v", ext("c")), ext("undo_c")), (ext("d"), None))],
+            [scope("w", ext("e"), step("f", "sleep", {"duration_ms": 100}))],
+        ),
+        ext("z"),
+    ],
     "later": [step("a", send_window={"start_hour": 13, "end_hour": 14}), step("b", "sleep", {"duration_ms": 100})],
 }
+
+UNDONE = {"undo_a": "a", "undo_b": "b", "undo_c": "c", "undo_in": "in"}
+"""What each compensation undoes."""
 
 outcomes = st.sampled_from(
     [
@@ -172,13 +217,16 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule(claim=claims, outcome=outcomes)
     def report(self, claim: Claim, outcome: Outcome) -> None:
-        before = len(self.flow.rows(claim.key.block_id))
+        before = self._count_rows(claim.key)
         current = [s for s in self.flow.steps() if s.token == claim.token and s.state is StepState.CLAIMED]
         self.flow.finish(claim, outcome)
         if isinstance(outcome, Completed):
-            assert len(self.flow.rows(claim.key.block_id)) - before <= len(current)
+            assert self._count_rows(claim.key) - before <= len(current)
         if current and isinstance(outcome, Completed):
             self.world.finished[claim.key] = self.world.finished.get(claim.key, 0) + 1
+
+    def _count_rows(self, key: NodeKey) -> int:
+        return sum(row.iteration == key.iteration for row in self.flow.rows(key.block_id))
 
     @rule(claim=claims)
     def worker_dies(self, claim: Claim) -> None:
@@ -226,6 +274,20 @@ class Lifecycle(RuleBasedStateMachine):
     def all_is_consistent(self) -> None:
         if hasattr(self, "flow"):
             self.flow.check()
+
+    @invariant()
+    def what_has_ended_is_whole(self) -> None:
+        """A for_each that completed has finished every item, nothing is undone that was not done, all is at rest."""
+        if not hasattr(self, "flow"):
+            return
+        nodes = {node.key: node for node in self.world.nodes(self.flow.id)}
+        for key, node in nodes.items():
+            if node.state is NodeState.COMPLETED and "total" in node.memory:
+                assert node.memory["finished"] == node.memory["next"] == node.memory["total"]
+            if node.state is NodeState.COMPLETED and key.block_id.startswith("undo_"):
+                assert nodes[NodeKey(UNDONE[key.block_id], key.iteration)].state is NodeState.COMPLETED
+        if self.flow.instance.state.is_terminal:
+            assert set(self.flow.tree().values()) <= {"completed", "failed", "cancelled", "skipped"}
 
     @invariant()
     def no_step_has_two_outcomes(self) -> None:

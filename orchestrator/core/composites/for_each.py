@@ -4,16 +4,25 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from orchestrator.core.composites.nodes import Memory, open_composite, remember, settle, settled_state, start_list
+from orchestrator.core.composites.nodes import (
+    Memory,
+    is_spent,
+    open_composite,
+    remember,
+    settle,
+    settled_state,
+    start_iteration,
+    start_list,
+)
 from orchestrator.core.model import Node, NodeKey, StepError
 from orchestrator.core.states import NodeState
-from orchestrator.core.turn import Ended, Turn
+from orchestrator.core.turn import Turn
 from sequences import document
 from sequences.collection import resolve_collection
 from sequences.references import references
 from sequences.templates import TemplateError
 
-_ALL_WELL: Final[Mapping[str, Any]] = {"again": [], "failed": False, "cancelled": False, "error": None}
+_ALL_WELL: Final[Mapping[str, Any]] = {"polling": False, "failed": False, "cancelled": False, "error": None}
 
 
 def enter(turn: Turn, key: NodeKey, block: document.ForEach, memory: Memory | None) -> None:
@@ -30,8 +39,8 @@ def enter(turn: Turn, key: NodeKey, block: document.ForEach, memory: Memory | No
 
 def _reopen(turn: Turn, key: NodeKey, block: document.ForEach, memory: Memory) -> None:
     again = memory["again"]
-    finished = memory["finished"] - len(again)
-    node = open_composite(turn, key, {**memory, "open": len(again), "finished": finished, **_ALL_WELL})
+    known = {"total": memory["total"], "next": memory["next"], "open": len(again)}
+    node = open_composite(turn, key, {**known, "finished": memory["next"] - len(again), **_ALL_WELL})
     for index in again:
         start_list(turn, key.block_id, 0, (*key.iteration, index))
     _fill(turn, node, block)
@@ -46,31 +55,45 @@ def _collect(turn: Turn, key: NodeKey, block: document.ForEach) -> tuple[Any, ..
 
 
 def _fill(turn: Turn, node: Node, block: document.ForEach) -> None:
-    """Start items, in order, until as many are in progress as may be; settle when none is."""
+    """Start items, in order, until as many are in progress as may be; settle when none is.
+
+    A decision starts no more than its share: if items are left then, the block polls, and goes on in the next one.
+    """
     memory = dict(node.memory)
-    may_start = not memory["failed"] and not memory["cancelled"]
-    while may_start and memory["open"] < block.concurrency and memory["next"] < memory["total"]:
-        start_list(turn, block.id, 0, (*node.key.iteration, memory["next"]))
+    while (wants_more := _wants_more(memory, block)) and not is_spent(turn):
+        start_iteration(turn, node.key, memory["next"])
         memory["next"] += 1
         memory["open"] += 1
-    node = remember(turn, node, **memory)
-    if memory["open"] == 0:
+    if wants_more and not memory["polling"]:
+        turn.put_timer(node.key, turn.now)
+    elif memory["polling"] and not wants_more:
+        turn.drop_timer(node.key)
+    node = remember(turn, node, **{**memory, "polling": wants_more})
+    if memory["open"] == 0 and not wants_more:
         settle(turn, node, settled_state(node), StepError.from_json(memory["error"]))
 
 
-def item_ended(turn: Turn, key: NodeKey, block: document.ForEach, ended: Ended, result: NodeState) -> None:
+def _wants_more(memory: Memory, block: document.ForEach) -> bool:
+    is_well = not memory["failed"] and not memory["cancelled"]
+    return is_well and memory["open"] < block.concurrency and memory["next"] < memory["total"]
+
+
+def item_ended(turn: Turn, key: NodeKey, block: document.ForEach, result: NodeState, error: StepError | None) -> None:
     """Count an item that has ended, and start the next; after a failure, none."""
     node = turn.open_node(key)
-    index = ended.key.iteration[turn.plan.depth(key.block_id)]
     memory = dict(node.memory)
     memory["open"] -= 1
     memory["finished"] += 1
     if result is not NodeState.COMPLETED:
-        memory["again"] = [*memory["again"], index]
         memory["failed"] = memory["failed"] or result is NodeState.FAILED
         memory["cancelled"] = memory["cancelled"] or result is NodeState.CANCELLED
-        memory["error"] = memory["error"] or (ended.error.to_json() if ended.error else None)
+        memory["error"] = memory["error"] or (error.to_json() if error else None)
     else:
         progress = {"_index": memory["finished"], "_total": memory["total"], "_item_var": block.item_var}
         turn.add_output(key, progress)
     _fill(turn, replace(node, memory=memory), block)
+
+
+def poll(turn: Turn, node: Node, block: document.ForEach) -> None:
+    """Start further items in this decision."""
+    _fill(turn, node, block)

@@ -1,15 +1,21 @@
 """Loop: a list repeated while a condition holds (sequences contract §3.4)."""
 
-from orchestrator.core.composites.nodes import Memory, must_end, open_composite, remember, settle, start_list
+from orchestrator.core.composites.nodes import (
+    Memory,
+    is_spent,
+    must_end,
+    open_composite,
+    remember,
+    settle,
+    start_iteration,
+    start_list,
+)
 from orchestrator.core.conditions import condition_references, holds
 from orchestrator.core.model import Node, NodeKey, StepError
 from orchestrator.core.states import NodeState
 from orchestrator.core.turn import Turn
 from sequences import document
 from sequences.references import ALL
-
-LISTS_PER_TURN = 2000
-"""Iterations without a step that one decision walks through before it lets others have the instance."""
 
 
 def enter(turn: Turn, key: NodeKey, block: document.Loop, memory: Memory | None) -> None:
@@ -27,7 +33,7 @@ def _begin_iteration(turn: Turn, node: Node, block: document.Loop) -> None:
         settle(turn, node, NodeState.COMPLETED)
         return
     remember(turn, node, polling=False)
-    start_list(turn, block.id, 0, (*node.key.iteration, n))
+    start_iteration(turn, node.key, n)
 
 
 def _condition_holds(turn: Turn, node: Node, block: document.Loop) -> bool:
@@ -66,10 +72,9 @@ def body_ended(turn: Turn, key: NodeKey, block: document.Loop, result: NodeState
         return
     node = remember(turn, node, n=n + 1, polling=True, silent=_still_silent(turn, node))
     pause = block.poll_interval if n + 1 < block.max_iterations else None
-    turn.lists_ended += 1
     if must_end(turn, key):
         settle(turn, node, NodeState.CANCELLED)
-    elif pause or turn.lists_ended > LISTS_PER_TURN:
+    elif pause or is_spent(turn):
         turn.put_timer(key, turn.after_seconds(pause or 0))
     else:
         _begin_iteration(turn, node, block)

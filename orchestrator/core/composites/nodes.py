@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from orchestrator.core.model import Iteration, Node, NodeKey, StepError
 from orchestrator.core.states import NodeState
 from orchestrator.core.turn import Ended, Enter, Turn
 
 Memory = Mapping[str, Any]
+
+LISTS_PER_TURN: Final = 2000
+"""Iterations that one decision begins before it lets others have the instance."""
 
 
 def open_composite(turn: Turn, key: NodeKey, memory: Memory) -> Node:
@@ -39,6 +42,17 @@ def start_list(turn: Turn, block_id: str, branch: int, iteration: Iteration) -> 
     if children:
         turn.todo.append(Enter(NodeKey(children[0], iteration)))
     return bool(children)
+
+
+def start_iteration(turn: Turn, key: NodeKey, number: int) -> None:
+    """Start the body of a loop or for_each for one iteration."""
+    turn.lists_begun += 1
+    start_list(turn, key.block_id, 0, (*key.iteration, number))
+
+
+def is_spent(turn: Turn) -> bool:
+    """Tell whether this decision has begun as many iterations as it may."""
+    return turn.lists_begun >= LISTS_PER_TURN
 
 
 def settled_state(node: Node) -> NodeState:

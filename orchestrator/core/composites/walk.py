@@ -82,7 +82,7 @@ def advance(turn: Turn, ended: Ended) -> None:
         case document.Loop() as block:
             loop.body_ended(turn, parent, block, result, ended.error)
         case document.ForEach() as block:
-            for_each.item_ended(turn, parent, block, ended, result)
+            for_each.item_ended(turn, parent, block, result, ended.error)
         case document.TryCatch():
             try_catch.list_ended(turn, parent, place.branch, result, ended)
         case document.ABSplit():
@@ -97,9 +97,14 @@ def advance(turn: Turn, ended: Ended) -> None:
 
 def poll(turn: Turn, key: NodeKey) -> bool:
     """Go on with a composite whose pause is over; False if it does not pause."""
-    block = turn.plan.places[key.block_id].block
     node = turn.node(key)
-    if not isinstance(block, document.Loop) or node is None or node.state.is_terminal or not node.memory.get("polling"):
+    if node is None or node.state.is_terminal or not node.memory.get("polling"):
         return False
-    loop.poll(turn, node, block)
+    match turn.plan.places[key.block_id].block:
+        case document.Loop() as block:
+            loop.poll(turn, node, block)
+        case document.ForEach() as block:
+            for_each.poll(turn, node, block)
+        case _ as block:
+            raise TypeError(f"a block of type {block.type!r} does not pause")
     return True

@@ -1,6 +1,9 @@
 """Composites: what starts, what stops, and what a retry goes on with."""
 
-from tests.support.drive import PureWorld, fail, for_each, loop, parallel, router, step, try_catch
+import pytest
+
+from orchestrator.core.composites import nodes
+from tests.support.drive import PureWorld, fail, for_each, loop, parallel, router, scope, step, try_catch
 
 FAST = {"failure_policy": "fail_fast"}
 
@@ -90,3 +93,87 @@ def test_loop_in_a_stopped_branch_does_not_pause_before_it_ends() -> None:
     flow.run().fail("w")
     flow.complete("fin")
     assert flow.check().state == "failed"
+
+
+# -- one decision begins a bounded number of iterations ----------------------------------------------------------------
+
+MANY = {"items": list(range(25))}
+
+
+@pytest.fixture
+def bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodes, "LISTS_PER_TURN", 10)
+
+
+@pytest.mark.usefixtures("bounded")
+@pytest.mark.parametrize("concurrency", [1, 3, 100])
+def test_for_each_whose_bodies_all_skip_lets_go_after_a_number_of_items(concurrency: int) -> None:
+    world = PureWorld()
+    body = [step("a", when="false"), router("r", ("false", []))]
+    flow = world.start([for_each("e", "items", body, concurrency=concurrency), step("z")], data=MANY)
+    assert (flow.check().state, len(flow.rows("e"))) == ("scheduled", 10)
+    flow.pass_time()
+    assert (flow.check().state, len(flow.rows("e"))) == ("scheduled", 20)
+    flow.pass_time()
+    assert (flow.check().standing(), len(flow.rows("e"))) == ({"z": "ready"}, 25)
+
+
+@pytest.mark.usefixtures("bounded")
+def test_for_each_of_many_items_at_once_starts_them_in_portions() -> None:
+    flow = PureWorld().start([for_each("e", "items", [step("a", "external")], concurrency=25)], data=MANY)
+    assert (flow.check().state, len(flow.steps())) == ("waiting", 10)
+    flow.complete("a")
+    assert len(flow.check().steps()) == 19
+    flow.pass_time()
+    assert len(flow.check().steps()) == 24
+    for _ in range(24):
+        flow.complete("a")
+    assert (flow.check().state, len(flow.rows("a"))) == ("completed", 25)
+
+
+@pytest.mark.usefixtures("bounded")
+def test_for_each_that_fails_amid_starting_items_starts_no_more() -> None:
+    flow = PureWorld().start([for_each("e", "items", [step("a", "external")], concurrency=25)], data=MANY)
+    flow.fail("a")
+    assert (len(flow.check().steps()), len(flow.world.timers(flow.id))) == (9, 0)
+    for _ in range(9):
+        flow.complete("a")
+    assert flow.check().state == "failed"
+    flow.retry()
+    assert len(flow.check().steps()) == 11
+    flow.settle()
+    for _ in range(16):
+        flow.complete("a")
+        flow.settle()
+    assert (flow.check().state, len(flow.rows("a"))) == ("completed", 25)
+
+
+@pytest.mark.usefixtures("bounded")
+def test_cancel_of_a_for_each_amid_starting_items_waits_for_those_that_are_shielded() -> None:
+    body = [step("a", "external", cancellable=False)]
+    flow = PureWorld().start([for_each("e", "items", body, concurrency=25), step("z")], data=MANY)
+    flow.cancel()
+    assert (flow.check().state, len(flow.steps()), flow.world.timers(flow.id)) == ("waiting", 10, {})
+    for _ in range(10):
+        flow.complete("a")
+    assert (flow.check().state, flow.tree()["e"]) == ("cancelled", "cancelled")
+
+
+@pytest.mark.usefixtures("bounded")
+def test_for_each_in_a_scope_goes_on_amid_starting_items_after_a_cancel() -> None:
+    flow = PureWorld().start([scope("s", for_each("e", "items", [step("a", when="false")])), step("z")], data=MANY)
+    flow.cancel()
+    assert flow.settle().check().state == "cancelled"
+    assert (len(flow.rows("e")), flow.tree()["s"]) == (25, "completed")
+
+
+def test_items_in_progress_when_the_state_was_set_by_hand_run_again() -> None:
+    flow = PureWorld().start(
+        [for_each("e", "items", [step("a", "external")], concurrency=2)], data={"items": [1, 2, 3]}
+    )
+    flow.complete("a")
+    flow.force("cancelled").force("scheduled")
+    assert sorted(s.key.iteration for s in flow.check().steps()) == [(1,), (2,)]
+    flow.complete("a")
+    flow.complete("a")
+    assert (flow.check().state, len(flow.rows("a"))) == ("completed", 3)
