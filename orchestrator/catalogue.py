@@ -12,9 +12,18 @@ from orchestrator.errors import AlreadyExists, Conflict, Forbidden, InvalidArgum
 from orchestrator.store import definitions
 from orchestrator.store.definitions import StoredDefinition
 from orchestrator.store.session import Store, Transaction
-from sequences.document import Block, NestingError, SequenceDefinition, parse_definition, to_document, walk
+from sequences.document import (
+    Block,
+    DocumentError,
+    NestingError,
+    SequenceDefinition,
+    parse_blocks,
+    parse_definition,
+    to_document,
+    walk,
+)
 from sequences.shorthand import fingerprint, is_shorthand, normalize
-from sequences.validation import validate
+from sequences.validation import validate, validate_blocks
 
 NOT_YET: Final = frozenset({"sub_sequence"})
 """Blocks of the language that the state machine cannot run yet: definitions that hold one are refused."""
@@ -159,6 +168,23 @@ def check(definition: SequenceDefinition) -> tuple[str, ...]:
     if problem is not None:
         raise InvalidArgument(problem)
     return (*report.warnings, *_members_without_effect(definition))
+
+
+def check_blocks(data: Any) -> tuple[Block, ...]:
+    """Read blocks to be injected from decoded JSON, under the rules of a definition.
+
+    Raises:
+        InvalidArgument: They do not have the shape of blocks, or break a rule.
+    """
+    try:
+        blocks = parse_blocks(data)
+    except DocumentError as error:
+        raise InvalidArgument(str(error)) from error
+    problem = next((problem.text for problem in validate_blocks(blocks)), None)
+    problem = problem or next((text for block in walk(blocks) for text in _problems_of_block(block)), None)
+    if problem is not None:
+        raise InvalidArgument(problem)
+    return blocks
 
 
 def stored_form(definition: SequenceDefinition) -> StoredDefinition:

@@ -17,6 +17,7 @@ from orchestrator.core.events import (
     AttemptFinished,
     AttemptLost,
     AttemptReturned,
+    BlocksInjected,
     CancelRequested,
     ContextReplaced,
     ContextUpdated,
@@ -403,6 +404,15 @@ class Engine:
         for instance_id in events:
             self._turnstile.take(instance_id)
         return self._pass(events)
+
+    def inject(self, instance_id: UUID, blocks: tuple[document.Block, ...], position: int | None = None) -> Instance:
+        """Let blocks join the root list of an instance, in any state; returns the instance as it then reads.
+
+        Raises:
+            NotFound: There is no such instance.
+            InvalidArgument: An id is taken.
+        """
+        return self._one(instance_id, BlocksInjected(blocks=blocks, position=position)).instance
 
     def _one(self, instance_id: UUID, event: Event) -> Passed:
         self._turnstile.take(instance_id)

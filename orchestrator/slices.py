@@ -1,10 +1,11 @@
 """Slices in memory between two commits, and the definitions they are compiled from."""
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
 from uuid import UUID
 
+from orchestrator.core.model import Instance
 from orchestrator.core.plan import Plan
 from orchestrator.core.slice import Slice
 from orchestrator.store.interface import Transaction
@@ -42,11 +43,49 @@ class Slices:
 
 
 class Plans:
-    """Compiled definitions by id. A stored definition never changes, so a plan stays true."""
+    """Compiled definitions by id. A stored definition never changes, so a plan stays true.
+
+    An instance with injections has a plan of its own; it stays true as long as the instance has the same definition and
+    nothing is injected into it.
+    """
 
     def __init__(self) -> None:
         self._plans: OrderedDict[UUID, Plan] = OrderedDict()
+        self._own_plans: OrderedDict[tuple[UUID, UUID, int], Plan] = OrderedDict()
         self._lock = Lock()
+
+    def of_instances(self, tx: Transaction, instances: Iterable[Instance]) -> dict[UUID, Plan]:
+        """Give the plan of each instance, by its id: its definition and what was injected into it.
+
+        Raises:
+            LookupError: A definition does not exist.
+        """
+        instances = list(instances)
+        definitions_of = self.get(tx, {instance.sequence_id for instance in instances})
+        plans = {instance.id: definitions_of[instance.sequence_id] for instance in instances}
+        grown = [instance for instance in instances if instance.injected]
+        return plans | self._with_injections(tx, grown, definitions_of) if grown else plans
+
+    def _with_injections(
+        self, tx: Transaction, instances: Sequence[Instance], definitions_of: Mapping[UUID, Plan]
+    ) -> dict[UUID, Plan]:
+        with self._lock:
+            plans = {i.id: self._own_plans[_own(i)] for i in instances if _own(i) in self._own_plans}
+        missing = [instance for instance in instances if instance.id not in plans]
+        if missing:
+            injected = tx.load_injections([instance.id for instance in missing])
+            made = {
+                instance.id: definitions_of[instance.sequence_id].with_injections(
+                    injection for injection in injected.get(instance.id, ()) if injection.number < instance.injected
+                )
+                for instance in missing
+            }
+            with self._lock:
+                self._own_plans.update({_own(instance): made[instance.id] for instance in missing})
+                while len(self._own_plans) > MAX_PLANS:
+                    self._own_plans.popitem(last=False)
+            plans |= made
+        return plans
 
     def get(self, tx: Transaction, sequence_ids: Iterable[UUID]) -> dict[UUID, Plan]:
         """Give the plans of some definitions, compiling those that are new here.
@@ -72,3 +111,7 @@ class Plans:
             self._plans.update(compiled)
             while len(self._plans) > MAX_PLANS:
                 self._plans.popitem(last=False)
+
+
+def _own(instance: Instance) -> tuple[UUID, UUID, int]:
+    return (instance.id, instance.sequence_id, instance.injected)

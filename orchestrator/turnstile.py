@@ -184,8 +184,8 @@ class Turnstile:
     ) -> dict[UUID, Slice]:
         """Load slices with what is certainly needed; instances that do not exist are left out."""
         instances = tx.load_instances(ids)
-        plans = self.plans(tx, [instance.sequence_id for instance in instances.values()])
-        slices = {i: Slice(plan=plans[found.sequence_id], instance=found) for i, found in instances.items()}
+        plans = self._plans.of_instances(tx, instances.values())
+        slices = {i: Slice(plan=plans[i], instance=found) for i, found in instances.items()}
         wanted = [(current, needs[i](current.plan)) for i, current in slices.items()]
         tx.fill([(current, need) for current, need in wanted if need != Needs()], lock=lock)
         return slices

@@ -18,6 +18,7 @@ from typing import Any, Final, assert_never
 import orjson
 
 from orchestrator.core.outcomes import (
+    BlocksAdded,
     CheckpointKept,
     Completed,
     DataWritten,
@@ -72,9 +73,8 @@ def check_outcome(outcome: Outcome, *, max_bytes: int = MAX_OUTPUT_BYTES) -> Out
         case Failed():
             return failed(outcome.message, retryable=outcome.retryable, kind=outcome.kind, details=outcome.details)
         case Completed():
-            written = [
-                effect.value for effect in outcome.effects if not isinstance(effect, StateDeleted | SharedDeleted)
-            ]
+            valueless = StateDeleted | SharedDeleted | BlocksAdded
+            written = [effect.value for effect in outcome.effects if not isinstance(effect, valueless)]
             names = [list(_names(effect)) for effect in outcome.effects]
             return _first_failure([outcome.output, *written, names], max_bytes) or outcome
         case Suspended():
@@ -89,7 +89,7 @@ def _names(effect: Effect) -> tuple[str, ...]:
             return path
         case StateWritten(key=key) | StateDeleted(key=key) | SharedDeleted(key=key):
             return (key,)
-        case CheckpointKept():
+        case CheckpointKept() | BlocksAdded():
             return ()
 
 

@@ -16,7 +16,7 @@ from orchestrator.api.instances import check_owned
 from orchestrator.api.services import Serving
 from orchestrator.api.shapes import Approvals, SendSignal, SignalAccepted
 from orchestrator.core.plan import Plan
-from orchestrator.store import instances
+from orchestrator.store import instances, reading
 from sequences.document import Step, WaitForInput, WaitForSignal
 from sequences.signals import SignalError, parse_signal
 
@@ -66,8 +66,8 @@ def list_approvals(
             offset=offset,
             limit=min(limit, MAX_PAGE),
         )
-        plans = serving.plans.get(tx, {row[3] for row in gates})
-    items = [item for row in gates if (item := _approval(plans[row[3]], *row)) is not None]
+        plans = serving.plans.of_instances(tx, reading.instances(tx, {row[0] for row in gates}).values())
+    items = [item for row in gates if row[0] in plans and (item := _approval(plans[row[0]], *row)) is not None]
     return Json({"items": items, "total": len(items)})
 
 

@@ -113,8 +113,8 @@ def inputs_now(serving: Services, tx: PostgresTransaction, tasks: Iterable[HeldT
     """Make the inputs of open tasks as they would be now, for display; those that cannot be made are left out."""
     tasks = list(tasks)
     found = reading.instances(tx, {task.instance_id for task in tasks})
-    plans = serving.plans.get(tx, {instance.sequence_id for instance in found.values()})
-    slices = {i: Slice(plan=plans[instance.sequence_id], instance=instance) for i, instance in found.items()}
+    plans = serving.plans.of_instances(tx, found.values())
+    slices = {i: Slice(plan=plans[i], instance=instance) for i, instance in found.items()}
     made: dict[UUID, Inputs] = {}
     for task in tasks:
         current = slices.get(task.instance_id)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
-from orchestrator.core import calendars, context, gates
+from orchestrator.core import calendars, context, gates, injection
 from orchestrator.core.conditions import guard_holds
 from orchestrator.core.holding import hold
 from orchestrator.core.model import NodeKey, Step
@@ -162,7 +162,7 @@ def _refusal(turn: Turn, step: Step, outcome: Completed) -> Failed | None:
     if schema is not None and (violations := compile_schema(schema).violations(outcome.output)):
         message = "output failed output_schema validation: " + "; ".join(violations[:10])
         return Failed(message=message, retryable=False, kind=FailureKind.OUTPUT)
-    return context.refusal(turn, outcome)
+    return context.refusal(turn, outcome) or injection.refusal(turn, outcome)
 
 
 def _suspend(turn: Turn, step: Step, outcome: Suspended) -> None:

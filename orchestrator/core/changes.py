@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.core.model import Instance, Iteration, KeptSignal, Node, NodeKey, Step
+from orchestrator.core.plan import Injection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +184,13 @@ class MetadataMerged:
     values: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InjectionAdded:
+    """Blocks have joined the root list of the instance: its plan is another from here on."""
+
+    injection: Injection
+
+
 Change = (
     InstancePut
     | NodePut
@@ -204,6 +212,7 @@ Change = (
     | SessionMemberGone
     | CheckpointSaved
     | MetadataMerged
+    | InjectionAdded
 )
 
 

@@ -10,7 +10,9 @@ from typing import Any, assert_never
 import orjson
 
 from orchestrator.core.changes import SessionMemberGone, SessionWritten
+from orchestrator.core.injection import inject
 from orchestrator.core.outcomes import (
+    BlocksAdded,
     CheckpointKept,
     Completed,
     DataWritten,
@@ -123,6 +125,8 @@ def apply_effect(turn: Turn, effect: Effect) -> None:
             turn.change_session(SessionWritten(session_id=turn.session_id, path=path, value=value))
         case SharedDeleted(key=key):
             turn.change_session(SessionMemberGone(session_id=turn.session_id, name=key))
+        case BlocksAdded(blocks=blocks, position=position):
+            inject(turn, blocks, position)
         case CheckpointKept():
             turn.save_checkpoint(effect.id, effect.value, effect.keep)
         case _:

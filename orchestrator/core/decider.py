@@ -7,12 +7,13 @@ until it can say. Nothing is mutated and nothing is awaited.
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from orchestrator.core import attempts, cancellation, composites, context, control, gates, recovery
+from orchestrator.core import attempts, cancellation, composites, context, control, gates, injection, recovery
 from orchestrator.core.changes import Change
 from orchestrator.core.events import (
     AttemptFinished,
     AttemptLost,
     AttemptReturned,
+    BlocksInjected,
     CancelRequested,
     ContextReplaced,
     ContextUpdated,
@@ -61,8 +62,8 @@ def decide(current: Slice, event: Event, facts: Facts) -> Decision | Needs:
         composites.walk(turn)
     except Unloaded as unloaded:
         return unloaded.needs
-    except gates.Ambiguous as ambiguous:
-        return Decision(refusal=str(ambiguous))
+    except (gates.Ambiguous, injection.Refused) as refused:
+        return Decision(refusal=str(refused))
     except context.TooLarge as too_large:
         return Decision(refusal=str(too_large), is_too_large=True)
     _settle_instance(turn, event)
@@ -118,6 +119,8 @@ def _begin(turn: Turn, event: Event) -> bool:  # noqa: PLR0912 - one case for ea
             control.retry(turn)
         case StateForced(state=state, not_before=not_before):
             control.force(turn, state, not_before)
+        case BlocksInjected(blocks=injected, position=position):
+            injection.inject(turn, injected, position)
         case _:
             assert_never(event)
     return True
@@ -172,7 +175,7 @@ def _state_of(turn: Turn, event: Event) -> InstanceState:
     instance = turn.instance
     if turn.ending is not None:
         return _final_state(turn.ending.state, is_cancelling=instance.is_cancelling)
-    if isinstance(event, ContextReplaced | ContextUpdated) and instance.state.is_terminal:
+    if isinstance(event, ContextReplaced | ContextUpdated | BlocksInjected) and instance.state.is_terminal:
         return instance.state
     if isinstance(event, StateForced) and event.state is InstanceState.PAUSED:
         return InstanceState.PAUSED

@@ -9,6 +9,7 @@ from uuid import UUID
 from orchestrator.core.model import Claim, NodeKey
 from orchestrator.core.outcomes import Outcome
 from orchestrator.core.states import InstanceState
+from sequences.document import Block
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +101,14 @@ class StateForced:
     not_before: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlocksInjected:
+    """Blocks join the root list, in any state. See `injection.py` for what `position` means."""
+
+    blocks: tuple[Block, ...]
+    position: int | None = None
+
+
 Event = (
     Created
     | AttemptFinished
@@ -114,4 +123,5 @@ Event = (
     | SignalReceived
     | RetryRequested
     | StateForced
+    | BlocksInjected
 )

@@ -61,6 +61,7 @@ class Instance:
         budget: Limits by name, as the client gave them; None without any.
         input_tokens: Tokens that models have read for its steps, as far as their outputs say so.
         output_tokens: Tokens that models have written for its steps.
+        injected: Blocks that were injected into its root list; 0 spares every reader the look for injections.
     """
 
     id: UUID
@@ -78,6 +79,7 @@ class Instance:
     is_cancelling: bool = False
     parked_reason: str | None = None
     round: int = 0
+    injected: int = 0
     run_id: UUID | None = None
     current_step: str | None = None
     current_step_started_at: datetime | None = None

@@ -7,6 +7,8 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from sequences.document import Block
+
 
 class FailureKind(StrEnum):
     """Why an attempt failed; `retry.retryable_errors` may name these."""
@@ -70,7 +72,15 @@ class CheckpointKept:
     keep: int | None = None
 
 
-Effect = StateWritten | StateDeleted | DataWritten | SharedWritten | SharedDeleted | CheckpointKept
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlocksAdded:
+    """Let blocks join the root list of the instance; they are valid in themselves. See `injection.py`."""
+
+    blocks: tuple[Block, ...]
+    position: int | None = None
+
+
+Effect = StateWritten | StateDeleted | DataWritten | SharedWritten | SharedDeleted | CheckpointKept | BlocksAdded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,11 @@
-"""A definition compiled for walking: where each block stands, what comes after it, which loops enclose it."""
+"""A definition compiled for walking: where each block stands, what comes after it, which loops enclose it.
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+The plan of one instance is its definition and what was injected into its root list while it lived (`Injection`).
+"""
+
+from collections.abc import Iterable, Iterator
+from copy import copy
+from dataclasses import dataclass, replace
 
 from orchestrator.core.model import Iteration, NodeKey
 from sequences.document import (
@@ -16,6 +20,7 @@ from sequences.document import (
     Step,
     TryCatch,
     block_lists,
+    walk,
 )
 from sequences.references import References, params_references
 from sequences.templates import Template, compile_params
@@ -57,11 +62,27 @@ class CompiledParams:
     references: References
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Injection:
+    """Blocks that joined the root list of one instance (sequences contract §9.10).
+
+    Args:
+        number: Counts the blocks injected into the instance before these; so it orders the injections of an instance.
+        before: Id of the root block they stand in front of; None puts them at the end. Where they belong is decided
+            once, when they are injected: what had started by then is not asked again.
+    """
+
+    number: int
+    blocks: tuple[Block, ...]
+    before: str | None
+
+
 class Plan:
-    """A compiled definition. Immutable; made once per version and shared by all its instances."""
+    """A compiled definition. Immutable; made once per version and shared by all its instances without injections."""
 
     def __init__(self, definition: SequenceDefinition) -> None:
         self.definition = definition
+        self.injections: tuple[Injection, ...] = ()
         self.places: dict[str, Place] = {}
         self._params: dict[str, CompiledParams] = {}
         self._lists: dict[str, tuple[tuple[str, ...], ...]] = {}
@@ -118,6 +139,38 @@ class Plan:
                 is_shielded=is_shielded or shields,
                 stops_with=() if is_finally else stops_with,
             )
+
+    def with_injections(self, injections: Iterable[Injection]) -> "Plan":
+        """Give the plan of an instance that these blocks were injected into, in order."""
+        plan = self
+        for injection in injections:
+            plan = plan.with_injection(injection)
+        return plan
+
+    def with_injection(self, injection: Injection) -> "Plan":
+        """Give the plan with further root blocks; the work is proportional to copying two dicts, not to compiling.
+
+        Blocks whose ids the plan has already are left out: after a migration, those of the new definition count. If
+        the block they were to stand in front of is gone, they stand at the end.
+        """
+        blocks = tuple(b for b in injection.blocks if self.places.keys().isdisjoint(each.id for each in walk((b,))))
+        plan = copy(self)
+        plan.injections = (*self.injections, injection)
+        if not blocks:
+            return plan
+        plan.places, plan._lists, plan._params = dict(self.places), dict(self._lists), dict(self._params)
+        position = self.root.index(injection.before) if injection.before in self.root else len(self.root)
+        ids = tuple(block.id for block in blocks)
+        plan.root = (*self.root[:position], *ids, *self.root[position:])
+        plan._place(blocks, parent=None, branch=0, loops=(), lane_depth=0, is_shielded=False)
+        if position > 0:
+            plan._link(self.root[position - 1], ids[0])
+        if position < len(self.root):
+            plan._link(ids[-1], self.root[position])
+        return plan
+
+    def _link(self, block_id: str, following: str) -> None:
+        self.places[block_id] = replace(self.places[block_id], following=following)
 
     def params(self, block: Step) -> CompiledParams:
         """Give the parameters of a step, compiled once."""

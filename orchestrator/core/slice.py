@@ -15,6 +15,7 @@ from orchestrator.core.changes import (
     CheckpointSaved,
     ContextPut,
     ErrorRowsRemoved,
+    InjectionAdded,
     InstancePut,
     ItemsCaptured,
     MetadataMerged,
@@ -207,6 +208,8 @@ class Slice:
                         self.signals.pop(signal_id, None)
                 case ErrorRowsRemoved():
                     self.outputs.clear()
+                case InjectionAdded(injection=injection):
+                    self.plan = self.plan.with_injection(injection)
                 case SessionWritten() | SessionMemberGone():
                     if self.session is not None:
                         self.session = Shared(data=folded(self.session.data, change))

@@ -17,6 +17,7 @@ from orchestrator.core.changes import (
     CheckpointSaved,
     ContextPut,
     ErrorRowsRemoved,
+    InjectionAdded,
     InstancePut,
     ItemsCaptured,
     MetadataMerged,
@@ -46,7 +47,7 @@ from orchestrator.core.model import (
     Step,
     StepError,
 )
-from orchestrator.core.plan import Plan
+from orchestrator.core.plan import Injection, Plan
 from orchestrator.core.shared import folded
 from orchestrator.core.slice import ABSENT, Needs, Slice, Unloaded
 from orchestrator.core.states import Activity, NodeState, StepState
@@ -445,6 +446,12 @@ class Turn:
     def remove_error_rows(self) -> None:
         """Drop the rows that record the failures of the former round."""
         self._added.insert(0, ErrorRowsRemoved())
+
+    def add_injection(self, injection: Injection) -> None:
+        """Let blocks join the root list; what is walked from here on walks the new plan."""
+        self.plan = self.plan.with_injection(injection)
+        self.amend(injected=self.instance.injected + len(injection.blocks))
+        self._added.append(InjectionAdded(injection=injection))
 
     # -- the result ----------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from orchestrator.core.changes import (
     CheckpointSaved,
     ContextPut,
     ErrorRowsRemoved,
+    InjectionAdded,
     InstancePut,
     ItemsCaptured,
     MetadataMerged,
@@ -34,6 +35,7 @@ from orchestrator.core.changes import (
 )
 from orchestrator.core.model import Instance, NodeKey
 from orchestrator.store import checkpoints, sessions
+from orchestrator.store.injections import injection_row
 from orchestrator.store.rows import INSTANCE_COLUMNS, NODE_COLUMNS, STEP_COLUMNS, instance_row, node_row, step_row
 from orchestrator.store.session import Transaction, to_json
 
@@ -50,6 +52,7 @@ _MUTABLE = (
     ("is_cancelling", "boolean"),
     ("parked_reason", "text"),
     ("round", "int"),
+    ("injected", "int"),
     ("run_id", "uuid"),
     ("current_step", "text"),
     ("current_step_started_at", "timestamptz"),
@@ -134,6 +137,7 @@ class WriteSet:
     sessions: list[SessionWritten | SessionMemberGone] = field(default_factory=list)
     checkpoints: list[tuple[UUID, CheckpointSaved]] = field(default_factory=list)
     metadata: list[Row] = field(default_factory=list)
+    injections: list[Row] = field(default_factory=list)
 
     def add(self, instance: Instance, changes: Iterable[Change]) -> None:  # noqa: PLR0912 - one case for each change
         """Collect the changes of one instance."""
@@ -181,6 +185,8 @@ class WriteSet:
                     self.checkpoints.append((owner, change))
                 case MetadataMerged(values=values):
                     self.metadata.append((owner, to_json(values)))
+                case InjectionAdded(injection=injection):
+                    self.injections.append(injection_row(owner, injection))
                 case _:
                     assert_never(change)
 
@@ -264,6 +270,12 @@ def apply(tx: Transaction, writes: WriteSet) -> None:
         *_signals(tx, writes),
         *_insert(tx, _MERGE_METADATA, writes.metadata, "(%s, %s)"),
         *checkpoints.statements(tx, writes.checkpoints),
+        *_insert(
+            tx,
+            "INSERT INTO injections (instance_id, number, before, blocks) VALUES {}",
+            writes.injections,
+            "(%s, %s, %s, %s)",
+        ),
     ]
     if statements:
         tx.cursor.execute(";\n".join(statements))
@@ -272,7 +284,8 @@ def apply(tx: Transaction, writes: WriteSet) -> None:
 
 def create(tx: Transaction, instances: Sequence[Instance]) -> None:
     """Insert the rows of new instances; their first decision is applied after it."""
-    rows = tx.values("(" + "%s, " * 27 + "%s)", [instance_row(instance) for instance in instances])
+    template = "(" + ", ".join(["%s"] * len(INSTANCE_COLUMNS.split(","))) + ")"
+    rows = tx.values(template, [instance_row(instance) for instance in instances])
     tx.cursor.execute(f"INSERT INTO instances ({INSTANCE_COLUMNS}) VALUES {rows}")
 
 

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from orchestrator.core.changes import Change
 from orchestrator.core.model import Claim, Instance
+from orchestrator.core.plan import Injection
 from orchestrator.core.slice import Needs, Slice
 from orchestrator.store.definitions import StoredDefinition
 from orchestrator.store.instances import Profile
@@ -79,6 +80,9 @@ class Transaction(Protocol):
 
     def load_definitions(self, ids: Sequence[UUID]) -> dict[UUID, StoredDefinition]:
         """Read versions of sequences by id; unknown ids are left out."""
+
+    def load_injections(self, instance_ids: Sequence[UUID]) -> dict[UUID, list[Injection]]:
+        """Read what was injected into instances, in order; instances without any are left out."""
 
     def state_values(self, instance_id: UUID) -> dict[str, Any]:
         """Read the whole key-value state of an instance."""

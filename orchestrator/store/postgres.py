@@ -12,6 +12,7 @@ from orchestrator.store import (
     apply,
     checkpoints,
     definitions,
+    injections,
     installation,
     instances,
     interface,
@@ -34,6 +35,7 @@ class PostgresTransaction(session.Transaction):
     insert_instances = instances.insert
     reserve_key = instances.reserve_key
     load_definitions = definitions.get_many
+    load_injections = injections.injected_into
     state_values = instances.state_values
     session_data = sessions.data_for
     newest_checkpoints = checkpoints.newest

@@ -12,7 +12,8 @@ from orchestrator.store.session import to_json
 INSTANCE_COLUMNS = (
     "id, tenant_id, namespace, sequence_id, state, version, priority, timezone, running, waiting, scheduled, is_held, "
     "is_cancelling, parked_reason, round, run_id, current_step, current_step_started_at, total_steps, dry_run, "
-    "dry_run_auto_approve, started_at, created_at, updated_at, session_id, budget, input_tokens, output_tokens"
+    "dry_run_auto_approve, started_at, created_at, updated_at, session_id, budget, input_tokens, output_tokens, "
+    "injected"
 )
 NODE_COLUMNS = "block_id, iteration, state, started_at, completed_at, memory"
 STEP_COLUMNS = (
@@ -53,6 +54,7 @@ def instance_of(row: Sequence[Any]) -> Instance:
         budget=row[25],
         input_tokens=row[26],
         output_tokens=row[27],
+        injected=row[28],
     )
 
 
@@ -87,6 +89,7 @@ def instance_row(i: Instance) -> tuple[Any, ...]:
         to_json(i.budget) if i.budget is not None else None,
         i.input_tokens,
         i.output_tokens,
+        i.injected,
     )
 
 

@@ -96,6 +96,7 @@ instances = Table(
     Column("budget", JSON(none_as_null=True)),
     Column("input_tokens", BigInteger, nullable=False, server_default=text("0")),
     Column("output_tokens", BigInteger, nullable=False, server_default=text("0")),
+    Column("injected", Integer, nullable=False, server_default=text("0")),
     # Instances of one sequence: the guard of its deletion, and the filter of lists.
     Index("instances_sequence_id_idx", "sequence_id"),
     # Instances of one session.
@@ -308,6 +309,16 @@ checkpoints = Table(
     Column("data", JSON(none_as_null=False)),
     _moment("created_at", nullable=False),
     PrimaryKeyConstraint("instance_id", "id"),
+)
+
+injections = Table(
+    "injections",
+    metadata,
+    Column("instance_id", Uuid, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("before", Text),
+    Column("blocks", JSON, nullable=False),
+    PrimaryKeyConstraint("instance_id", "number"),
 )
 
 workers = Table(

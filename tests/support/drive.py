@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 from orchestrator.carry import CarryOn, claimed
+from orchestrator.catalogue import check_blocks
 from orchestrator.core import tree
 from orchestrator.core.changes import (
     AttemptRecorded,
@@ -31,6 +32,7 @@ from orchestrator.core.decider import Decision, decide
 from orchestrator.core.events import (
     AttemptFinished,
     AttemptLost,
+    BlocksInjected,
     ContextReplaced,
     Created,
     Event,
@@ -51,6 +53,7 @@ from orchestrator.core.turn import Facts, Turn
 from orchestrator.engine import Engine, _event_of, _refused
 from orchestrator.exchange import NewInstance, Report, Wish, Work
 from orchestrator.settings import Settings
+from orchestrator.slices import Plans
 from orchestrator.store import checkpoints, instances, sessions, steps
 from orchestrator.store import definitions as stored_definitions
 from orchestrator.store.definitions import StoredDefinition
@@ -132,6 +135,7 @@ class World(Protocol):
     def retry(self, instance_id: UUID) -> None: ...
     def force(self, instance_id: UUID, state: str, not_before: datetime | None = None) -> None: ...
     def replace_context(self, instance_id: UUID, data: Any, config: Any) -> None: ...
+    def inject(self, instance_id: UUID, blocks: Sequence[Mapping[str, Any]], position: int | None = None) -> None: ...
     def elapse(self, instance_id: UUID, by: timedelta) -> None: ...
     def fire(self, instance_id: UUID, key: NodeKey) -> bool: ...
     def restart(self) -> None: ...
@@ -291,6 +295,10 @@ class Flow:
 
     def force(self, state: str, not_before: datetime | None = None) -> "Flow":
         self.world.force(self.id, state, not_before)
+        return self
+
+    def inject(self, *blocks: Mapping[str, Any], position: int | None = None) -> "Flow":
+        self.world.inject(self.id, blocks, position)
         return self
 
     # -- what must always hold -------------------------------------------------------------------------------------
@@ -583,6 +591,9 @@ class PureWorld:
     def replace_context(self, instance_id: UUID, data: Any, config: Any) -> None:
         self._ask(instance_id, ContextReplaced(data=data, config=config))
 
+    def inject(self, instance_id: UUID, blocks: Sequence[Mapping[str, Any]], position: int | None = None) -> None:
+        self._ask(instance_id, BlocksInjected(blocks=check_blocks(list(blocks)), position=position))
+
     def _ask(self, instance_id: UUID, event: Event) -> None:
         decision = self.decide(instance_id, event)
         if decision.refusal is not None:
@@ -700,8 +711,8 @@ class StoredWorld:
     def tree(self, instance_id: UUID) -> dict[str, str]:
         instance = self.instance(instance_id)
         with self.store.transaction() as tx:
-            document = stored_definitions.get_many(tx, [instance.sequence_id])[instance.sequence_id].document
-        return _tree(Plan(parse_definition(document)), instance, self.nodes(instance_id), self.steps(instance_id))
+            plan = Plans().of_instances(tx, [instance])[instance_id]
+        return _tree(plan, instance, self.nodes(instance_id), self.steps(instance_id))
 
     def timers(self, instance_id: UUID) -> dict[NodeKey, datetime]:
         rows = self._read(instance_id, "block_id, iteration, due_at", "timers")
@@ -791,6 +802,9 @@ class StoredWorld:
 
     def replace_context(self, instance_id: UUID, data: Any, config: Any) -> None:
         self.engine.replace_context(instance_id, data, config)
+
+    def inject(self, instance_id: UUID, blocks: Sequence[Mapping[str, Any]], position: int | None = None) -> None:
+        self.engine.inject(instance_id, check_blocks(list(blocks)), position)
 
     def elapse(self, instance_id: UUID, by: timedelta) -> None:
         """Move everything this instance waits for back by some time, as if that time had passed."""

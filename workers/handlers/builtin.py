@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from sequences.handlers import BUILTIN_HANDLERS
 from workers.egress import Egress
-from workers.handlers import basic, data, state
+from workers.handlers import basic, control, data, state
 from workers.handlers.requests_out import http_request
 from workers.handlers.reserved import not_built_yet
 from workers.registry import Registry
@@ -23,6 +23,7 @@ INSTANT_HANDLERS: Final[Mapping[str, Callable[..., Any]]] = {
     "load_checkpoint": state.load_checkpoint,
     "transform": data.transform,
     "assert": data.assert_condition,
+    "self_modify": control.self_modify,
 }
 """Built-ins that never block, and so may run in the process that found their step ready."""
 

@@ -6,6 +6,7 @@ from uuid import uuid4
 import pytest
 
 from orchestrator.core.outcomes import (
+    BlocksAdded,
     Completed,
     DataWritten,
     Failed,
@@ -15,6 +16,7 @@ from orchestrator.core.outcomes import (
     StateWritten,
     Suspended,
 )
+from sequences.document import parse_blocks
 from sequences.handlers import BUILTIN_HANDLERS, REQUIRED_PARAMS
 from sequences.scope import Fields, Scope
 from workers.context import StepContext
@@ -28,6 +30,7 @@ BUILT = {"noop", "log", "sleep", "fail", "set_state", "get_state", "merge_state"
     "transform",
     "assert",
     "http_request",
+    "self_modify",
 }
 
 
@@ -245,3 +248,35 @@ def test_assert_has_a_message_of_its_own():
     failure = run("assert", {"condition": "false"})
     assert isinstance(failure, Failed)
     assert failure.message == "assert: assertion failed (condition: false)"
+
+
+def test_self_modify_adds_its_blocks_and_gives_them_back():
+    blocks = [{"type": "step", "id": "x", "handler": "log", "params": {"message": "{{ data.n }}"}}]
+    for written in (blocks, '[{"type":"step","id":"x","handler":"log","params":{"message":"{{ data.n }}"}}]'):
+        outcome = run("self_modify", {"blocks": written, "position": 1.0})
+        assert isinstance(outcome, Completed)
+        assert outcome.output == {"_self_modify": True, "blocks": blocks, "position": 1, "injected_count": 1}
+        assert outcome.effects == (BlocksAdded(blocks=parse_blocks(blocks), position=1),)
+
+
+@pytest.mark.parametrize("blocks", [None, "text", "{}", {"type": "step"}, 5])
+def test_self_modify_wants_an_array(blocks: Any):
+    failure = run("self_modify", {"blocks": blocks})
+    assert isinstance(failure, Failed)
+    assert failure.message == "missing required param: blocks (must be a JSON array)"
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"blocks": [{"type": "leap", "id": "x"}]}, "[0]: unknown block type `leap`"),
+        ({"blocks": [{"type": "step", "id": "x", "handler": " "}]}, "block `x`: handler name must not be empty"),
+        ({"blocks": [{"type": "step", "id": "x", "handler": "h"}] * 2}, "duplicate block id: x"),
+        ({"blocks": [], "position": -1}, "position must be a whole number from 0"),
+        ({"blocks": [], "position": True}, "position must be a whole number from 0"),
+    ],
+)
+def test_self_modify_refuses_invalid_blocks_for_good(params: Any, message: str):
+    failure = run("self_modify", params)
+    assert isinstance(failure, Failed)
+    assert (failure.message, failure.retryable) == (message, False)
