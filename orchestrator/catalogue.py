@@ -1,6 +1,6 @@
 """The door for sequences: storing definitions, finding them, retiring them (sequences contract §1, §2, §16)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from random import Random
@@ -8,21 +8,20 @@ from typing import Any, Final
 from uuid import UUID
 
 from orchestrator.core.ids import IdMaker
-from orchestrator.errors import AlreadyExists, Conflict, Forbidden, InvalidArgument, NotFound
+from orchestrator.drafts import read_definition
+from orchestrator.errors import AlreadyExists, Conflict, InvalidArgument, NotFound
 from orchestrator.store import definitions
 from orchestrator.store.definitions import StoredDefinition
 from orchestrator.store.session import Store, Transaction
 from sequences.document import (
     Block,
     DocumentError,
-    NestingError,
     SequenceDefinition,
     parse_blocks,
-    parse_definition,
     to_document,
     walk,
 )
-from sequences.shorthand import fingerprint, is_shorthand, normalize
+from sequences.shorthand import fingerprint, is_shorthand
 from sequences.validation import validate, validate_blocks
 
 NOT_YET: Final = frozenset({"sub_sequence"})
@@ -76,15 +75,9 @@ class Catalogue:
             Forbidden: It names another tenant.
             AlreadyExists: Its id, or its name and version, are taken.
         """
-        is_short = is_shorthand(data)
-        if is_short:
-            now = datetime.now(UTC)
-            data = _refusing_depth(lambda: normalize(data, tenant_id=tenant or "default", now=now, new_id=self._id()))
-        definition = _refusing_depth(lambda: parse_definition(data))
-        if tenant is not None and definition.tenant_id != tenant:
-            raise Forbidden("tenant_id in body does not match X-Tenant-Id header")
+        definition = read_definition(data, tenant=tenant, now=datetime.now(UTC), new_id=self._id())
         warnings = check(definition)
-        if is_short:
+        if is_shorthand(data):
             return self._store_next_version(definition, warnings)
         with self._store.transaction() as tx:
             if not definitions.insert(tx, stored_form(definition)):
@@ -157,6 +150,15 @@ class Catalogue:
             if definitions.get(tx, sequence_id, tenant) is None or not definitions.deprecate(tx, sequence_id):
                 raise NotFound(f"sequence {sequence_id}")
 
+    def missing(self, tenant_id: str, namespace: str, names: Iterable[tuple[str, int | None]]) -> list[str]:
+        """Tell which names, or versions of names, nothing is stored under."""
+        with self._store.transaction() as tx:
+            return [
+                name if version is None else f"{name} version {version}"
+                for name, version in names
+                if definitions.newest(tx, tenant_id, namespace, name, version=version) is None
+            ]
+
     def _id(self) -> UUID:
         return self._new_id(datetime.now(UTC))
 
@@ -187,6 +189,12 @@ def check_blocks(data: Any) -> tuple[Block, ...]:
     return blocks
 
 
+def problems_of(definition: SequenceDefinition) -> tuple[str, ...]:
+    """Name every rule a definition breaks; one without problems can be stored."""
+    broken = tuple(problem.text for problem in validate(definition).problems)
+    return broken or tuple(_problems_of_this_version(definition))
+
+
 def stored_form(definition: SequenceDefinition) -> StoredDefinition:
     """Give the row of a definition: its canonical document and the hash of what it does."""
     return StoredDefinition(
@@ -210,14 +218,6 @@ def _members_without_effect(definition: SequenceDefinition) -> Iterator[str]:
         for member in BLOCK_MEMBERS_WITHOUT_EFFECT:
             if getattr(block, member, None):
                 yield f"block `{block.id}`: `{member}` has no effect in this version"
-
-
-def _refusing_depth(read: Any) -> Any:
-    """Too deep blocks break a rule of the language, although they are found while its shape is read."""
-    try:
-        return read()
-    except NestingError as error:
-        raise InvalidArgument(str(error)) from error
 
 
 def _problems_of_this_version(definition: SequenceDefinition) -> Iterator[str]:

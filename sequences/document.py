@@ -101,7 +101,7 @@ __all__ = [
 T = TypeVar("T")
 
 MAX_BLOCK_DEPTH: Final = 64
-MAX_VALUE_DEPTH: Final = 128
+MAX_VALUE_DEPTH: Final = 200
 """Levels of one value of an author: parameters, a schema, the input of a child."""
 MAX_JSON_DEPTH: Final = 2 + 4 * MAX_BLOCK_DEPTH + MAX_VALUE_DEPTH
 """Levels of a whole document: 64 blocks, of which a route or a variant takes four levels, and a value in the last."""

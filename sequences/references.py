@@ -169,6 +169,26 @@ def _of_path(root: str, keys: tuple[str, ...]) -> References:
             return References(words=frozenset({root}))
 
 
+def expression_paths(text: str) -> tuple[str, ...]:
+    """Return every path a condition names, as it is written, each once.
+
+    >>> expression_paths("data.n > 1 && contains(outputs.a.tags, vip)")
+    ('data.n', 'outputs.a.tags', 'vip')
+    """
+    found: dict[str, None] = {}
+    waiting = [compile_expression(text).node]
+    while waiting:
+        node = waiting.pop()
+        match node:
+            case PathNode():
+                found[".".join((node.root, *node.keys))] = None
+            case WordNode():
+                found[".".join((node.word, *node.keys))] = None
+            case _:
+                waiting.extend(reversed(_children(node)))
+    return tuple(found)
+
+
 def _of_node(node: Node) -> Iterator[References]:
     match node:
         case PathNode():

@@ -97,14 +97,24 @@ _FUNCTIONS: Final = frozenset({"json", "len"})
 
 def read_path(text: str) -> PathSegment:
     """Read a segment as a path; every text is one, of a root that may be unknown."""
+    inside = _argument_of_function(text)
+    if inside is not None and _argument_of_function(inside) is None:
+        root, keys, is_indexed = _split_path(inside)
+        return PathSegment(text, root, keys, text.partition("(")[0].strip(), is_indexed)
+    root, keys, is_indexed = _split_path(text)
+    return PathSegment(text, root, keys, None, is_indexed)
+
+
+def _argument_of_function(text: str) -> str | None:
+    """Return the path in `json(path)` or `len(path)`; functions are not put into each other."""
     call = _CALL.fullmatch(text)
-    if call and call[1] in _FUNCTIONS and call[2] is not None:
-        inner = read_path(call[2].strip())
-        if inner.function is None:
-            return PathSegment(text, inner.root, inner.keys, call[1], inner.is_indexed)
+    return call[2].strip() if call and call[1] in _FUNCTIONS and call[2] is not None else None
+
+
+def _split_path(text: str) -> tuple[str, tuple[str, ...], bool]:
     first, *keys = text.split(".")
     root, bracket, _ = first.partition("[")
-    return PathSegment(text, root.strip(), tuple(key.strip() for key in keys), None, bool(bracket))
+    return root.strip(), tuple(key.strip() for key in keys), bool(bracket)
 
 
 def _read_segment(text: str) -> Segment:

@@ -4,13 +4,14 @@ A template is compiled once and rendered often. What contains no `{{` is returne
 leads to is put in place without being scanned again. Object keys are never templates.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
 from sequences.filters import TemplateError, apply_filter, limited, text_of
 from sequences.functions import length
-from sequences.json_values import Budget, OutOfBudget
+from sequences.json_values import Budget, OutOfBudget, measure
 from sequences.scope import MISSING, Scope, follow, resolve
 from sequences.template_syntax import (
     Chain,
@@ -24,9 +25,40 @@ from sequences.template_syntax import (
 
 __all__ = ["Template", "TemplateError", "compile_params", "compile_template", "render", "render_params"]
 
-MAX_RENDERED: Final = 32 * 1024 * 1024
-"""Characters of one text put together from several expressions; stops a short template that repeats a large value."""
 MAX_DEPTH: Final = 256
+TOO_MUCH: Final = "the template makes too much of its data"
+
+
+class Run:
+    """One rendering: what it reads, how much it may still do, and which paths it has read.
+
+    Writing text, filtering and putting a value in place for the second time cost; one budget for all of it bounds the
+    time and the size of what comes out, however short the template is.
+    """
+
+    __slots__ = ("_seen", "budget", "scope")
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self.budget = Budget()
+        self._seen: set[tuple[str, tuple[str, ...]]] = set()
+
+    def charge(self, value: Any) -> None:
+        """Pay for reading or writing a whole value."""
+        if isinstance(value, str):
+            self.budget.charge(1 + (len(value) >> 6))
+        elif isinstance(value, list | Mapping):
+            measure(value, self.budget)
+
+    def note(self, root: str, keys: tuple[str, ...], value: Any) -> None:
+        """Pay for a path that is read again: its value would stand in the result once more."""
+        if not isinstance(value, str | list | Mapping):
+            return
+        place = (root, keys)
+        if place in self._seen:
+            self.charge(value)
+        else:
+            self._seen.add(place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,60 +67,78 @@ class Constant:
 
     value: Any
 
+    def fill(self, run: Run) -> Any:
+        """Return the value itself."""
+        return self.value
+
     def render(self, scope: Scope) -> Any:
         """Return the value itself."""
         return self.value
 
 
+class _Rendered:
+    """What all other templates share."""
+
+    __slots__ = ()
+
+    def fill(self, run: Run) -> Any:
+        """Resolve as part of a rendering; raises `TemplateError` and `OutOfBudget`."""
+        raise NotImplementedError
+
+    def render(self, scope: Scope) -> Any:
+        """Resolve; raises `TemplateError`."""
+        try:
+            return self.fill(Run(scope))
+        except OutOfBudget as error:
+            raise TemplateError(TOO_MUCH) from error
+
+
 @dataclass(frozen=True, slots=True)
-class WholeText:
+class WholeText(_Rendered):
     """A text that is one expression: the result keeps its type."""
 
     chain: Chain
 
-    def render(self, scope: Scope) -> Any:
-        """Resolve the expression; raises `TemplateError`."""
-        return _resolve_chain(self.chain, scope)
+    def fill(self, run: Run) -> Any:
+        """Resolve the expression."""
+        return resolve_chain(self.chain, run)[0]
 
 
 @dataclass(frozen=True, slots=True)
-class MixedText:
+class MixedText(_Rendered):
     """A text with expressions in it: the result is text."""
 
     pieces: tuple[str | Chain, ...]
 
-    def render(self, scope: Scope) -> Any:
-        """Put the pieces together; raises `TemplateError`."""
+    def fill(self, run: Run) -> Any:
+        """Put the pieces together."""
         parts: list[str] = []
-        size = 0
         for piece in self.pieces:
-            parts.append(piece if isinstance(piece, str) else text_of(_resolve_chain(piece, scope)))
-            size += len(parts[-1])
-            if size > MAX_RENDERED:
-                raise TemplateError("rendered text is too long")
+            parts.append(piece if isinstance(piece, str) else text_of(resolve_chain(piece, run)[0]))
+            run.charge(parts[-1])
         return "".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
-class ArrayTemplate:
+class ArrayTemplate(_Rendered):
     """An array with a template in it."""
 
     elements: tuple["Template", ...]
 
-    def render(self, scope: Scope) -> Any:
-        """Render every element; raises `TemplateError`."""
-        return [element.render(scope) for element in self.elements]
+    def fill(self, run: Run) -> Any:
+        """Render every element."""
+        return [element.fill(run) for element in self.elements]
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectTemplate:
+class ObjectTemplate(_Rendered):
     """An object with a template in it; keys stay as they are."""
 
     members: tuple[tuple[str, "Template"], ...]
 
-    def render(self, scope: Scope) -> Any:
-        """Render every member; raises `TemplateError`."""
-        return {key: member.render(scope) for key, member in self.members}
+    def fill(self, run: Run) -> Any:
+        """Render every member."""
+        return {key: member.fill(run) for key, member in self.members}
 
 
 Template = Constant | WholeText | MixedText | ArrayTemplate | ObjectTemplate
@@ -181,23 +231,35 @@ def _compile_cached(text: str) -> Template:
     return _from_pieces(text, split_text(text))
 
 
-def _resolve_chain(chain: Chain, scope: Scope) -> Any:
-    """Try segments from the left until one gives a value; after that only filters have an effect (§6.2)."""
+def resolve_chain(chain: Chain, run: Run) -> tuple[Any, int]:
+    """Try segments from the left until one gives a value; after that only filters have an effect (§6.2).
+
+    Returns:
+        The value, and the number of the segment that gave it; -1 when none did.
+
+    Raises:
+        TemplateError: A root is unknown, a filter has a bad argument, or a result is too long.
+        OutOfBudget: The rendering has done all it may do.
+    """
     value: Any = None
+    source = -1
     is_closed = False
     for index, segment in enumerate(chain.segments):
+        before = value
         if isinstance(segment, FilterSegment):
-            value = _apply(segment, value, scope)
+            value = _apply(segment, value, run)
         elif value is None and not is_closed:
-            value, is_closed = _resolve_segment(segment, scope, is_first=index == 0)
-    return value
+            value, is_closed = _resolve_segment(segment, run, is_first=index == 0)
+        if before is None and value is not None:
+            source = index
+    return value, source
 
 
-def _resolve_segment(segment: Segment, scope: Scope, *, is_first: bool) -> tuple[Any, bool]:
+def _resolve_segment(segment: Segment, run: Run, *, is_first: bool) -> tuple[Any, bool]:
     """Return a segment's value and whether it ends the chain, as a literal does."""
     match segment:
         case PathSegment():
-            found = _resolve_path(segment, scope)
+            found = _resolve_path(segment, run)
             if found is not MISSING:
                 return found, False
             if is_first:
@@ -209,19 +271,20 @@ def _resolve_segment(segment: Segment, scope: Scope, *, is_first: bool) -> tuple
             return None, False
 
 
-def _resolve_path(path: PathSegment, scope: Scope) -> Any:
+def _resolve_path(path: PathSegment, run: Run) -> Any:
     """Return what a path leads to; `MISSING` when its root is unknown, so that it is no path at all."""
     value: Any
     if path.is_static:
         if path.root == "context" and path.keys and path.keys[0].partition("[")[0] not in {"data", "config"}:
             raise TemplateError(f"unknown context section: {path.keys[0]}")
-        value = None if path.is_indexed else resolve(scope, path.root, path.keys)
+        value = None if path.is_indexed else resolve(run.scope, path.root, path.keys)
     else:
-        value = scope.variable(path.root)
+        value = run.scope.variable(path.root)
         if value is MISSING:
             return _unknown(path)
         value = None if path.is_indexed else follow(value, path.keys)
-    return value if path.function is None else _call(path.function, value)
+    run.note(path.root, path.keys, value)
+    return value if path.function is None else _call(path.function, value, run)
 
 
 def _unknown(path: PathSegment) -> Any:
@@ -230,22 +293,27 @@ def _unknown(path: PathSegment) -> Any:
     return MISSING
 
 
-def _call(function: str, value: Any) -> Any:
+def _call(function: str, value: Any, run: Run) -> Any:
     if function == "len":
-        try:
-            return length(value, Budget())
-        except OutOfBudget:
-            return None
-    return limited(text_of([value])[1:-1])
+        return length(value, run.budget)
+    text = limited(text_of([value])[1:-1])
+    run.charge(text)
+    return text
 
 
-def _apply(segment: FilterSegment, value: Any, scope: Scope) -> Any:
-    arguments = tuple(_argument(argument, scope) for argument in segment.arguments)
-    return apply_filter(segment.name, value, arguments)
+def _apply(segment: FilterSegment, value: Any, run: Run) -> Any:
+    """Apply a filter, paying for what it reads and for what it makes."""
+    arguments = tuple(_argument(argument, run) for argument in segment.arguments)
+    for read in (value, *arguments):
+        run.charge(read)
+    result = apply_filter(segment.name, value, arguments)
+    if result is not value:
+        run.charge(result)
+    return result
 
 
-def _argument(argument: PathSegment | LiteralSegment, scope: Scope) -> Any:
+def _argument(argument: PathSegment | LiteralSegment, run: Run) -> Any:
     if isinstance(argument, LiteralSegment):
         return argument.value
-    found = _resolve_path(argument, scope)
+    found = _resolve_path(argument, run)
     return argument.text if found is MISSING else found

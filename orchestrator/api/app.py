@@ -20,6 +20,7 @@ from orchestrator.api import (
     sessions,
     signals,
     tasks,
+    tooling,
 )
 from orchestrator.api.answers import add_error_answers
 from orchestrator.api.edge import PREFIX, Door, Edge
@@ -36,6 +37,7 @@ POOL_SIZE, POOL_OVERFLOW = 10, 10
 THREADS = POOL_SIZE + POOL_OVERFLOW
 
 _PRODUCT = (
+    tooling.router,
     sequences.router,
     reading.router,
     instances.router,

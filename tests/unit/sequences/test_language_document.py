@@ -316,12 +316,12 @@ def test_s16_shorthand_may_be_as_deep(kind: str) -> None:
     assert validate(parse_definition(normal)).problems == ()
 
 
-def test_s2_3_one_value_of_128_levels_is_kept_and_of_129_is_not() -> None:
+def test_s2_3_one_value_of_200_levels_is_kept_and_of_201_is_not() -> None:
     deep: Any = 1
-    for _ in range(128):
+    for _ in range(200):
         deep = {"x": deep}
     assert validate(parse_definition(definition(step(params=deep)))).problems == ()
-    with pytest.raises(DocumentError, match="`params` is nested deeper than 128 levels"):
+    with pytest.raises(DocumentError, match="`params` is nested deeper than 200 levels"):
         parse_definition(definition(step(params=[deep])))
 
 
