@@ -7,16 +7,18 @@ second commit. Steps it does not take are rung for directly, a few for each queu
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 from orchestrator.core.changes import Change, StepPut, steps_left
 from orchestrator.core.model import Step
-from orchestrator.core.states import StepState
+from orchestrator.core.states import Activity, StepState
 from orchestrator.core.steps import runs_in_process
 from orchestrator.store.steps import Worker
 from sequences.durations import after
 
+DEADLINE_GRACE = timedelta(seconds=1)
+"""How long after its step's deadline an attempt is stopped; the breach itself is a timer's, and comes first."""
 DIRECT_HINTS = 8
 """Hints for one queue that one commit sends by itself."""
 
@@ -60,7 +62,7 @@ class ReadySteps:
     def rewrite(self, instance_id: UUID, changes: tuple[Change, ...], now: datetime) -> tuple[Change, ...]:
         """Add to the changes of one instance the claims and hints that follow from them."""
         added: list[Change] = []
-        for step in steps_left(changes):
+        for step in sorted(steps_left(changes), key=_is_aside):
             if step.state is StepState.READY:
                 rewritten = self._claimed(instance_id, step, now) or self._rung(step, now)
                 if rewritten is not None:
@@ -89,11 +91,19 @@ class ReadySteps:
         return replace(step, hinted_at=now)
 
 
+def _is_aside(step: Step) -> bool:
+    """Tell whether a step is a call beside the flow: the flow itself comes first."""
+    return step.activity is Activity.ASIDE
+
+
 def claimed(step: Step, worker: Worker, now: datetime) -> Step:
     """Give a ready step to a worker."""
     expires_at = step.expires_at
     if expires_at is None and step.timeout is not None:
         expires_at = after(now, step.timeout)
+    if step.deadline_at is not None:
+        latest = after(step.deadline_at, DEADLINE_GRACE)
+        expires_at = latest if expires_at is None else min(expires_at, latest)
     return replace(
         step,
         state=StepState.CLAIMED,

@@ -27,13 +27,10 @@ from sequences.validation import validate, validate_blocks
 NOT_YET: Final = frozenset({"sub_sequence"})
 """Blocks of the language that the state machine cannot run yet: definitions that hold one are refused."""
 
-SEQUENCE_MEMBERS_WITHOUT_EFFECT: Final = ("interceptors", "sla", "on_failure", "on_cancel")
 BLOCK_MEMBERS_WITHOUT_EFFECT: Final = (
     "rate_limit_key",
     "rate_limit",
     "resource_pool",
-    "deadline",
-    "on_deadline_breach",
     "fallback_handler",
     "cache_key",
     "retain_iterations",
@@ -211,9 +208,6 @@ def stored_form(definition: SequenceDefinition) -> StoredDefinition:
 
 def _members_without_effect(definition: SequenceDefinition) -> Iterator[str]:
     """Warn of what is kept and given back, but does not change how this version runs an instance."""
-    for member in SEQUENCE_MEMBERS_WITHOUT_EFFECT:
-        if getattr(definition, member):
-            yield f"`{member}` has no effect in this version"
     for block in walk(definition.blocks):
         for member in BLOCK_MEMBERS_WITHOUT_EFFECT:
             if getattr(block, member, None):

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from orchestrator.carry import CarryOn, ReadySteps
+from orchestrator.core.asides import block_of_claim
 from orchestrator.core.changes import Change
 from orchestrator.core.decider import Decision, decide
 from orchestrator.core.events import (
@@ -72,7 +73,12 @@ class Engine:
         self._rings = ring is not None
         self._ring = ring or _ring_nobody
         self._known = KnownHandlers(store, settings.dead_after)
-        self._turnstile = Turnstile(store, max_context_bytes=settings.max_context_bytes, max_losses=settings.max_losses)
+        self._turnstile = Turnstile(
+            store,
+            max_context_bytes=settings.max_context_bytes,
+            max_losses=settings.max_losses,
+            known_handlers=self._known.latest,
+        )
 
     # -- starting ------------------------------------------------------------------------------------------------
 
@@ -139,7 +145,7 @@ class Engine:
         if not_before is None and self.settings.tick_interval_ms:
             not_before = now + timedelta(milliseconds=self.settings.tick_interval_ms)
         profile = request.profile
-        new = Slice.of_new(plan, instance, profile.data, profile.config, profile.audit)
+        new = Slice.of_new(plan, instance, profile.data, profile.config, profile.audit, profile.metadata)
         # Of a new instance there is nothing to load but what it shares with others.
         while isinstance(decision := decide(new, Created(not_before=not_before), self._turnstile.facts(now)), Needs):
             tx.fill([(new, decision)])
@@ -228,12 +234,9 @@ class Engine:
     def _work(self, current: Slice, claim: Claim) -> Work:
         turn = Turn(current, self._turnstile.facts(current.instance.updated_at))
         step = turn.step(claim.key)
-        block = current.plan.places[claim.key.block_id].block
-        if not isinstance(block, document.Step):
-            raise TypeError(f"block {block.id!r} is not a step")
         work = Work(
             claim=claim,
-            block=block,
+            block=block_of_claim(turn, claim),
             instance=replace(current.instance),
             sequence_name=current.plan.definition.name,
         )
@@ -460,14 +463,14 @@ def _event_of(signal_id: UUID, signal: SignalType, payload: Any) -> Event:
     """Say what a signal means; a context update without an object `data` changes nothing."""
     match signal:
         case Control.PAUSE:
-            return PauseRequested()
+            return PauseRequested(payload=payload)
         case Control.RESUME:
-            return ResumeRequested()
+            return ResumeRequested(payload=payload)
         case Control.CANCEL:
-            return CancelRequested()
+            return CancelRequested(payload=payload)
         case Control.UPDATE_CONTEXT:
             data = payload.get("data") if isinstance(payload, dict) else None
-            return ContextUpdated(data=data if isinstance(data, dict) else {})
+            return ContextUpdated(data=data if isinstance(data, dict) else {}, payload=payload)
         case Custom(name=name):
             return SignalReceived(id=signal_id, name=name, payload=payload)
 

@@ -7,7 +7,7 @@ is loaded and decided again under the lock. Locks are taken in ascending order o
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -16,7 +16,7 @@ from orchestrator.core.changes import Change, steps_left
 from orchestrator.core.decider import Decision, decide
 from orchestrator.core.events import AttemptFinished, AttemptLost, AttemptReturned, Event, TimerFired
 from orchestrator.core.ids import IdMaker
-from orchestrator.core.model import ROOT_KEY, Claim, Instance, NodeKey, Step
+from orchestrator.core.model import ROOT_KEY, Claim, Instance, NodeKey, Step, is_beside
 from orchestrator.core.plan import Plan
 from orchestrator.core.slice import Needs, Slice
 from orchestrator.core.states import StepState
@@ -57,9 +57,17 @@ class Turnstile:
     Args:
         max_context_bytes: See `Facts`.
         max_losses: See `Facts`.
+        known_handlers: See `Facts`; asked without touching the store.
     """
 
-    def __init__(self, store: Store, *, max_context_bytes: int, max_losses: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        max_context_bytes: int,
+        max_losses: int,
+        known_handlers: Callable[[], Collection[str]] = frozenset,
+    ) -> None:
         self._store = store
         self._slices = Slices()
         self._plans = Plans()
@@ -68,6 +76,7 @@ class Turnstile:
         self._ids = IdMaker(self._random)
         self._max_context_bytes = max_context_bytes
         self._max_losses = max_losses
+        self._known_handlers = known_handlers
 
     def facts(self, now: datetime) -> Facts:
         """Give what decisions at this moment depend on."""
@@ -77,6 +86,7 @@ class Turnstile:
             random=self._random,
             max_context_bytes=self._max_context_bytes,
             max_losses=self._max_losses,
+            known_handlers=self._known_handlers(),
         )
 
     def new_id(self, now: datetime) -> UUID:
@@ -245,9 +255,9 @@ def first_needs(events: Sequence[Event]) -> Callable[[Plan], Needs]:
     own = frozenset(key for key in keys if key is not None and key != ROOT_KEY)
 
     def needs(plan: Plan) -> Needs:
-        known = [key for key in own if key.block_id in plan.places]
+        known = [key for key in own if key.block_id in plan.places and not is_beside(key)]
         around = frozenset(ancestor for key in known for ancestor in plan.ancestors(key))
-        return Needs(steps=frozenset(known), nodes=around)
+        return Needs(steps=frozenset(key for key in own if key in known or is_beside(key)), nodes=around)
 
     return needs
 

@@ -111,6 +111,7 @@ def context_of(work: Work, engine: Engine) -> StepContext:
         is_cancelled=lambda: not is_current(),
         remaining=None if claim.expires_at is None else claim.expires_at - engine.now(),
         dry_run=work.instance.dry_run,
+        gate=work.block.wait_for_input,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from sequences.scope import Scope
+from sequences.step_fields import WaitForInput
 
 
 class StepLog(Protocol):
@@ -59,6 +60,7 @@ class StepContext:
         is_cancelled: Whether the attempt was cancelled or paused; poll it and return early.
         remaining: Time this attempt had left when it started; None without a limit.
         dry_run: Whether effects on the outside world must be left out.
+        gate: The human gate of the step, None without one.
     """
 
     instance_id: UUID
@@ -79,3 +81,4 @@ class StepContext:
     is_cancelled: Callable[[], bool] = _never
     remaining: timedelta | None = None
     dry_run: bool = False
+    gate: WaitForInput | None = None

@@ -31,6 +31,7 @@ FROM_STORE: Final = {
     "orch8_steps_retried": "Attempts that were not the first of their step",
     "orch8_recovery_stale_instances": "Attempts taken from workers that had died",
 }
+SLA_KINDS: Final = ("max_runtime", "max_step_runtime")
 OWN: Final = {
     "orch8_signals_delivered": "Signals accepted by this process",
     "orch8_rate_limits_exceeded": "Steps deferred by a limit",
@@ -58,9 +59,6 @@ class Metrics:
     def __init__(self, store: Store) -> None:
         self.registry = CollectorRegistry()
         self.own = {name: Counter(name, text, registry=self.registry) for name, text in OWN.items()}
-        self.breaches = Counter("orch8_sla_breached", "Run times over the SLA", ["type"], registry=self.registry)
-        for kind in ("max_runtime", "max_step_runtime"):
-            self.breaches.labels(type=kind)
         self.histograms = {name: Histogram(name, text, registry=self.registry) for name, text in HISTOGRAMS.items()}
         self.registry.register(_StoreMetrics(store))
 
@@ -104,6 +102,10 @@ class _StoreMetrics(Collector):
             counts, backlog = dict(self._counts), list(self._backlog)
         for name, text in FROM_STORE.items():
             yield CounterMetricFamily(name, text, value=counts.get(name, 0))
+        breaches = CounterMetricFamily("orch8_sla_breached", "Run times over the SLA", labels=["type"])
+        for kind in SLA_KINDS:
+            breaches.add_metric([kind], counts.get(kind, 0))
+        yield breaches
         yield GaugeMetricFamily("orch8_queue_depth", "Steps that wait for a worker", _sum(backlog, "ready"))
         yield GaugeMetricFamily("orch8_active_tasks", "Steps in the hands of workers", _sum(backlog, "claimed"))
         gauge = GaugeMetricFamily("orchestrator_backlog", "Open steps", labels=["queue", "state"])

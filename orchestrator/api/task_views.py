@@ -10,7 +10,7 @@ from orchestrator.api.services import Services
 from orchestrator.api.views import context_view
 from orchestrator.core.ids import IdMaker
 from orchestrator.core.inputs import InputError, Inputs, prepare
-from orchestrator.core.model import NodeKey
+from orchestrator.core.model import NodeKey, is_beside
 from orchestrator.core.slice import Slice, Unloaded
 from orchestrator.core.states import StepState
 from orchestrator.core.turn import Facts, Turn
@@ -119,8 +119,10 @@ def inputs_now(serving: Services, tx: PostgresTransaction, tasks: Iterable[HeldT
     for task in tasks:
         current = slices.get(task.instance_id)
         place = current.plan.places.get(task.step.key.block_id) if current is not None else None
-        if current is None or place is None or not isinstance(place.block, Step):
+        is_step = place is not None and isinstance(place.block, Step)
+        if current is None or not (is_step or is_beside(task.step.key)):
             continue
+        current.steps[task.step.key] = task.step
         inputs = _inputs(tx, current, task.step.key)
         if inputs is not None:
             made[task.step.id] = inputs

@@ -8,9 +8,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
-from orchestrator.core import calendars, context, gates, injection
+from orchestrator.core import calendars, context, deadlines, gates, injection, interceptors
+from orchestrator.core.asides import Answer, from_json
 from orchestrator.core.conditions import guard_holds
 from orchestrator.core.holding import hold
+from orchestrator.core.interceptors import Called
 from orchestrator.core.model import NodeKey, Step
 from orchestrator.core.outcomes import Completed, Failed, FailureKind, Outcome, Suspended
 from orchestrator.core.retries import backoff, may_retry
@@ -85,15 +87,26 @@ def _pass_window(turn: Turn, step: Step) -> None:
     if opening is not None:
         turn.put_step(replace(step, state=StepState.WINDOW, activity=Activity.SCHEDULED, wake_at=opening))
         return
-    turn.amend(current_step=step.key.block_id, current_step_started_at=turn.now)
+    step = _started(turn, step)
     if gates.comes_first(block_of(turn, step.key)):
         gates.open_gate(turn, step)
     else:
         make_ready(turn, step)
 
 
+def _started(turn: Turn, step: Step) -> Step:
+    """Stamp a step that has passed what holds up its start; its deadline counts from here."""
+    turn.amend(current_step=step.key.block_id, current_step_started_at=turn.now)
+    deadline = block_of(turn, step.key).deadline
+    deadline_at = after(turn.now, deadline) if deadline is not None else None
+    return replace(step, started_at=turn.now, deadline_at=deadline_at)
+
+
 def wake(turn: Turn, step: Step) -> None:
     """Go on with a step whose moment has come."""
+    if deadlines.is_over(turn, step) and step.state is not StepState.HELD:
+        deadlines.breach(turn, step)
+        return
     match step.state:
         case StepState.DELAYED:
             _pass_window(turn, step)
@@ -103,6 +116,8 @@ def wake(turn: Turn, step: Step) -> None:
             make_ready(turn, step)
         case StepState.GATE:
             gates.time_out(turn, step)
+        case StepState.INTERCEPTED:
+            release(turn, step, None)
         case StepState.ASLEEP if step.expires_at is not None and step.expires_at <= turn.now:
             turn.record_attempt(step, "timed_out")
             _attempt_failed(turn, step, timed_out(turn, step.key))
@@ -128,8 +143,10 @@ def finish(turn: Turn, step: Step, outcome: Outcome) -> None:
     match outcome:
         case Completed():
             _complete(turn, step, outcome)
+        case Failed() if deadlines.is_over(turn, step):
+            deadlines.breach(turn, step)
         case Failed():
-            turn.record_attempt(step, "failed", _error_of(outcome))
+            turn.record_attempt(step, "failed", error_of(outcome))
             _attempt_failed(turn, step, outcome)
         case Suspended():
             _suspend(turn, step, outcome)
@@ -141,16 +158,44 @@ def _complete(turn: Turn, step: Step, outcome: Completed) -> None:
     outcome = context.without_session(turn, outcome, is_builtin=is_builtin(step.handler))
     refusal = _refusal(turn, step, outcome)
     if refusal is not None:
-        turn.record_attempt(step, "failed", _error_of(refusal))
+        turn.record_attempt(step, "failed", error_of(refusal))
         fail_step(turn, step, refusal)
         return
     turn.record_attempt(step, "completed")
+    if interceptors.hold_back(turn, step, outcome.output, merges=outcome.merges):
+        context.apply_effects(turn, outcome.effects)
+    else:
+        _store(turn, step, outcome, None)
+
+
+def release(turn: Turn, step: Step, called: Called | None) -> None:
+    """Store the output that was held back for after_step, or what it gave in its stead.
+
+    Args:
+        called: How the call ended; None if it has not, and is waited for no longer.
+    """
+    memory = step.memory or {}
+    outcome = Completed(output=step.output, merges=memory["merges"])
+    called = called or Called(key=from_json(memory["call"]), answer=Answer())
+    result = called.answer.result
+    if isinstance(result, dict) and "output" in result:
+        other = replace(outcome, output=result["output"])
+        refusal = _refusal(turn, step, other)
+        if refusal is None:
+            outcome = other
+        else:
+            called = replace(called, answer=Answer(error=refusal.message))
+    rest = {name: value for name, value in memory.items() if name not in {"call", "merges"}}
+    _store(turn, replace(step, wake_at=None, output=None, memory=rest or None), outcome, called)
+
+
+def _store(turn: Turn, step: Step, outcome: Completed, called: Called | None) -> None:
     turn.add_output(step.key, outcome.output, attempt=step.attempt)
     if outcome.merges and isinstance(outcome.output, dict) and outcome.output:
         turn.merge_data(outcome.output)
-    for effect in outcome.effects:
-        context.apply_effect(turn, effect)
+    context.apply_effects(turn, outcome.effects)
     turn.amend(total_steps=turn.instance.total_steps + 1)
+    interceptors.stored(turn, step, outcome.output, called)
     if gates.comes_last(block_of(turn, step.key)):
         gates.open_gate(turn, step)
         return
@@ -201,7 +246,8 @@ def _attempt_failed(turn: Turn, step: Step, failure: Failed) -> None:
     turn.put_step(replace(again, state=StepState.BACKOFF, activity=Activity.SCHEDULED, wake_at=after(turn.now, pause)))
 
 
-def _error_of(failure: Failed) -> dict[str, Any]:
+def error_of(failure: Failed) -> dict[str, Any]:
+    """Give the form in which the history keeps a failure."""
     return {
         "kind": failure.kind.value,
         "message": failure.message,

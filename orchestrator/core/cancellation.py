@@ -12,7 +12,7 @@ from orchestrator.core.states import Activity, NodeState, StepState
 from orchestrator.core.steps import block_of, cancel_step
 from orchestrator.core.turn import Ended, Turn
 
-_STARTED = frozenset({StepState.READY, StepState.CLAIMED, StepState.ASLEEP, StepState.GATE})
+_STARTED = frozenset({StepState.READY, StepState.CLAIMED, StepState.ASLEEP, StepState.GATE, StepState.INTERCEPTED})
 
 
 def request_cancel(turn: Turn) -> None:

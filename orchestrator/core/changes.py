@@ -91,14 +91,15 @@ class AttemptRecorded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransitionRecorded:
-    """The audit row of a move of the instance."""
+    """The audit row of a move of the instance, or of another event; `event` names its kind."""
 
     id: UUID
-    from_state: str
-    to_state: str
+    from_state: str | None
+    to_state: str | None
     block_id: str | None
     details: Mapping[str, Any]
     created_at: datetime
+    event: str = "state_transition"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

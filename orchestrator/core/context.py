@@ -4,7 +4,7 @@ The API, signals, gates and outputs all write through here, so one limit holds f
 itself notes (`_error` of a handled failure) is not weighed: a failure must never be lost because the data are full.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, assert_never
 
 import orjson
@@ -112,8 +112,13 @@ def _session_after(data: Any, effects: list[SharedWritten | SharedDeleted]) -> A
     return data
 
 
-def apply_effect(turn: Turn, effect: Effect) -> None:
+def apply_effects(turn: Turn, effects: Iterable[Effect]) -> None:
     """Write what a handler wants written beside its output."""
+    for effect in effects:
+        _apply_effect(turn, effect)
+
+
+def _apply_effect(turn: Turn, effect: Effect) -> None:
     match effect:
         case StateWritten(key=key, value=value):
             turn.set_state(key, value)

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from datetime import datetime
 
+from orchestrator.core import hooks
+from orchestrator.core.attempts import release
 from orchestrator.core.cancellation import drop_start_timer, withdraw_everything
 from orchestrator.core.holding import hold, release_held
 from orchestrator.core.model import ROOT_KEY, NodeKey, Step
@@ -73,6 +75,8 @@ def force(turn: Turn, state: InstanceState, not_before: datetime | None) -> None
 
 def _hold_all(turn: Turn) -> None:
     for step in turn.open_steps():
+        if step.state is StepState.INTERCEPTED:
+            release(turn, step, None)
         if step.state is StepState.CLAIMED:
             turn.record_attempt(step, "cancelled")
         if step.state in {StepState.CLAIMED, StepState.READY, StepState.ASLEEP}:
@@ -102,6 +106,7 @@ def retry(turn: Turn) -> None:
     if unknown:
         raise Unloaded(Needs(nodes=unknown))
     reopen(turn)
+    hooks.drop(turn)
     turn.remove_error_rows()
     turn.amend(
         round=turn.instance.round + 1,

@@ -7,7 +7,20 @@ until it can say. Nothing is mutated and nothing is awaited.
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from orchestrator.core import attempts, cancellation, composites, context, control, gates, injection, recovery
+from orchestrator.core import (
+    attempts,
+    called,
+    cancellation,
+    composites,
+    context,
+    control,
+    gates,
+    hooks,
+    injection,
+    interceptors,
+    recovery,
+    sla,
+)
 from orchestrator.core.changes import Change
 from orchestrator.core.events import (
     AttemptFinished,
@@ -26,7 +39,7 @@ from orchestrator.core.events import (
     StateForced,
     TimerFired,
 )
-from orchestrator.core.model import ROOT_KEY, Claim, Instance, KeptSignal, NodeKey, Step
+from orchestrator.core.model import ROOT_KEY, Claim, Instance, KeptSignal, NodeKey, Step, is_beside
 from orchestrator.core.slice import Needs, Slice, Unloaded
 from orchestrator.core.states import INSTANCE_MOVES, InstanceState, NodeState, StepState, route
 from orchestrator.core.turn import Facts, Turn
@@ -57,9 +70,11 @@ def decide(current: Slice, event: Event, facts: Facts) -> Decision | Needs:
         return Decision(refusal=refusal)
     turn = Turn(current, facts)
     try:
+        interceptors.signalled(turn, event)
         if not _begin(turn, event):
             return Decision(is_stale=True)
         composites.walk(turn)
+        _see_to_what_is_beside(turn, event)
     except Unloaded as unloaded:
         return unloaded.needs
     except (gates.Ambiguous, injection.Refused) as refused:
@@ -92,15 +107,15 @@ def _begin(turn: Turn, event: Event) -> bool:  # noqa: PLR0912 - one case for ea
         case AttemptFinished(claim=claim, outcome=outcome):
             if (step := _claimed_step(turn, claim)) is None:
                 return False
-            attempts.finish(turn, step, outcome)
+            (called if is_beside(claim.key) else attempts).finish(turn, step, outcome)
         case AttemptLost(claim=claim, reason=reason):
             if (step := _claimed_step(turn, claim)) is None:
                 return False
-            recovery.lose(turn, step, reason)
+            (called if is_beside(claim.key) else recovery).lose(turn, step, reason)
         case AttemptReturned(claim=claim):
             if (step := _claimed_step(turn, claim)) is None:
                 return False
-            recovery.give_back(turn, step)
+            (called if is_beside(claim.key) else recovery).give_back(turn, step)
         case TimerFired(key=key):
             return _timer_fired(turn, key)
         case PauseRequested():
@@ -127,7 +142,8 @@ def _begin(turn: Turn, event: Event) -> bool:  # noqa: PLR0912 - one case for ea
 
 
 def _claimed_step(turn: Turn, claim: Claim) -> Step | None:
-    if turn.instance.state.is_terminal:
+    """Find the step a report speaks for. Calls beside the flow go on when the instance has ended."""
+    if turn.instance.state.is_terminal and not is_beside(claim.key):
         return None
     step = turn.step(claim.key)
     is_current = step is not None and step.state is StepState.CLAIMED and step.token == claim.token
@@ -135,20 +151,46 @@ def _claimed_step(turn: Turn, claim: Claim) -> Step | None:
 
 
 def _timer_fired(turn: Turn, key: NodeKey) -> bool:
+    if is_beside(key) and (call := turn.step(key)) is not None:
+        return called.wake(turn, call)
     if turn.instance.state.is_terminal:
         return False
     if key == ROOT_KEY:
         return control.start_time_came(turn)
+    if is_beside(key):
+        return sla.alarm(turn, key)
     place = turn.plan.places.get(key.block_id)
     if place is None:
         return False
     if not isinstance(place.block, document.Step):
         return composites.poll(turn, key)
     step = turn.step(key)
-    if step is None or step.wake_at is None or step.wake_at > turn.now:
+    if step is None or step.timer_at is None or step.timer_at > turn.now:
         return False
     attempts.wake(turn, step)
     return True
+
+
+def _see_to_what_is_beside(turn: Turn, event: Event) -> None:
+    """Call and watch, beside the flow, what the definition asks for after all that this event has moved."""
+    turn.keeps_updated_at = turn.slice.instance.state.is_terminal and _is_about_a_call(event)
+    interceptors.announce(turn)
+    if turn.ending is not None:
+        state = _final_state(turn.ending.state, is_cancelling=turn.instance.is_cancelling)
+        interceptors.ended(turn, state, turn.ending.error)
+        hooks.begin(turn, state, turn.ending.error)
+    begins = isinstance(event, Created) or turn.instance.round != turn.slice.instance.round
+    sla.watch(turn, begins=begins)
+
+
+def _is_about_a_call(event: Event) -> bool:
+    match event:
+        case AttemptFinished(claim=claim) | AttemptLost(claim=claim) | AttemptReturned(claim=claim):
+            return is_beside(claim.key)
+        case TimerFired(key=key):
+            return is_beside(key)
+        case _:
+            return False
 
 
 def _settle_instance(turn: Turn, event: Event) -> None:
@@ -175,7 +217,7 @@ def _state_of(turn: Turn, event: Event) -> InstanceState:
     instance = turn.instance
     if turn.ending is not None:
         return _final_state(turn.ending.state, is_cancelling=instance.is_cancelling)
-    if isinstance(event, ContextReplaced | ContextUpdated | BlocksInjected) and instance.state.is_terminal:
+    if instance.state.is_terminal and not isinstance(event, RetryRequested | StateForced):
         return instance.state
     if isinstance(event, StateForced) and event.state is InstanceState.PAUSED:
         return InstanceState.PAUSED

@@ -53,22 +53,29 @@ class TimerFired:
 class PauseRequested:
     """Stop before the next step."""
 
+    payload: Any = None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumeRequested:
     """Go on after a pause."""
+
+    payload: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRequested:
     """End the instance; shielded work is finished first."""
 
+    payload: Any = None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextUpdated:
-    """Merge the keys of `data` shallowly into `context.data`."""
+    """Merge the keys of `data` shallowly into `context.data`; `payload` is what the signal brought."""
 
     data: Mapping[str, Any]
+    payload: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

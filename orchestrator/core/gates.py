@@ -7,8 +7,11 @@ takes any payload. An answer may come before its gate opens: it is kept on the s
 from dataclasses import dataclass, replace
 from typing import Any
 
+from orchestrator.core import asides
+from orchestrator.core.asides import Kind
 from orchestrator.core.context import TooLarge, merge_checked
-from orchestrator.core.model import KeptSignal, Step
+from orchestrator.core.inputs import REVIEW, InputError, prepare
+from orchestrator.core.model import KeptSignal, NodeKey, Step
 from orchestrator.core.outcomes import Failed, FailureKind
 from orchestrator.core.states import Activity, StepState
 from orchestrator.core.steps import block_of, complete_step, fail_step, make_ready
@@ -18,6 +21,9 @@ from sequences.durations import after
 from sequences.signals import HUMAN_INPUT_PREFIX, exact_choice, nameless_choice
 
 GATE_MARK = "_orch8_human_gate"
+NOTICE_TIMEOUT_MS = 10_000
+BLOCKED = "blocked:"
+"""How the refusal of an address reads (contract §11, outbound rules)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +72,7 @@ def open_gate(turn: Turn, step: Step) -> None:
         expires_at=None,
     )
     turn.put_step(waiting)
-    if turn.instance.dry_run_auto_approve:
+    if turn.instance.dry_run and turn.instance.dry_run_auto_approve:
         _take(turn, waiting, Answer(value=_first_choice(turn, waiting), payload=None))
         return
     for signal in turn.kept_signals():
@@ -74,6 +80,52 @@ def open_gate(turn: Turn, step: Step) -> None:
             turn.consume_signal(signal.id)
             if (answer := _read(turn, waiting, signal)) is not None and _takes(turn, waiting, answer):
                 return
+    _notify(turn, waiting)
+
+
+def _notify(turn: Turn, step: Step) -> None:
+    """Tell whoever the step's `notify_url` names that somebody is waited for.
+
+    The handler `human_review` does that by itself where it runs before its gate.
+    """
+    block = block_of(turn, step.key)
+    given = block.params if isinstance(block.params, dict) else {}
+    if "notify_url" not in given or turn.instance.dry_run:
+        return
+    if comes_last(block) and block.handler == REVIEW:
+        return
+    try:
+        params = prepare(turn, step.key).params
+    except InputError:
+        return  # the step fails by it when its handler is to run
+    if not isinstance(params, dict) or not isinstance(params.get("notify_url"), str) or not params["notify_url"]:
+        return
+    gate = _gate_of(block)
+    choices = gate.effective_choices if isinstance(gate, document.WaitForInput) else ()
+    request = {
+        "url": params["notify_url"],
+        "method": "POST",
+        "headers": params.get("notify_headers"),
+        "timeout_ms": NOTICE_TIMEOUT_MS,
+        "body": {
+            "type": "human_review_pending",
+            "instance_id": str(turn.instance.id),
+            "block_id": block.id,
+            "reviewer": params.get("reviewer", "unassigned"),
+            "instructions": params.get("instructions", ""),
+            "review_data": params.get("review_data"),
+            "choices": [choice.model_dump() for choice in choices],
+        },
+    }
+    asides.call(turn, block.id, "http_request", request, kind=Kind.NOTICE, step=asides.to_json(step.key))
+
+
+def notice_ended(turn: Turn, call: Step, key: NodeKey, error: str | None) -> None:
+    """Fail the step at its gate if its notification may not be sent; other troubles of the notification are its own."""
+    step = turn.step(key)
+    is_blocked = error is not None and error.startswith(BLOCKED)
+    if is_blocked and step is not None and step.state is StepState.GATE and step.ready_at == call.entered_at:
+        fail_step(turn, step, Failed(message=error or "", retryable=False, kind=FailureKind.INPUT))
 
 
 def _takes(turn: Turn, step: Step, answer: Answer) -> bool:
@@ -122,6 +174,13 @@ def time_out(turn: Turn, step: Step) -> None:
             "_timeout_seconds": int(seconds) if seconds == int(seconds) else seconds,
         },
     )
+    told = {
+        "instance_id": str(turn.instance.id),
+        "block_id": step.key.block_id,
+        "prompt": gate.prompt,
+        "reason": "timeout",
+    }
+    asides.call(turn, step.key.block_id, gate.escalation_handler, told)
     complete_step(turn, step)
 
 

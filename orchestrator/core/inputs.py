@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orchestrator.core.model import NodeKey
+from orchestrator.core.model import ROOT_KEY, NodeKey, is_beside
 from orchestrator.core.turn import Turn
 from sequences import document
-from sequences.references import References
+from sequences.references import References, params_references
 from sequences.scope import Scope
 from sequences.templates import TemplateError
 
@@ -28,20 +28,26 @@ class Inputs:
     scope: Scope
 
 
+REVIEW = "human_review"
+"""The handler that asks a person, or tells what one has answered."""
 WHOLE_CONTEXT = References(data=True, config=True, session=True)
 
 
 def prepare(turn: Turn, key: NodeKey, *, whole_context: bool = False) -> Inputs:
-    """Build the inputs of an attempt; InputError when a template is wrong.
+    """Build the inputs of an attempt, or of a call beside the flow; InputError when a template is wrong.
 
     Args:
         whole_context: Load the sections of the context although the parameters may not read them.
     """
+    if is_beside(key):
+        return _prepare_call(turn, key, whole_context=whole_context)
     block = turn.plan.places[key.block_id].block
     if not isinstance(block, document.Step):
         raise TypeError(f"block {key.block_id!r} is not a step")
     compiled = turn.plan.params(block)
     references = compiled.references | WHOLE_CONTEXT if whole_context else compiled.references
+    if block.handler == REVIEW and block.wait_for_input is not None:
+        references |= References(outputs=frozenset({block.id}))  # what its gate was answered
     scope = turn.scope(key, references)
     if whole_context:
         scope = replace(scope, audit=turn.slice.audit_section())
@@ -50,3 +56,13 @@ def prepare(turn: Turn, key: NodeKey, *, whole_context: bool = False) -> Inputs:
         return Inputs(params=compiled.template.render(scope), scope=scope)
     except TemplateError as error:
         raise InputError(f"template error: {error}") from error
+
+
+def _prepare_call(turn: Turn, key: NodeKey, *, whole_context: bool) -> Inputs:
+    """Give the inputs of a call beside the flow: its params were resolved when it was decided."""
+    step = turn.step(key)
+    if step is None or step.memory is None:
+        raise InputError("the call has ended")
+    params = step.memory["params"]
+    read = params_references(step.handler, params)
+    return Inputs(params=params, scope=turn.scope(ROOT_KEY, read | WHOLE_CONTEXT if whole_context else read))

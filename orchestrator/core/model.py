@@ -26,6 +26,16 @@ ROOT_KEY = NodeKey("")
 """Key of the instance itself, used by its start timer. No block has an empty id."""
 
 
+BESIDE = -1
+"""First number of an iteration, and of a lane, that belongs to no loop: what is called, counted or written beside the
+flow. Loops count from 0, so such a name is never that of a node, whatever its block id."""
+
+
+def is_beside(key: NodeKey) -> bool:
+    """Tell whether a key names something beside the flow rather than a node of it."""
+    return key.iteration[:1] == (BESIDE,)
+
+
 class OutputKey(NamedTuple):
     """Name of a newest output: the block, and the lane it must come from.
 
@@ -121,15 +131,18 @@ class Step:
         id: Identity of this attempt; changes with every new attempt. Hints and worker tasks name it.
         attempt: Executions that have failed before this one.
         losses: Executions that ended with the death of their worker, not counted as attempts.
-        entered_at: When the step was first reached; deadlines count from it.
+        entered_at: When the step was first reached.
+        started_at: When it had passed its delay and its limits for the first time; deadlines count from it.
         ready_at: When the step last became claimable, or its gate opened; None before.
-        wake_at: When the timer loop must look at the step; None if only an outsider or a worker moves it.
+        wake_at: The moment the step itself waits for; None if only an outsider or a worker moves it.
+        deadline_at: When the step fails wherever it stands; None without a deadline.
         timeout: How long one attempt may take. Counts from the claim for handlers that run in process, from the moment
             the attempt is queued for all others.
         expires_at: End of the attempt's time-out; None without one, or before it counts.
         hinted_at: When a hint for this attempt was sent; None if none is out.
         token: The claim; None unless claimed.
-        output: What a sleeping step will return.
+        output: What a sleeping step will return; what an intercepted one has returned.
+        memory: What else is kept of it: see `interceptors.py` for steps of the flow, `asides.py` for calls beside it.
     """
 
     key: NodeKey
@@ -144,8 +157,10 @@ class Step:
     attempt: int = 0
     losses: int = 0
     entered_at: datetime
+    started_at: datetime | None = None
     ready_at: datetime | None = None
     wake_at: datetime | None = None
+    deadline_at: datetime | None = None
     timeout: timedelta | None = None
     expires_at: datetime | None = None
     hinted_at: datetime | None = None
@@ -156,6 +171,14 @@ class Step:
     claimed_at: datetime | None = None
     claim_epoch: int = 0
     output: Any = None
+    memory: Mapping[str, Any] | None = None
+
+    @property
+    def timer_at(self) -> datetime | None:
+        """When the timer loop must look at the step: its own moment or its deadline, which a pause holds up."""
+        if self.deadline_at is None or self.state is StepState.HELD:
+            return self.wake_at
+        return self.deadline_at if self.wake_at is None else min(self.wake_at, self.deadline_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

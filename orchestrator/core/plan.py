@@ -6,6 +6,7 @@ The plan of one instance is its definition and what was injected into its root l
 from collections.abc import Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass, replace
+from typing import Any
 
 from orchestrator.core.model import Iteration, NodeKey
 from sequences.document import (
@@ -22,7 +23,7 @@ from sequences.document import (
     block_lists,
     walk,
 )
-from sequences.references import References, params_references
+from sequences.references import References, params_references, template_paths
 from sequences.templates import Template, compile_params
 
 TRY_LIST, CATCH_LIST, FINALLY_LIST = 0, 1, 2
@@ -77,6 +78,23 @@ class Injection:
     before: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BesideParams:
+    """The parameters of a call beside the flow, compiled.
+
+    Args:
+        paths: First two words of every path in them: what of `step`, `instance` and their like they can read.
+    """
+
+    template: Template
+    references: References
+    paths: frozenset[tuple[str, str]]
+
+    def reads(self, root: str, member: str) -> bool:
+        """Tell whether a member of a root, or the root as a whole, is read."""
+        return (root, member) in self.paths or (root, "") in self.paths
+
+
 class Plan:
     """A compiled definition. Immutable; made once per version and shared by all its instances without injections."""
 
@@ -85,6 +103,7 @@ class Plan:
         self.injections: tuple[Injection, ...] = ()
         self.places: dict[str, Place] = {}
         self._params: dict[str, CompiledParams] = {}
+        self._beside: dict[str, BesideParams] = {}
         self._lists: dict[str, tuple[tuple[str, ...], ...]] = {}
         self.root: tuple[str, ...] = tuple(block.id for block in definition.blocks)
         self._place(tuple(definition.blocks), parent=None, branch=0, loops=(), lane_depth=0, is_shielded=False)
@@ -159,6 +178,7 @@ class Plan:
         if not blocks:
             return plan
         plan.places, plan._lists, plan._params = dict(self.places), dict(self._lists), dict(self._params)
+        plan._beside = dict(self._beside)
         position = self.root.index(injection.before) if injection.before in self.root else len(self.root)
         ids = tuple(block.id for block in blocks)
         plan.root = (*self.root[:position], *ids, *self.root[position:])
@@ -180,6 +200,15 @@ class Plan:
                 references=params_references(block.handler, block.params),
             )
         return self._params[block.id]
+
+    def beside(self, name: str, handler: str, params: Any) -> BesideParams:
+        """Give the parameters of something called beside the flow, compiled once; `name` says what it is."""
+        if name not in self._beside:
+            template = compile_params(handler, params)
+            paths = frozenset((path.root, path.keys[0] if path.keys else "") for path in template_paths(template))
+            read = params_references(handler, params)
+            self._beside[name] = BesideParams(template=template, references=read, paths=paths)
+        return self._beside[name]
 
     def children(self, block_id: str, branch: int = 0) -> tuple[str, ...]:
         """Give the ids of one list of a composite."""

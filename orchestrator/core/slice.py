@@ -33,12 +33,14 @@ from orchestrator.core.changes import (
     TimerPut,
     TransitionRecorded,
 )
-from orchestrator.core.model import Instance, ItemKey, KeptSignal, Node, NodeKey, OutputKey, Shared, Step
+from orchestrator.core.model import BESIDE, Instance, ItemKey, KeptSignal, Node, NodeKey, OutputKey, Shared, Step
 from orchestrator.core.plan import Plan
 from orchestrator.core.shared import folded
 
 ABSENT: Final = object()
 """Known not to exist, as opposed to not loaded."""
+UNKNOWN: Final = object()
+"""Not loaded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,7 @@ class Needs:
     items: frozenset[ItemKey] = frozenset()
     whole_state: bool = False
     context: bool = False
+    metadata: bool = False
     signals: bool = False
     open_work: bool = False
     ended_badly: bool = False
@@ -87,6 +90,7 @@ class Slice:
     state: dict[str, Any] = field(default_factory=dict)
     items: dict[ItemKey, Any] = field(default_factory=dict)
     context: ContextPut | None = None
+    metadata: Any = UNKNOWN
     signals: dict[Any, KeptSignal] | None = None
     whole_state: bool = False
     is_new: bool = False
@@ -96,13 +100,16 @@ class Slice:
     session: Shared | None = None
 
     @classmethod
-    def of_new(cls, plan: Plan, instance: Instance, data: Any, config: Any, audit: Any = None) -> "Slice":
+    def of_new(
+        cls, plan: Plan, instance: Instance, data: Any, config: Any, audit: Any = None, metadata: Any = None
+    ) -> "Slice":
         """Make the slice of an instance that is not stored yet."""
         return cls(
             plan=plan,
             instance=instance,
             context=ContextPut(data=data, config=config),
             audit=audit,
+            metadata=metadata,
             signals={},
             whole_state=True,
             is_new=True,
@@ -171,6 +178,12 @@ class Slice:
             raise Unloaded(Needs(session=True))
         return self.session.data
 
+    def profile_metadata(self) -> Any:
+        """Give what the client sent as `metadata`."""
+        if self.metadata is UNKNOWN:
+            raise Unloaded(Needs(metadata=True))
+        return self.metadata
+
     def kept_signals(self) -> tuple[KeptSignal, ...]:
         """Give the custom signals no gate has consumed, oldest first."""
         if self.signals is None:
@@ -191,7 +204,8 @@ class Slice:
                     self.steps[key] = None
                 case OutputAdded(key=key, lane=lane, output=output):
                     self.outputs[OutputKey(key.block_id, lane)] = output
-                    self.outputs[OutputKey(key.block_id, None)] = output
+                    if lane[:1] != (BESIDE,):
+                        self.outputs[OutputKey(key.block_id, None)] = output
                 case ContextPut():
                     self.context = change
                 case StatePut(name=name, value=value):
@@ -213,14 +227,10 @@ class Slice:
                 case SessionWritten() | SessionMemberGone():
                     if self.session is not None:
                         self.session = Shared(data=folded(self.session.data, change))
-                case (
-                    TimerPut()
-                    | TimerGone()
-                    | AttemptRecorded()
-                    | TransitionRecorded()
-                    | CheckpointSaved()
-                    | MetadataMerged()
-                ):
+                case MetadataMerged(values=values):
+                    if self.metadata is not UNKNOWN:
+                        self.metadata = {**(self.metadata if isinstance(self.metadata, dict) else {}), **values}
+                case TimerPut() | TimerGone() | AttemptRecorded() | TransitionRecorded() | CheckpointSaved():
                     pass
 
     def forget_ended(self) -> None:

@@ -49,14 +49,16 @@ class StepState(StrEnum):
     CLAIMED = "claimed"
     BACKOFF = "backoff"
     ASLEEP = "asleep"
+    INTERCEPTED = "intercepted"
 
 
 class Activity(StrEnum):
-    """What an open leaf contributes to the state of its instance."""
+    """What an open leaf contributes to the state of its instance; a call beside the flow contributes nothing."""
 
     RUNNING = "running"
     WAITING = "waiting"
     SCHEDULED = "scheduled"
+    ASIDE = "aside"
 
 
 class TryPhase(StrEnum):
@@ -106,10 +108,11 @@ STEP_MOVES: Mapping[StepState, frozenset[StepState]] = {
     StepState.HELD: frozenset({StepState.READY, StepState.GATE}),
     StepState.READY: frozenset({StepState.CLAIMED, StepState.HELD, StepState.BACKOFF}),
     StepState.CLAIMED: frozenset(
-        {StepState.READY, StepState.BACKOFF, StepState.ASLEEP, StepState.HELD, StepState.GATE}
+        {StepState.READY, StepState.BACKOFF, StepState.ASLEEP, StepState.HELD, StepState.GATE, StepState.INTERCEPTED}
     ),
     StepState.BACKOFF: frozenset({StepState.READY, StepState.HELD}),
-    StepState.ASLEEP: frozenset({StepState.HELD, StepState.BACKOFF, StepState.GATE}),
+    StepState.ASLEEP: frozenset({StepState.HELD, StepState.BACKOFF, StepState.GATE, StepState.INTERCEPTED}),
+    StepState.INTERCEPTED: frozenset({StepState.GATE}),
 }
 
 

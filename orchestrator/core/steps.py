@@ -43,7 +43,7 @@ def make_ready(turn: Turn, step: Step, *, ready_at: datetime | None = None) -> N
     if turn.instance.is_held:
         turn.put_step(replace(step, state=StepState.HELD, activity=Activity.SCHEDULED))
         return
-    if (reason := _cannot_run(step.handler)) is not None:
+    if (reason := cannot_run(step.handler)) is not None:
         fail_step(turn, step, Failed(message=reason, retryable=False))
         return
     if runs_in_process(step.handler):
@@ -58,7 +58,8 @@ def make_ready(turn: Turn, step: Step, *, ready_at: datetime | None = None) -> N
         fail_step(turn, ready, Failed(message=str(error), retryable=False, kind=FailureKind.INPUT))
 
 
-def _cannot_run(handler: str) -> str | None:
+def cannot_run(handler: str) -> str | None:
+    """Say why no worker can run a handler; None if one may."""
     if is_unsupported(handler):
         return f"handler {handler!r} is outside this product"
     if is_endpoint(handler):

@@ -4,7 +4,7 @@ A turn is private to `decide`: it is thrown away when the decision needs more, a
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from random import Random
@@ -36,6 +36,7 @@ from orchestrator.core.changes import (
     TransitionRecorded,
 )
 from orchestrator.core.model import (
+    BESIDE,
     ROOT_KEY,
     Instance,
     ItemKey,
@@ -67,6 +68,7 @@ class Facts:
         random: Source of jitter and of `random()` in expressions.
         max_context_bytes: Limit of the serialized data and config sections; a merge over it fails the step.
         max_losses: Workers that may die with a step before it is parked as poison.
+        known_handlers: Handlers, beside the built-in ones, that a living worker of ours runs.
     """
 
     now: datetime
@@ -74,6 +76,7 @@ class Facts:
     random: Random
     max_context_bytes: int = 262_144
     max_losses: int = 3
+    known_handlers: Collection[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,8 @@ class Turn:
         self._consumed: set[UUID] = set()
         self._kept: dict[UUID, KeptSignal] = {}
         self._added: list[Change] = []
+        self._calls = 0
+        self.keeps_updated_at = False
 
     # -- reading -------------------------------------------------------------------------------------------------
 
@@ -134,10 +139,21 @@ class Turn:
         return self._steps[key] if key in self._steps else self.slice.step(key)
 
     def open_steps(self) -> tuple[Step, ...]:
-        """Give every open step of the instance."""
+        """Give every open step of the flow."""
+        return tuple(step for step in self._all_steps() if step.activity is not Activity.ASIDE)
+
+    def open_asides(self) -> tuple[Step, ...]:
+        """Give every call beside the flow that has not ended."""
+        return tuple(step for step in self._all_steps() if step.activity is Activity.ASIDE)
+
+    def _all_steps(self) -> list[Step]:
         if not self.slice.open_work:
             raise Unloaded(Needs(open_work=True))
-        return tuple(step for step in {**self.slice.steps, **self._steps}.values() if step is not None)
+        return [step for step in {**self.slice.steps, **self._steps}.values() if step is not None]
+
+    def steps_touched(self) -> tuple[tuple[NodeKey, Step | None], ...]:
+        """Give the steps of the flow written in this turn, as they read now; None for those that were closed."""
+        return tuple((key, step) for key, step in self._steps.items() if key.iteration[:1] != (BESIDE,))
 
     def open_nodes(self) -> tuple[Node, ...]:
         """Give every composite that is open."""
@@ -310,9 +326,10 @@ class Turn:
         former = self._standing(step.key)
         self._count(former, -1)
         self._count(step, +1)
-        if step.wake_at is not None:
-            self._timers[step.key] = step.wake_at
-        elif former is not None and former.wake_at is not None:
+        due_at = step.timer_at
+        if due_at is not None:
+            self._timers[step.key] = due_at
+        elif former is not None and former.timer_at is not None:
             self._timers[step.key] = None
         self._steps[step.key] = step
 
@@ -320,7 +337,7 @@ class Turn:
         """Close a step and drop its timer; one that was never written leaves no trace."""
         former = self._standing(step.key)
         self._count(former, -1)
-        if former is not None and former.wake_at is not None:
+        if former is not None and former.timer_at is not None:
             self._timers[step.key] = None
         self._steps[step.key] = None
 
@@ -338,6 +355,14 @@ class Turn:
         self._timers[key] = None
         self.amend(scheduled=self.instance.scheduled - 1)
 
+    def put_alarm(self, key: NodeKey, due_at: datetime) -> None:
+        """Look at something beside the flow at a moment; the wait counts for nothing."""
+        self._timers[key] = due_at
+
+    def drop_alarm(self, key: NodeKey) -> None:
+        """End a wait that `put_alarm` began."""
+        self._timers[key] = None
+
     def _count(self, step: Step | None, by: int) -> None:
         if step is None or step.state is StepState.HELD:
             return
@@ -348,6 +373,25 @@ class Turn:
                 self.amend(waiting=self.instance.waiting + by)
             case Activity.SCHEDULED:
                 self.amend(scheduled=self.instance.scheduled + by)
+            case Activity.ASIDE:
+                pass
+
+    def add_row_beside(self, key: NodeKey, output: Any, *, ref: str | None = None) -> None:
+        """Append an output row that is no block's output: templates never read it."""
+        lane = (BESIDE,)
+        self._outputs[OutputKey(key.block_id, lane)] = output
+        self._added.append(
+            OutputAdded(id=self.new_id(), key=key, lane=lane, output=output, attempt=0, created_at=self.now, ref=ref)
+        )
+
+    def row_beside(self, block_id: str) -> Any:
+        """Give the newest row that `add_row_beside` has left under an id, `ABSENT` if there is none."""
+        return self._output(OutputKey(block_id, (BESIDE,)))
+
+    def key_beside(self, label: str) -> NodeKey:
+        """Make the key of a new call beside the flow; every turn that is committed has a version of its own."""
+        self._calls += 1
+        return NodeKey(label, (BESIDE, self.instance.version % 2**31, self._calls))
 
     def add_output(self, key: NodeKey, output: Any, *, attempt: int = 0, ref: str | None = None) -> None:
         """Append an output row."""
@@ -430,6 +474,20 @@ class Turn:
             )
         )
 
+    def record_event(self, event: str, block_id: str | None, details: Mapping[str, Any]) -> None:
+        """Append the audit row of something that is no move of the instance."""
+        self._added.append(
+            TransitionRecorded(
+                id=self.new_id(),
+                from_state=None,
+                to_state=None,
+                block_id=block_id,
+                details=details,
+                created_at=self.now,
+                event=event,
+            )
+        )
+
     def record_transition(self, source: str, target: str, block_id: str | None, details: Mapping[str, Any]) -> None:
         """Append an audit row."""
         self._added.append(
@@ -457,7 +515,8 @@ class Turn:
 
     def changes(self) -> tuple[Change, ...]:
         """Give what the turn changes; the instance first, with its version risen."""
-        instance = replace(self.instance, version=self.instance.version + 1, updated_at=self.now)
+        updated_at = self.instance.updated_at if self.keeps_updated_at else self.now
+        instance = replace(self.instance, version=self.instance.version + 1, updated_at=updated_at)
         changes: list[Change] = [InstancePut(instance=instance)]
         changes += [NodePut(node=node) for node in self._nodes.values()]
         changes += [StepPut(step=s) if s is not None else StepGone(key=k) for k, s in self._steps.items()]

@@ -231,7 +231,7 @@ def _transition_row(instance: Instance, change: TransitionRecorded) -> Row:
         instance.id,
         change.id,
         instance.tenant_id,
-        "state_transition",
+        change.event,
         change.from_state,
         change.to_state,
         change.block_id,

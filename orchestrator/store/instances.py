@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from orchestrator.core.asides import RESULT_REF
 from orchestrator.core.model import Instance
 from orchestrator.store.apply import create
 from orchestrator.store.rows import INSTANCE_COLUMNS, instance_of
@@ -101,11 +102,12 @@ def reserve_key(tx: Transaction, tenant_id: str, key: str, instance_id: UUID, *,
     return first
 
 
+# Moments of what is beside the flow (`BESIDE`) are none of those an instance waits for.
 _RECORD_COLUMNS = ", ".join(f"i.{name.strip()}" for name in INSTANCE_COLUMNS.split(",")) + (
     ", c.data, c.config, c.metadata, c.audit, c.idempotency_key, c.concurrency_key, c.max_concurrency, "
     "c.parent_instance_id, CASE WHEN i.state = 'scheduled' THEN "
-    "(SELECT min(t.due_at) FROM timers t WHERE t.instance_id = i.id) END, coalesce((SELECT max(s.attempt) FROM steps s "
-    "WHERE s.instance_id = i.id AND s.block_id = i.current_step), 0)"
+    "(SELECT min(t.due_at) FROM timers t WHERE t.instance_id = i.id AND t.iteration[1] IS DISTINCT FROM -1) END, "
+    "coalesce((SELECT max(s.attempt) FROM steps s WHERE s.instance_id = i.id AND s.block_id = i.current_step), 0)"
 )
 _INSTANCE_WIDTH = INSTANCE_COLUMNS.count(",") + 1
 _RECORD = f"SELECT {_RECORD_COLUMNS} FROM instances i JOIN contexts c ON c.instance_id = i.id"
@@ -201,14 +203,27 @@ def states_of(tx: Transaction, ids: Sequence[UUID]) -> dict[UUID, str]:
 def outputs(tx: Transaction, instance_id: UUID) -> list[tuple[Any, ...]]:
     """Read all output rows of an instance, in the order they were written.
 
+    The row of an interceptor and the one that its handler's result has left are given as one.
+
     Returns:
         Rows of id, block_id, output, output_ref, output_size, attempt, created_at, iteration.
     """
-    return tx.query(
+    rows = tx.query(
         "SELECT id, block_id, output, output_ref, output_size, attempt, created_at, iteration FROM outputs "
         "WHERE instance_id = %s ORDER BY id",
         (instance_id,),
     )
+    results = {(row[1], *row[7]): row for row in rows if row[3] == RESULT_REF}
+    if not results:
+        return rows
+    return [_completed(row, results.get((row[1], *row[7]))) for row in rows if row[3] != RESULT_REF]
+
+
+def _completed(row: tuple[Any, ...], result: tuple[Any, ...] | None) -> tuple[Any, ...]:
+    if result is None:
+        return row
+    size = len(to_json({**row[2], **result[2]}).encode())
+    return (*row[:2], {**row[2], **result[2]}, row[3], size, *row[5:])
 
 
 def transitions(tx: Transaction, instance_id: UUID, limit: int) -> list[tuple[Any, ...]]:

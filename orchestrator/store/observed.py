@@ -14,12 +14,14 @@ _ATTEMPTS = """
 SELECT count(*) FILTER (WHERE token IS NOT NULL), count(*) FILTER (WHERE outcome = 'completed'),
        count(*) FILTER (WHERE outcome IN ('failed', 'timed_out')), count(*) FILTER (WHERE attempt > 0),
        count(*) FILTER (WHERE outcome = 'lost'), ended_at > %(until)s
-FROM attempts WHERE ended_at > %(after)s GROUP BY 6
+FROM attempts WHERE ended_at > %(after)s AND iteration[1] IS DISTINCT FROM -1 GROUP BY 6
 """
 _TRANSITIONS = """
 SELECT count(*) FILTER (WHERE to_state = 'completed'), count(*) FILTER (WHERE to_state = 'failed'),
+       count(*) FILTER (WHERE event_type = 'sla_breached' AND details ->> 'type' = 'max_runtime'),
+       count(*) FILTER (WHERE event_type = 'sla_breached' AND details ->> 'type' = 'max_step_runtime'),
        created_at > %(until)s
-FROM transitions WHERE created_at > %(after)s GROUP BY 3
+FROM transitions WHERE created_at > %(after)s GROUP BY 5
 """
 _ATTEMPT_NAMES = (
     "orch8_instances_claimed",
@@ -28,7 +30,7 @@ _ATTEMPT_NAMES = (
     "orch8_steps_retried",
     "orch8_recovery_stale_instances",
 )
-_TRANSITION_NAMES = ("orch8_instances_completed", "orch8_instances_failed")
+_TRANSITION_NAMES = ("orch8_instances_completed", "orch8_instances_failed", "max_runtime", "max_step_runtime")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

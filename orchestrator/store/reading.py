@@ -67,6 +67,7 @@ def fill(tx: Transaction, wanted: Wanted, *, lock: bool = False) -> None:
     _fill_items(tx, wanted)
     _fill_contexts(tx, wanted)
     _fill_sessions(tx, wanted)
+    _fill_metadata(tx, wanted)
     _fill_signals(tx, wanted)
     _fill_open_work(tx, wanted, lock=lock)
 
@@ -130,7 +131,8 @@ def _fill_outputs(tx: Transaction, wanted: Wanted) -> None:
         tx, in_lane, _KEYS, " AND o.lane = w.lane", "instance_id, block_id, lane"
     ):
         slices[owner].outputs[OutputKey(block_id, tuple(lane))] = output
-    for owner, block_id, output in _newest(tx, anywhere, "(%s::uuid, %s::text)", "", "instance_id, block_id"):
+    own = " AND o.lane[1] IS DISTINCT FROM -1"
+    for owner, block_id, output in _newest(tx, anywhere, "(%s::uuid, %s::text)", own, "instance_id, block_id"):
         slices[owner].outputs[OutputKey(block_id, None)] = output
 
 
@@ -204,6 +206,16 @@ def _fill_sessions(tx: Transaction, wanted: Wanted) -> None:
         found = sessions.data_of(tx, {current.instance.session_id for current in readers})
         for current in readers:
             current.session = Shared(data=found.get(current.instance.session_id))
+
+
+def _fill_metadata(tx: Transaction, wanted: Wanted) -> None:
+    owners = [current.instance.id for current, needs in wanted if needs.metadata]
+    if owners:
+        slices = _by_id(wanted)
+        for row in tx.query(
+            "SELECT instance_id, metadata FROM contexts WHERE instance_id = ANY(%s::uuid[])", (owners,)
+        ):
+            slices[row[0]].metadata = row[1]
 
 
 def _fill_signals(tx: Transaction, wanted: Wanted) -> None:

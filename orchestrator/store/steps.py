@@ -20,7 +20,7 @@ _CLAIM = f"""
 UPDATE steps s
 SET state = 'claimed', token = gen_random_uuid(), worker_id = %(worker_id)s, worker_name = %(worker_name)s,
     slot = %(slot)s, claimed_at = clock_timestamp(), heartbeat_at = clock_timestamp(), claim_epoch = s.claim_epoch + 1,
-    expires_at = COALESCE(s.expires_at, clock_timestamp() + s.timeout)
+    expires_at = LEAST(COALESCE(s.expires_at, clock_timestamp() + s.timeout), s.deadline_at + interval '1 second')
 FROM ({{}}) AS free
 WHERE s.id = free.id
 RETURNING s.instance_id, {_STEP}

@@ -110,11 +110,28 @@ SHAPES = {
         ),
         ext("z"),
     ],
+    "deadlines": [
+        parallel("p", [ext("a", retry=RETRY, deadline=120)], [step("s", "sleep", {"duration_ms": 300}, deadline=200)]),
+        try_catch("t", [gate("g", deadline=50)], [ext("b", deadline=400, on_deadline_breach={"handler": "noop"})]),
+    ],
     "later": [step("a", send_window={"start_hour": 13, "end_hour": 14}), step("b", "sleep", {"duration_ms": 100})],
 }
 
 UNDONE = {"undo_a": "a", "undo_b": "b", "undo_c": "c", "undo_in": "in"}
 """What each compensation undoes."""
+
+WATCHED = {
+    "interceptors": {
+        "before_step": {"handler": "noop", "params": {"step": "{{ step }}"}},
+        "after_step": {"handler": "transform", "params": {"output": "{{ step.output }}"}},
+        "on_signal": {"handler": "elsewhere", "params": {"type": "{{ signal.type }}"}},
+        "on_complete": {"handler": "noop"},
+        "on_failure": {"handler": "noop", "params": {"error": "{{ error.message }}"}},
+    },
+    "sla": {"max_runtime": 100, "max_step_runtime": 50},
+    "on_failure": [step("tidy"), ext("tell"), step("last")],
+    "on_cancel": [step("undo")],
+}
 
 outcomes = st.sampled_from(
     [
@@ -201,11 +218,32 @@ class Lifecycle(RuleBasedStateMachine):
 
     claims = Bundle("claims")
 
-    @initialize(shape=st.sampled_from(sorted(SHAPES)), later=st.booleans())
-    def begin(self, shape: str, later: bool) -> None:
+    @initialize(shape=st.sampled_from(sorted(SHAPES)), later=st.booleans(), watched=st.booleans())
+    def begin(self, shape: str, later: bool, watched: bool) -> None:
         self.world = Traced()
         start = START + timedelta(seconds=1) if later else None
-        self.flow: Flow = self.world.start(SHAPES[shape], data={"items": [1, 2, 3]}, not_before=start)
+        self.flow: Flow = self.world.start(
+            SHAPES[shape], data={"items": [1, 2, 3]}, not_before=start, members=WATCHED if watched else {}
+        )
+
+    @rule(pick=st.integers(0, 5), outcome=outcomes, dies=st.booleans())
+    def call_beside_the_flow_ends(self, pick: int, outcome: Outcome, dies: bool) -> None:
+        calls = [each for each in self.flow.asides() if each.state is StepState.READY]
+        if calls:
+            before = self.flow.state
+            claim = self.world.claim(self.flow.id, calls[pick % len(calls)])
+            assert claim is not None
+            if dies:
+                self.flow.lose(claim)
+            else:
+                self.flow.finish(claim, outcome)
+            if InstanceState(before).is_terminal:
+                assert self.flow.state == before
+
+    @rule()
+    def alarm_rings(self) -> None:
+        if self.world.alarms(self.flow.id):
+            self.flow.ring()
 
     @rule(target=claims, pick=st.integers(0, 5))
     def claim(self, pick: int) -> Any:
@@ -439,6 +477,8 @@ def visit_step_moves(visits: Visits) -> None:
     flow.pause().resume().run().pass_time()
     visits.start(step("nap", "sleep", {"duration_ms": 1}, wait_for_signal=True)).run().pass_time()
     visits.start(step("a", wait_for_signal=True)).run()
+    visits.start(step("nap", "sleep", {"duration_ms": 1}), members=WATCHED).run().pass_time()
+    visits.start(step("a", wait_for_signal=True), members=WATCHED).run()
 
 
 def visit_node_moves(visits: Visits) -> None:

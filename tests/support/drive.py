@@ -4,6 +4,7 @@ Two worlds with one face. `StoredWorld` is the real engine over a real PostgreSQ
 slice in memory, under a clock of its own. A test written against `World` holds for both.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from uuid import UUID, uuid4
 from orchestrator.carry import CarryOn, claimed
 from orchestrator.catalogue import check_blocks
 from orchestrator.core import tree
+from orchestrator.core.asides import RESULT_REF, block_of_claim
 from orchestrator.core.changes import (
     AttemptRecorded,
     Change,
@@ -42,12 +44,12 @@ from orchestrator.core.events import (
 )
 from orchestrator.core.ids import IdMaker
 from orchestrator.core.inputs import InputError, prepare
-from orchestrator.core.model import ROOT_KEY, Claim, Instance, Node, NodeKey, OutputKey, Shared, Step
+from orchestrator.core.model import BESIDE, ROOT_KEY, Claim, Instance, Node, NodeKey, OutputKey, Shared, Step, is_beside
 from orchestrator.core.outcomes import Completed, Failed, FailureKind, Outcome
 from orchestrator.core.plan import Plan
 from orchestrator.core.shared import folded
 from orchestrator.core.slice import ABSENT, Needs, Slice, Unloaded
-from orchestrator.core.states import InstanceState, StepState
+from orchestrator.core.states import Activity, InstanceState, StepState
 from orchestrator.core.steps import runs_in_process
 from orchestrator.core.turn import Facts, Turn
 from orchestrator.engine import Engine, _event_of, _refused
@@ -65,7 +67,7 @@ from orchestrator.store.steps import Due, Worker
 from sequences.document import parse_definition, to_document
 from sequences.references import ALL, References
 from sequences.signals import parse_signal
-from workers.attempt import run
+from workers.attempt import context_of, run
 from workers.handlers.builtin import builtin_registry
 from workers.outputs import check_outcome
 from workers.registry import HandlerSources, Registry
@@ -117,6 +119,9 @@ class World(Protocol):
     def steps(self, instance_id: UUID) -> list[Step]: ...
     def nodes(self, instance_id: UUID) -> list[Node]: ...
     def tree(self, instance_id: UUID) -> dict[str, str]: ...
+    def asides(self, instance_id: UUID) -> list[Step]: ...
+    def alarms(self, instance_id: UUID) -> dict[NodeKey, datetime]: ...
+    def events(self, instance_id: UUID) -> list[tuple[str, Any]]: ...
     def timers(self, instance_id: UUID) -> dict[NodeKey, datetime]: ...
     def kv(self, instance_id: UUID) -> dict[str, Any]: ...
     def attempts(self, instance_id: UUID) -> list[tuple[str, int, str]]: ...
@@ -178,6 +183,14 @@ class Flow:
     def steps(self, block_id: str | None = None) -> list[Step]:
         return [step for step in self.world.steps(self.id) if block_id is None or step.key.block_id == block_id]
 
+    def asides(self, label: str | None = None) -> list[Step]:
+        """Open calls beside the flow."""
+        return [step for step in self.world.asides(self.id) if label in {None, step.key.block_id}]
+
+    def called(self, label: str) -> list[Any]:
+        """The params of open calls."""
+        return [step.memory["params"] for step in self.asides(label) if step.memory is not None]
+
     def tree(self) -> dict[str, str]:
         return self.world.tree(self.id)
 
@@ -196,9 +209,10 @@ class Flow:
     # -- acting --------------------------------------------------------------------------------------------------
 
     def ready(self) -> list[Step]:
-        """Steps that the handlers of this world can run now."""
-        found = [s for s in self.steps() if s.state is StepState.READY and self.world.handlers.find(s.handler)]
-        return sorted(found, key=lambda step: (step.ready_at or step.entered_at, step.id))
+        """Steps that the handlers of this world can run now, then the calls beside the flow."""
+        found = [*self.steps(), *self.asides()]
+        found = [s for s in found if s.state is StepState.READY and self.world.handlers.find(s.handler)]
+        return sorted(found, key=lambda s: (s.activity is Activity.ASIDE, s.ready_at or s.entered_at, s.id))
 
     def claim(self, block_id: str | None = None, *, index: int = 0) -> Claim:
         """Claim a ready step, of whatever handler."""
@@ -264,6 +278,22 @@ class Flow:
         self.world.fire(self.id, key)
         return True
 
+    def ring(self) -> "Flow":
+        """Let time pass until the next moment of something beside the flow, and fire it."""
+        alarms = self.world.alarms(self.id)
+        key = min(alarms, key=lambda key: (alarms[key], key))
+        self.world.elapse(self.id, max(timedelta(0), alarms[key] - self.world.now()) + timedelta(milliseconds=1))
+        self.world.fire(self.id, key)
+        return self
+
+    def answer_call(self, label: str, outcome: Outcome) -> "Flow":
+        """End a call beside the flow as its worker does."""
+        (step,) = self.asides(label)
+        claim = self.world.claim(self.id, step)
+        assert claim is not None
+        self.finish(claim, outcome)
+        return self
+
     def due_in(self, block_id: str | None = None) -> float:
         """Seconds until the next timer, of one block or of all."""
         timers = self.world.timers(self.id)
@@ -322,7 +352,7 @@ def check_consistency(
     }
     counts["scheduled"] += len(polling) + (ROOT_KEY in timers)
     assert {name: getattr(instance, name) for name in counts} == counts
-    expected = {step.key: step.wake_at for step in open_steps if step.wake_at is not None}
+    expected = {step.key: step.timer_at for step in open_steps if step.timer_at is not None}
     assert {key: due for key, due in timers.items() if key in expected} == expected
     assert set(timers) == set(expected) | {node.key for node in polling} | (set(timers) & {ROOT_KEY})
     if instance.state.is_terminal:
@@ -384,6 +414,7 @@ class PureWorld:
         self._metadata: dict[UUID, dict[str, Any]] = {}
         self._sessions: dict[UUID | None, Any] = {}
         self._checkpoints: dict[UUID, list[CheckpointSaved]] = {}
+        self._events: dict[UUID, list[tuple[str, Any]]] = {}
 
     def start(self, blocks: Sequence[Mapping[str, Any]], **request: Any) -> Flow:
         return Flow(self, self.create(blocks, **request))
@@ -415,7 +446,7 @@ class PureWorld:
         current.nodes, current.steps, current.outputs = _Known(), _Known(), _Known(ABSENT)
         self._slices[instance.id] = current
         self._rows[instance.id], self._timers[instance.id] = [], {}
-        self._attempts[instance.id], self._moves[instance.id] = [], []
+        self._attempts[instance.id], self._moves[instance.id], self._events[instance.id] = [], [], []
         self._metadata[instance.id], self._checkpoints[instance.id] = {}, []
         self.decide(instance.id, Created(not_before=not_before))
         return instance.id
@@ -445,7 +476,7 @@ class PureWorld:
             match change:
                 case OutputAdded():
                     row = Row(change.key.block_id, change.output, change.attempt, change.key.iteration, change.ref)
-                    self._rows[instance_id].append(row)
+                    self._add_row(instance_id, row)
                 case ErrorRowsRemoved():
                     self._rows[instance_id] = [r for r in self._rows[instance_id] if r.ref != "__error__"]
                     self._refill_outputs(instance_id)
@@ -462,14 +493,29 @@ class PureWorld:
                     self._checkpoints[instance_id] = kept if keep is None else kept[:keep]
                 case MetadataMerged(values=values):
                     self._metadata[instance_id].update(values)
-                case TransitionRecorded():
-                    self._moves[instance_id].append((change.from_state, change.to_state))
+                case TransitionRecorded(from_state=str(source), to_state=str(target)):
+                    self._moves[instance_id].append((source, target))
+                case TransitionRecorded(event=event, details=details):
+                    self._events[instance_id].append((event, details))
                 case _:
                     pass
+
+    def _add_row(self, instance_id: UUID, row: Row) -> None:
+        """Add a row, or complete the one of an interceptor, as readers of the store see it."""
+        rows = self._rows[instance_id]
+        if row.ref != RESULT_REF:
+            rows.append(row)
+            return
+        for index, known in enumerate(rows):
+            if (known.block_id, known.iteration) == (row.block_id, row.iteration):
+                rows[index] = replace(known, output={**known.output, **row.output})
 
     def _refill_outputs(self, instance_id: UUID) -> None:
         current = self._slices[instance_id]
         for row in self._rows[instance_id]:
+            if row.iteration[:1] == (BESIDE,):
+                current.outputs[OutputKey(row.block_id, (BESIDE,))] = row.output
+                continue
             lane = current.plan.lane(NodeKey(row.block_id, row.iteration))
             current.outputs[OutputKey(row.block_id, lane)] = row.output
             current.outputs[OutputKey(row.block_id, None)] = row.output
@@ -485,6 +531,12 @@ class PureWorld:
         return list(self._rows[instance_id])
 
     def steps(self, instance_id: UUID) -> list[Step]:
+        return [step for step in self._open(instance_id) if step.activity is not Activity.ASIDE]
+
+    def asides(self, instance_id: UUID) -> list[Step]:
+        return [step for step in self._open(instance_id) if step.activity is Activity.ASIDE]
+
+    def _open(self, instance_id: UUID) -> list[Step]:
         return [step for step in self._slices[instance_id].steps.values() if step is not None]
 
     def nodes(self, instance_id: UUID) -> list[Node]:
@@ -495,7 +547,10 @@ class PureWorld:
         return _tree(current.plan, current.instance, self.nodes(instance_id), self.steps(instance_id))
 
     def timers(self, instance_id: UUID) -> dict[NodeKey, datetime]:
-        return dict(self._timers[instance_id])
+        return {key: due for key, due in self._timers[instance_id].items() if not is_beside(key)}
+
+    def alarms(self, instance_id: UUID) -> dict[NodeKey, datetime]:
+        return {key: due for key, due in self._timers[instance_id].items() if is_beside(key)}
 
     def kv(self, instance_id: UUID) -> dict[str, Any]:
         return {name: v for name, v in self._slices[instance_id].state.items() if v is not ABSENT}
@@ -520,6 +575,9 @@ class PureWorld:
     def checkpoints(self, instance_id: UUID) -> list[Any]:
         return [saved.data for saved in self._checkpoints[instance_id]]
 
+    def events(self, instance_id: UUID) -> list[tuple[str, Any]]:
+        return list(self._events[instance_id])
+
     def now(self) -> datetime:
         return self.clock
 
@@ -536,7 +594,7 @@ class PureWorld:
         if current.instance.session_id is not None:
             self._read_session(current)
         turn = Turn(current, self._facts_now())
-        block = current.plan.places[claim.key.block_id].block
+        block = block_of_claim(turn, claim)
         work = Work(claim=claim, block=block, instance=current.instance, sequence_name=current.plan.definition.name)
         step = turn.step(claim.key)
         if step is None or step.token != claim.token:
@@ -611,7 +669,11 @@ class PureWorld:
 
 def _outcome(world: World, work: Work, engine: Any) -> Outcome:
     world.executed.append((work.claim.key.block_id, work.claim.key.iteration, work.claim.attempt))
-    return check_outcome(run(work, world.handlers.find(work.claim.handler), engine))
+    handler = world.handlers.find(work.claim.handler)
+    if handler is not None and handler.is_async and work.failure is None:
+        call = handler.bind(context_of(work, engine), work.params)
+        return check_outcome(call if isinstance(call, Failed) else handler.outcome_of(asyncio.run(call())))
+    return check_outcome(run(work, handler, engine))
 
 
 def _tree(plan: Plan, instance: Instance, nodes: Iterable[Node], open_steps: Iterable[Step]) -> dict[str, str]:
@@ -703,6 +765,12 @@ class StoredWorld:
             return tx.query(f"SELECT {columns} FROM {table} WHERE instance_id = %s", (instance_id,))
 
     def steps(self, instance_id: UUID) -> list[Step]:
+        return [step for step in self._open(instance_id) if step.activity is not Activity.ASIDE]
+
+    def asides(self, instance_id: UUID) -> list[Step]:
+        return [step for step in self._open(instance_id) if step.activity is Activity.ASIDE]
+
+    def _open(self, instance_id: UUID) -> list[Step]:
         return [step_of(row) for row in self._read(instance_id, STEP_COLUMNS, "steps")]
 
     def nodes(self, instance_id: UUID) -> list[Node]:
@@ -715,6 +783,12 @@ class StoredWorld:
         return _tree(plan, instance, self.nodes(instance_id), self.steps(instance_id))
 
     def timers(self, instance_id: UUID) -> dict[NodeKey, datetime]:
+        return {key: due for key, due in self._all_timers(instance_id).items() if not is_beside(key)}
+
+    def alarms(self, instance_id: UUID) -> dict[NodeKey, datetime]:
+        return {key: due for key, due in self._all_timers(instance_id).items() if is_beside(key)}
+
+    def _all_timers(self, instance_id: UUID) -> dict[NodeKey, datetime]:
         rows = self._read(instance_id, "block_id, iteration, due_at", "timers")
         return {NodeKey(row[0], tuple(row[1])): row[2] for row in rows}
 
@@ -727,7 +801,13 @@ class StoredWorld:
 
     def moves(self, instance_id: UUID) -> list[tuple[str, str]]:
         with self.store.transaction() as tx:
-            return [(row[3], row[4]) for row in reversed(instances.transitions(tx, instance_id, 1000))]
+            rows = instances.transitions(tx, instance_id, 1000)
+        return [(row[3], row[4]) for row in reversed(rows) if row[2] == "state_transition"]
+
+    def events(self, instance_id: UUID) -> list[tuple[str, Any]]:
+        with self.store.transaction() as tx:
+            rows = instances.transitions(tx, instance_id, 1000)
+        return [(row[2], row[6]) for row in reversed(rows) if row[2] != "state_transition"]
 
     def metadata(self, instance_id: UUID) -> Any:
         return self._record(instance_id).profile.metadata
@@ -811,14 +891,18 @@ class StoredWorld:
         with self.store.transaction() as tx:
             tx.execute("UPDATE timers SET due_at = due_at - %s WHERE instance_id = %s", (by, instance_id))
             tx.execute(
-                "UPDATE steps SET wake_at = wake_at - %s, expires_at = expires_at - %s, claimed_at = claimed_at - %s "
-                "WHERE instance_id = %s",
-                (by, by, by, instance_id),
+                "UPDATE steps SET wake_at = wake_at - %s, expires_at = expires_at - %s, claimed_at = claimed_at - %s, "
+                "started_at = started_at - %s, deadline_at = deadline_at - %s WHERE instance_id = %s",
+                (by, by, by, by, by, instance_id),
+            )
+            tx.execute(
+                "UPDATE instances SET created_at = created_at - %s WHERE id = %s",
+                (by, instance_id),
             )
         self.engine._turnstile.take(instance_id)
 
     def fire(self, instance_id: UUID, key: NodeKey) -> bool:
-        due_at = self.timers(instance_id).get(key, START)
+        due_at = self._all_timers(instance_id).get(key, START)
         return bool(self.engine.fire([Due(instance_id=instance_id, key=key, due_at=due_at)]))
 
     def fill(self, current: Slice, needs: Needs) -> None:
