@@ -8,6 +8,7 @@ from workers.egress import Egress
 from workers.handlers import basic, control, data, state
 from workers.handlers.requests_out import http_request
 from workers.handlers.reserved import not_built_yet
+from workers.handlers.review import human_review
 from workers.registry import Registry
 
 INSTANT_HANDLERS: Final[Mapping[str, Callable[..., Any]]] = {
@@ -37,7 +38,9 @@ def builtin_registry(*, egress: Egress | None = None) -> Registry:
     registry = Registry()
     for name, function in INSTANT_HANDLERS.items():
         registry.register(name, function, merge_output=False, instant=True)
-    registry.register("http_request", http_request(egress or Egress()), merge_output=False)
+    egress = egress or Egress()
+    registry.register("http_request", http_request(egress), merge_output=False)
+    registry.register("human_review", human_review(egress), merge_output=False)
     for name in sorted(BUILTIN_HANDLERS - set(registry.names())):
         registry.register(name, not_built_yet(name), merge_output=False, instant=True)
     return registry
