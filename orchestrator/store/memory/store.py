@@ -1,0 +1,110 @@
+"""Transactions over rows in memory: one at a time, taken back on an error."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from enum import StrEnum
+
+from orchestrator.store.memory import reading, steps, workers, writing
+from orchestrator.store.memory.base import Base
+from orchestrator.store.memory.clock import VirtualClock
+from orchestrator.store.memory.tables import Journal, Tables
+
+
+class Moment(StrEnum):
+    """A moment in the life of a transaction that a test may stand at."""
+
+    BEFORE_COMMIT = "before_commit"
+    AFTER_COMMIT = "after_commit"
+
+
+Watch = Callable[[Moment], None]
+"""Told of the moments of transactions that have written something; what it raises breaks them there."""
+
+
+class MemoryTransaction(Base):
+    """One open transaction in memory: `orchestrator.store.interface.Transaction`."""
+
+    lock = reading.lock
+    load_instances = reading.load_instances
+    load_definitions = reading.load_definitions
+    load_injections = reading.load_injections
+    fill = reading.fill
+    state_values = reading.state_values
+    session_data = reading.session_data
+    newest_checkpoints = reading.newest_checkpoints
+
+    write = writing.write
+    insert_instances = writing.insert_instances
+    reserve_key = writing.reserve_key
+
+    claim_one = steps.claim_one
+    claim_next = steps.claim_next
+    claim_tasks = steps.claim_tasks
+    claims_of = steps.claims_of
+    claims_of_slots = steps.claims_of_slots
+    lost_claims = steps.lost_claims
+    release_stale_tasks = steps.release_stale_tasks
+    is_held_by = steps.is_held_by
+    has_committed = steps.has_committed
+
+    due_timers = steps.due_timers
+    next_due = steps.next_due
+    drop_timers = steps.drop_timers
+    postpone_timer = steps.postpone_timer
+
+    register_worker = workers.register
+    beat_worker = workers.beat
+    remove_worker = workers.remove
+    remove_silent_workers = workers.remove_silent
+    workers_alive = workers.alive
+    write_fact = workers.write_fact
+    make_partitions = workers.make_partitions
+
+
+class MemoryStore:
+    """A store in memory: `orchestrator.store.interface.Store`.
+
+    Args:
+        clock: Its time.
+        watch: Told of commits; None watches nothing.
+    """
+
+    def __init__(self, clock: VirtualClock | None = None, watch: Watch | None = None) -> None:
+        self.clock = clock or VirtualClock()
+        self.tables = Tables()
+        self.watch = watch
+        self._journal = Journal()
+        self._lock = threading.RLock()
+        self._is_open = False
+
+    @contextmanager
+    def transaction(self, *, is_losable: bool = False) -> Iterator[MemoryTransaction]:
+        """Open a transaction; see `interface.Store.transaction`.
+
+        Raises:
+            RuntimeError: This thread has one open already: over PostgreSQL it would wait for itself.
+        """
+        with self._lock:
+            if self._is_open:
+                raise RuntimeError("a transaction inside a transaction")
+            self._is_open = True
+            try:
+                yield MemoryTransaction(self.tables, self._journal, self.clock)
+                if self.watch is not None and self._journal.has_writes:
+                    self.watch(Moment.BEFORE_COMMIT)
+                wrote = self._journal.commit()
+            finally:
+                self._journal.roll_back()
+                self._is_open = False
+        if wrote and self.watch is not None:
+            self.watch(Moment.AFTER_COMMIT)
+
+    def is_retryable(self, error: Exception) -> bool:
+        """Say no: transactions that pass one at a time never stand in one another's way."""
+        return False
+
+    def now(self) -> datetime:
+        """Give the time."""
+        return self.clock.now()

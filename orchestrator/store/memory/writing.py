@@ -1,0 +1,188 @@
+"""Writing what was decided; the twin of `orchestrator.store.apply`, and of creation in `instances`."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import assert_never
+from uuid import UUID
+
+from orchestrator.core.changes import (
+    AttemptRecorded,
+    Change,
+    CheckpointSaved,
+    ContextPut,
+    ErrorRowsRemoved,
+    InjectionAdded,
+    InstancePut,
+    ItemsCaptured,
+    MetadataMerged,
+    NodePut,
+    OutputAdded,
+    SessionMemberGone,
+    SessionWritten,
+    SignalConsumed,
+    SignalKept,
+    StateGone,
+    StatePut,
+    StepGone,
+    StepPut,
+    TimerGone,
+    TimerPut,
+    TransitionRecorded,
+)
+from orchestrator.core.model import BESIDE, Instance, ItemKey, NodeKey, OutputKey, Step
+from orchestrator.core.shared import folded
+from orchestrator.store.instances import Profile
+from orchestrator.store.memory.base import Base
+from orchestrator.store.memory.tables import (
+    CheckpointRow,
+    ContextRow,
+    OutputRow,
+    Rows,
+    SignalRow,
+    StepRow,
+    from_text,
+    to_text,
+)
+
+ERROR_REF = "__error__"
+
+
+def insert_instances(tx: Base, new: Sequence[tuple[Instance, Profile]]) -> None:
+    """Insert new instances; their first decision is written after it."""
+    for instance, profile in new:
+        rows = Rows()
+        rows.instance[None] = instance
+        rows.context[None] = ContextRow(
+            data=to_text(profile.data),
+            config=to_text(profile.config),
+            audit=to_text(profile.audit or None),
+            metadata=to_text(profile.metadata),
+        )
+        tx.journal.insert(tx.tables.instances, instance.id, rows)
+
+
+def reserve_key(tx: Base, tenant_id: str, key: str, instance_id: UUID, *, dry_run: bool) -> UUID | None:
+    """Take an idempotency key for a new instance; the id of the one that has it already, None if it was free."""
+    name = (tenant_id, dry_run, key)
+    if name in tx.tables.keys:
+        return tx.tables.keys[name]
+    tx.journal.put(tx.tables.keys, name, instance_id)
+    return None
+
+
+def write(tx: Base, decided: Iterable[tuple[Instance, Iterable[Change]]]) -> None:
+    """Write what was decided about instances."""
+    for instance, changes in decided:
+        rows = tx.tables.instances[instance.id]
+        taken = tuple(changes)
+        if any(isinstance(change, ErrorRowsRemoved) for change in taken):
+            _remove_error_rows(tx, rows)
+        for change in taken:
+            _write(tx, rows, instance.id, change)
+
+
+def _write(tx: Base, rows: Rows, owner: UUID, change: Change) -> None:  # noqa: PLR0912 - one case for each change
+    put = tx.journal.put
+    match change:
+        case InstancePut(instance=instance):
+            put(rows.instance, None, instance)
+        case NodePut(node=node):
+            put(rows.nodes, node.key, replace(node, memory=from_text(to_text(node.memory))))
+        case StepPut(step=step):
+            _put_step(tx, rows, owner, step)
+        case StepGone(key=key):
+            _drop_step(tx, rows, key)
+        case TimerPut(key=key, due_at=due_at):
+            put(rows.timers, key, due_at)
+        case TimerGone(key=key):
+            tx.journal.drop(rows.timers, key)
+        case OutputAdded():
+            _add_output(tx, rows, change)
+        case AttemptRecorded():
+            tx.journal.insert(rows.attempts, change.id, change)
+        case TransitionRecorded():
+            tx.journal.insert(rows.transitions, change.id, change)
+        case ContextPut(data=data, config=config):
+            put(rows.context, None, rows.context[None]._replace(data=to_text(data), config=to_text(config)))
+        case StatePut(name=name, value=value):
+            put(rows.state, name, to_text(value))
+        case StateGone(name=name):
+            tx.journal.drop(rows.state, name)
+        case ItemsCaptured(key=key, items=items):
+            for position, item in enumerate(items):
+                tx.journal.insert(rows.items, ItemKey(key, position), to_text(item))
+        case SignalKept(signal=signal):
+            row = SignalRow(name=signal.name, payload=to_text(signal.payload), consumed_at=None)
+            tx.journal.insert(rows.signals, signal.id, row)
+        case SignalConsumed(id=signal_id):
+            if signal_id in rows.signals:
+                put(rows.signals, signal_id, rows.signals[signal_id]._replace(consumed_at=tx.now()))
+        case SessionWritten() | SessionMemberGone():
+            _write_session(tx, change)
+        case CheckpointSaved():
+            _save_checkpoint(tx, rows, change)
+        case MetadataMerged(values=values):
+            known = from_text(rows.context[None].metadata)
+            merged = {**(known if isinstance(known, dict) else {}), **values}
+            put(rows.context, None, rows.context[None]._replace(metadata=to_text(merged)))
+        case InjectionAdded(injection=injection):
+            tx.journal.insert(rows.injections, injection.number, injection)
+        case ErrorRowsRemoved():
+            pass  # done before all others, as there: rows of the same commit stay
+        case _:
+            assert_never(change)
+
+
+def _put_step(tx: Base, rows: Rows, owner: UUID, step: Step) -> None:
+    former = rows.steps.get(step.key)
+    if former is not None and former.step.id != step.id:
+        tx.journal.drop(tx.tables.places, former.step.id)
+    output, memory = (None if value is None else to_text(value) for value in (step.output, step.memory))
+    row = StepRow(step=step, output=output, memory=memory, heartbeat_at=step.claimed_at)
+    tx.journal.put(rows.steps, step.key, row)
+    tx.journal.put(tx.tables.places, step.id, (owner, step.key))
+
+
+def _drop_step(tx: Base, rows: Rows, key: NodeKey) -> None:
+    former = rows.steps.get(key)
+    if former is not None:
+        tx.journal.drop(rows.steps, key)
+        tx.journal.drop(tx.tables.places, former.step.id)
+
+
+def _add_output(tx: Base, rows: Rows, change: OutputAdded) -> None:
+    tx.journal.insert(rows.outputs, change.id, OutputRow(change=change, text=to_text(change.output)))
+    _note_newest(tx, rows, change)
+
+
+def _note_newest(tx: Base, rows: Rows, change: OutputAdded) -> None:
+    # What an aside leaves has a lane of its own, and is nobody's newest output.
+    lanes = (change.lane,) if change.lane[:1] == (BESIDE,) else (change.lane, None)
+    for lane in lanes:
+        name = OutputKey(change.key.block_id, lane)
+        if name not in rows.newest or rows.newest[name] < change.id:
+            tx.journal.put(rows.newest, name, change.id)
+
+
+def _remove_error_rows(tx: Base, rows: Rows) -> None:
+    for output_id in [i for i, row in rows.outputs.items() if row.change.ref == ERROR_REF]:
+        tx.journal.drop(rows.outputs, output_id)
+    for name in list(rows.newest):
+        tx.journal.drop(rows.newest, name)
+    for row in rows.outputs.values():
+        _note_newest(tx, rows, row.change)
+
+
+def _write_session(tx: Base, change: SessionWritten | SessionMemberGone) -> None:
+    known = tx.tables.sessions.get(change.session_id)
+    if known is not None:
+        tx.journal.put(tx.tables.sessions, change.session_id, to_text(folded(from_text(known), change)))
+
+
+def _save_checkpoint(tx: Base, rows: Rows, change: CheckpointSaved) -> None:
+    row = CheckpointRow(data=to_text(change.data), created_at=change.created_at)
+    tx.journal.insert(rows.checkpoints, change.id, row)
+    if change.keep is not None:
+        newest = sorted(rows.checkpoints, key=lambda i: (rows.checkpoints[i].created_at, i), reverse=True)
+        for old in newest[change.keep :]:
+            tx.journal.drop(rows.checkpoints, old)

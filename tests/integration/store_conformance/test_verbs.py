@@ -1,0 +1,474 @@
+"""What each verb promises, kept by both stores."""
+
+import inspect
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from orchestrator.core.changes import (
+    AttemptRecorded,
+    CheckpointSaved,
+    ContextPut,
+    ErrorRowsRemoved,
+    InjectionAdded,
+    ItemsCaptured,
+    MetadataMerged,
+    NodePut,
+    SessionMemberGone,
+    SessionWritten,
+    SignalConsumed,
+    SignalKept,
+    StateGone,
+    StatePut,
+    StepGone,
+    StepPut,
+    TimerGone,
+    TimerPut,
+)
+from orchestrator.core.model import BESIDE, Claim, ItemKey, KeptSignal, Node, NodeKey, OutputKey
+from orchestrator.core.plan import Injection, Plan
+from orchestrator.core.slice import ABSENT, Needs, Slice
+from orchestrator.core.states import NodeState, StepState
+from orchestrator.store import interface
+from orchestrator.store.instances import Profile
+from orchestrator.store.memory import MemoryTransaction
+from orchestrator.store.postgres import PostgresTransaction
+from orchestrator.store.steps import Worker
+from sequences.document import parse_blocks
+from tests.integration.store_conformance.house import KEY, House, output, put
+from tests.support.drive import definition_of, step
+
+NEWEST = OutputKey("a", ())
+ALL = ["noop"]
+
+
+class Stop(Exception):
+    """Breaks a transaction off."""
+
+
+def verbs(protocol: type) -> set[str]:
+    return {name for name, member in vars(protocol).items() if inspect.isfunction(member) and name[0] != "_"}
+
+
+@pytest.mark.parametrize("kind", [MemoryTransaction, PostgresTransaction])
+def test_every_verb_is_kept_with_the_same_parameters(kind: type) -> None:
+    for verb in sorted(verbs(interface.Transaction)):
+        asked = list(inspect.signature(getattr(interface.Transaction, verb)).parameters)[1:]
+        kept = list(inspect.signature(getattr(kind, verb)).parameters)[1:]
+        assert kept[: len(asked)] == asked, verb
+
+
+# -- transactions ------------------------------------------------------------------------------------------------------
+
+
+def test_an_error_takes_back_everything(house: House) -> None:
+    flow = house.instance()
+    ready = house.step(flow)
+    now = house.now()
+    with suppress(Stop), house.store.transaction() as tx:
+        tx.claim_one(ready.id, ALL, Worker(id=uuid4(), name="w"))
+        tx.reserve_key("t", "key", flow.id, dry_run=False)
+        written = (put(flow), output({"x": 1}, at=now), StatePut(name="k", value=1), TimerPut(key=KEY, due_at=now))
+        tx.write([(flow, (*written, StepGone(key=KEY), ContextPut(data={}, config=None)))])
+        raise Stop
+    assert house.read_step(flow) == ready
+    assert house.output(flow, NEWEST) is ABSENT
+    left = house.slice(flow, Needs(context=True, whole_state=True))
+    assert (left.instance.version, left.context, left.state) == (
+        0,
+        ContextPut(data={"n": 1}, config={"c": True}),
+        {},
+    )
+    with house.store.transaction() as tx:
+        assert not [due for due in tx.due_timers(10_000) if due.instance_id == flow.id]
+        assert tx.reserve_key("t", f"key-{flow.id}", flow.id, dry_run=False) is None
+        assert tx.claim_one(ready.id, ALL, Worker(id=uuid4(), name="w")) is not None
+
+
+def test_locking_tells_versions_and_claims(house: House) -> None:
+    flow, other = house.instance(), uuid4()
+    claimed, free = house.step(flow), house.step(flow, NodeKey("b"))
+    with house.store.transaction() as tx:
+        claim = tx.claim_one(claimed.id, ALL, Worker(id=uuid4(), name="w"))
+    assert claim is not None
+    house.write(flow, put(flow))
+    with house.store.transaction() as tx:
+        locked = tx.lock([flow.id, other], [claimed.id, free.id, uuid4()])
+    assert locked.versions == {flow.id: 1}
+    assert locked.held == {claim.token}
+    assert locked.now.utcoffset() == timedelta(0)
+
+
+def test_an_instance_is_read_as_it_was_written(house: House) -> None:
+    flow = house.instance(budget={"tokens": 5})
+    changed = put(flow, running=2, parked_reason="why", current_step="a", started_at=flow.created_at)
+    house.write(flow, changed)
+    with house.store.transaction() as tx:
+        assert tx.load_instances([flow.id, uuid4()]) == {flow.id: changed.instance}
+
+
+def test_definitions_are_found_by_id(house: House) -> None:
+    flow = house.instance()
+    with house.store.transaction() as tx:
+        found = tx.load_definitions([flow.sequence_id, uuid4()])
+    assert list(found) == [flow.sequence_id]
+    assert [block["id"] for block in found[flow.sequence_id].document["blocks"]] == ["a"]
+
+
+def test_api_8_idempotency_keys_belong_to_the_first_of_a_tenant(house: House) -> None:
+    first, second, name = uuid4(), uuid4(), str(uuid4())
+    with house.store.transaction() as tx:
+        assert tx.reserve_key("t", name, first, dry_run=False) is None
+        assert tx.reserve_key("t", name, second, dry_run=False) == first
+        assert tx.reserve_key("u", name, second, dry_run=False) is None
+        assert tx.reserve_key("t", name, second, dry_run=True) is None
+
+
+# -- what a slice is filled with ---------------------------------------------------------------------------------------
+
+
+def test_nodes_and_steps_that_are_not_there_are_known_to_be_absent(house: House) -> None:
+    flow = house.instance()
+    node = Node(key=KEY, state=NodeState.RUNNING, started_at=flow.created_at, memory={"choice": 1, "seen": (1, 2)})
+    house.write(flow, NodePut(node=node))
+    needs = Needs(nodes=frozenset({KEY, NodeKey("a", (1,))}), steps=frozenset({KEY}))
+    found = house.slice(flow, needs)
+    assert found.nodes[NodeKey("a", (1,))] is None
+    assert found.steps[KEY] is None
+    assert found.nodes[KEY] is not None
+    assert dict(found.nodes[KEY].memory) == {"choice": 1, "seen": [1, 2]}
+
+
+def test_what_a_slice_knows_already_stays(house: House) -> None:
+    flow = house.instance()
+    house.write(flow, StatePut(name="k", value="stored"), StatePut(name="other", value=1))
+    with house.store.transaction() as tx:
+        current = Slice(plan=Plan(definition_of([step("a")])), instance=flow)
+        current.state["k"] = "decided"
+        current.context = ContextPut(data="decided", config=None)
+        tx.fill([(current, Needs(whole_state=True, context=True, state=frozenset({"gone"})))])
+    assert current.state == {"k": "decided", "other": 1, "gone": ABSENT}
+    assert current.context.data == "decided"
+
+
+def test_the_newest_output_of_a_lane_and_of_all(house: House) -> None:
+    flow = house.instance()
+    now = house.now()
+    later = now + timedelta(milliseconds=5)
+    house.write(
+        flow,
+        output("lane 1, later", at=later, key=NodeKey("a", (1,)), lane=(1,)),
+        output("lane 0", at=now, key=NodeKey("a", (0,)), lane=(0,)),
+        output("lane 1", at=now, key=NodeKey("a", (1,)), lane=(1,)),
+    )
+    assert house.output(flow, OutputKey("a", (0,))) == "lane 0"
+    assert house.output(flow, OutputKey("a", (1,))) == "lane 1, later"
+    assert house.output(flow, OutputKey("a", None)) == "lane 1, later"
+    assert house.output(flow, OutputKey("a", ())) is ABSENT
+
+
+def test_an_output_that_is_null_is_there(house: House) -> None:
+    flow = house.instance()
+    house.write(flow, output(None, at=house.now()))
+    assert house.output(flow, NEWEST) is None
+
+
+def test_an_output_is_stored_once(house: House) -> None:
+    flow = house.instance()
+    row = output(1, at=house.now())
+    house.write(flow, row)
+    with pytest.raises(Exception, match=r"there already|duplicate key"):
+        house.write(flow, row)
+
+
+def test_s9_a_retry_removes_the_error_rows_and_the_former_output_is_the_newest_again(house: House) -> None:
+    flow = house.instance()
+    now = house.now()
+    house.write(flow, output("good", at=now), output({"error": 1}, at=now, ref="__error__"))
+    assert house.output(flow, NEWEST) == {"error": 1}
+    house.write(flow, ErrorRowsRemoved())
+    assert house.output(flow, NEWEST) == "good"
+
+
+def test_state_values_come_and_go(house: House) -> None:
+    flow = house.instance()
+    house.write(flow, StatePut(name="k", value={"deep": [1, None]}), StatePut(name="gone", value=1))
+    house.write(flow, StatePut(name="k", value=2), StateGone(name="gone"), StateGone(name="never"))
+    with house.store.transaction() as tx:
+        assert tx.state_values(flow.id) == {"k": 2}
+        assert tx.state_values(uuid4()) == {}
+
+
+def test_nobody_can_change_a_stored_value(house: House) -> None:
+    flow = house.instance()
+    value = {"list": [1]}
+    house.write(flow, StatePut(name="k", value=value))
+    value["list"].append(2)
+    with house.store.transaction() as tx:
+        tx.state_values(flow.id)["k"]["list"].append(3)
+        assert tx.state_values(flow.id) == {"k": {"list": [1]}}
+
+
+def test_items_of_a_for_each_are_loaded_ahead_but_not_back(house: House) -> None:
+    flow = house.instance()
+    house.write(flow, ItemsCaptured(key=KEY, items=tuple(range(30))))
+    found = house.slice(flow, Needs(items=frozenset({ItemKey(KEY, 3)}))).items
+    assert found == {ItemKey(KEY, position): position for position in range(3, 23)}
+
+
+def test_s9_4_signals_are_kept_in_order_until_they_are_consumed(house: House) -> None:
+    flow = house.instance()
+    signals = [KeptSignal(id=output(0, at=house.now()).id, name=name, payload={"n": name}) for name in ("b", None, "c")]
+    house.write(flow, *(SignalKept(signal=signal) for signal in signals))
+    house.write(flow, SignalConsumed(id=signals[0].id), SignalConsumed(id=uuid4()))
+    assert house.slice(flow, Needs(signals=True)).kept_signals() == (signals[1], signals[2])
+
+
+def test_open_work_is_every_open_step_and_every_composite_that_has_not_ended(house: House) -> None:
+    flow = house.instance()
+    ready = house.step(flow)
+    nodes = {state: Node(key=NodeKey(state.value), state=state) for state in NodeState}
+    house.write(flow, *(NodePut(node=node) for node in nodes.values()))
+    found = house.slice(flow, Needs(open_work=True))
+    assert found.steps == {KEY: ready}
+    assert {key.block_id for key in found.nodes} == {"running", "waiting"}
+    assert found.open_work
+    assert {key.block_id for key in house.slice(flow, Needs(ended_badly=True)).nodes} == {"failed", "cancelled"}
+
+
+def test_contexts_and_audit_are_read_as_given(house: House) -> None:
+    flow = house.instance(profile=Profile(data=[1, "x"], config=None, audit=[{"who": "me"}]))
+    found = house.slice(flow, Needs(context=True))
+    assert (found.context, found.audit) == (ContextPut(data=[1, "x"], config=None), [{"who": "me"}])
+    house.write(flow, ContextPut(data={"new": 1}, config={}))
+    assert house.slice(flow, Needs(context=True)).context == ContextPut(data={"new": 1}, config={})
+
+
+def test_s8_6_writers_of_a_session_are_folded_into_its_newest_data(house: House) -> None:
+    session = uuid4()
+    house.open_session(session, {"a": 1, "gone": 1})
+    flow, other, bound_to_none = (
+        house.instance(session_id=session),
+        house.instance(session_id=session),
+        house.instance(),
+    )
+    with house.store.transaction() as tx:
+        first = SessionWritten(session_id=session, path=("b", "c"), value=2)
+        second = SessionMemberGone(session_id=session, name="gone")
+        tx.write([(flow, (first,)), (other, (second, SessionWritten(session_id=uuid4(), path=("x",), value=1)))])
+        assert tx.session_data(other.id) == {"a": 1, "b": {"c": 2}}
+        assert tx.session_data(bound_to_none.id) is None
+    assert house.slice(flow, Needs(session=True)).session_data() == {"a": 1, "b": {"c": 2}}
+
+
+def test_checkpoints_are_pruned_as_they_say(house: House) -> None:
+    flow = house.instance()
+    now = house.now()
+    for number in range(4):
+        at = now + timedelta(seconds=number)
+        house.write(flow, CheckpointSaved(id=uuid4(), data=number, created_at=at, keep=2 if number == 3 else None))
+    with house.store.transaction() as tx:
+        assert [row[1] for row in tx.newest_checkpoints(flow.id, 10)] == [3, 2]
+        assert [row[1] for row in tx.newest_checkpoints(flow.id, 1)] == [3]
+
+
+def test_what_lies_beside_the_flow_is_nobodys_newest_output(house: House) -> None:
+    flow = house.instance()
+    beside = NodeKey("a", (BESIDE, 0))
+    house.write(flow, output("aside", at=house.now(), key=beside, lane=beside.iteration))
+    assert house.output(flow, OutputKey("a", None)) is ABSENT
+    assert house.output(flow, OutputKey("a", beside.iteration)) == "aside"
+
+
+def test_injections_are_read_in_order(house: House) -> None:
+    flow, other = house.instance(), house.instance()
+    made = [Injection(number=n, blocks=parse_blocks([step(f"b{n}")]), before=None) for n in (1, 0)]
+    house.write(flow, *(InjectionAdded(injection=injection) for injection in made))
+    with house.store.transaction() as tx:
+        assert tx.load_injections([flow.id, other.id, uuid4()]) == {flow.id: [made[1], made[0]]}
+
+
+def test_metadata_are_merged_over_what_the_client_gave(house: House) -> None:
+    flow = house.instance(profile=Profile(metadata={"a": 1, "b": 1}))
+    house.write(flow, MetadataMerged(values={"b": 2}))
+    assert house.slice(flow, Needs(metadata=True)).profile_metadata() == {"a": 1, "b": 2}
+
+
+# -- claims ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_step_is_claimed_once(house: House) -> None:
+    flow = house.instance()
+    ready = house.step(flow, timeout=timedelta(seconds=9))
+    one, two = Worker(id=uuid4(), name="one", slot=7), Worker(id=uuid4(), name="two")
+    with house.store.transaction() as tx:
+        assert tx.claim_one(ready.id, ["other"], one) is None
+        claim = tx.claim_one(ready.id, ALL, one)
+        assert tx.claim_one(ready.id, ALL, two) is None
+        assert tx.claim_next(ready.queue, ALL, 5, two) == []
+        assert claim is not None
+        assert tx.is_held_by(ready.id, claim.token)
+        assert not tx.is_held_by(ready.id, uuid4())
+        assert tx.claims_of(one.id) == [claim]
+        assert tx.claims_of_slots(one.id) == [(7, claim)]
+        assert tx.claims_of(two.id) == []
+    stored = house.read_step(flow)
+    assert stored is not None
+    assert (stored.state, stored.token, stored.claim_epoch) == (StepState.CLAIMED, claim.token, 1)
+    assert claim.expires_at is not None
+    assert abs(claim.expires_at - claim.claimed_at - timedelta(seconds=9)) < timedelta(seconds=1)
+
+
+def test_an_attempt_ends_soon_after_the_deadline_of_its_step(house: House) -> None:
+    flow = house.instance()
+    deadline = house.now() + timedelta(seconds=5)
+    ready = house.step(flow, timeout=timedelta(hours=1), deadline_at=deadline, memory={"given": [1]})
+    with house.store.transaction() as tx:
+        claim = tx.claim_one(ready.id, ALL, Worker(id=uuid4(), name="w"))
+    assert claim is not None
+    assert claim.expires_at == deadline + timedelta(seconds=1)
+    stored = house.read_step(flow)
+    assert stored is not None
+    assert stored.memory == {"given": [1]}
+
+
+def test_the_most_urgent_step_is_claimed_first(house: House) -> None:
+    flow = house.instance()
+    now = house.now()
+    for name, priority, age in (("old", 1, 9), ("urgent", 2, 1), ("young", 1, 1)):
+        house.step(flow, NodeKey(name), priority=priority, ready_at=now - timedelta(seconds=age))
+    house.step(flow, NodeKey("foreign"), handler="other")
+    with house.store.transaction() as tx:
+        taken = tx.claim_next(str(flow.id), ALL, 2, Worker(id=uuid4(), name="w"))
+        taken += tx.claim_next(str(flow.id), ALL, 9, Worker(id=uuid4(), name="w"))
+    assert [claim.key.block_id for claim in taken] == ["urgent", "old", "young"]
+
+
+def test_api_12_tasks_are_claimed_by_queue_handler_and_tenant(house: House) -> None:
+    flow = house.instance()
+    queue = str(flow.id)
+    house.step(flow, NodeKey("plain"), handler="task")
+    house.step(flow, NodeKey("named"), handler="task", is_queue_named=True)
+    worker = Worker(id=None, name="poller")
+    given = {"queue": queue, "handler": "task", "limit": 9, "worker": worker}
+    with house.store.transaction() as tx:
+        assert tx.claim_tasks(**given, is_named=True, tenant_id="else") == []
+        assert [c.key.block_id for c in tx.claim_tasks(**given, is_named=True, tenant_id="t")] == ["named"]
+        assert [c.key.block_id for c in tx.claim_tasks(**given, is_named=False, tenant_id=None)] == ["plain"]
+
+
+def test_a_new_attempt_has_a_new_name(house: House) -> None:
+    flow = house.instance()
+    first = house.step(flow)
+    second = house.step(flow, attempt=1)
+    with house.store.transaction() as tx:
+        assert tx.claim_one(first.id, ALL, Worker(id=uuid4(), name="w")) is None
+        assert tx.claim_one(second.id, ALL, Worker(id=uuid4(), name="w")) is not None
+    house.write(flow, StepGone(key=KEY))
+    with house.store.transaction() as tx:
+        assert not tx.is_held_by(second.id, uuid4())
+    assert house.read_step(flow) is None
+
+
+def test_claims_of_workers_without_a_heartbeat_are_lost(house: House) -> None:
+    flow = house.instance()
+    silent, living, unheard = house.worker(), house.worker(), Worker(id=uuid4(), name="never registered")
+    for name, worker in (("s", silent), ("l", living), ("u", unheard)):
+        ready = house.step(flow, NodeKey(name))
+        with house.store.transaction() as tx:
+            tx.claim_one(ready.id, ALL, worker)
+    house.elapse(timedelta(minutes=10))
+    with house.store.transaction() as tx:
+        assert tx.beat_worker(living.id)
+        assert not tx.beat_worker(unheard.id)
+        lost = [c for c in tx.lost_claims(timedelta(minutes=1), 10_000) if c.instance_id == flow.id]
+        tx.remove_silent_workers(timedelta(minutes=1))
+        names = {row["name"] for row in tx.workers_alive(timedelta(minutes=1))}
+        longer = {row["name"] for row in tx.workers_alive(timedelta(hours=1))}
+    assert {c.key.block_id for c in lost} == {"s", "u"}
+    assert living.name in names
+    assert silent.name not in names
+    assert silent.name in longer, "its row stays as long as it holds a claim"
+    with house.store.transaction() as tx:
+        tx.remove_worker(living.id)
+        assert living.name not in {row["name"] for row in tx.workers_alive(timedelta(hours=1))}
+
+
+def test_tasks_of_silent_pollers_go_back_as_they_are(house: House) -> None:
+    flow = house.instance()
+    task = house.step(flow, handler="task")
+    with house.store.transaction() as tx:
+        given = {"queue": task.queue, "is_named": False, "handler": "task", "tenant_id": None, "limit": 1}
+        assert tx.claim_tasks(**given, worker=Worker(id=None, name="poller"))
+        tx.release_stale_tasks(timedelta(seconds=60), 10_000)
+        assert tx.claim_tasks(**given, worker=Worker(id=None, name="other")) == []
+    house.elapse(timedelta(seconds=61))
+    with house.store.transaction() as tx:
+        assert tx.release_stale_tasks(timedelta(seconds=60), 10_000) == 1
+    stored = house.read_step(flow)
+    assert stored is not None
+    assert (stored.state, stored.id, stored.token, stored.attempt) == (StepState.READY, task.id, None, 0)
+
+
+@pytest.mark.parametrize(("outcome", "is_known"), [("completed", True), ("failed", True), ("lost", False)])
+def test_only_reported_outcomes_count_as_committed(house: House, outcome: str, is_known: bool) -> None:
+    flow = house.instance()
+    ready = house.step(flow)
+    with house.store.transaction() as tx:
+        claim = tx.claim_one(ready.id, ALL, Worker(id=uuid4(), name="w"))
+    assert isinstance(claim, Claim)
+    now = house.now()
+    row = AttemptRecorded(
+        id=uuid4(),
+        key=KEY,
+        step_id=ready.id,
+        attempt=0,
+        handler="noop",
+        queue="q",
+        outcome=outcome,
+        token=claim.token,
+        worker_id=None,
+        claimed_at=now,
+        ended_at=now,
+        error={"message": "x"},
+    )
+    with house.store.transaction() as tx:
+        assert not tx.has_committed(claim)
+        tx.write([(flow, (row,))])
+        assert tx.has_committed(claim) is is_known
+
+
+def test_a_sleeping_step_keeps_what_it_will_return(house: House) -> None:
+    flow = house.instance()
+    asleep = house.step(flow, state=StepState.ASLEEP, output={"slept": [1]}, wake_at=house.now())
+    assert house.read_step(flow) == asleep
+    house.write(flow, StepPut(step=house.step(flow, NodeKey("b"))))
+
+
+# -- timers ------------------------------------------------------------------------------------------------------------
+
+
+def test_timers_are_due_in_order_and_once_set_anew_only_then(house: House) -> None:
+    flow = house.instance()
+    now = house.now()
+    keys = [NodeKey("a", (number,)) for number in range(3)]
+    house.write(flow, *(TimerPut(key=key, due_at=now + timedelta(hours=3 - key.iteration[0])) for key in keys))
+    house.elapse(timedelta(hours=2, minutes=1))
+
+    def due() -> list[Any]:
+        with house.store.transaction() as tx:
+            return [found for found in tx.due_timers(10_000) if found.instance_id == flow.id]
+
+    seen = due()
+    assert [found.key for found in seen] == [keys[2], keys[1]]
+    with house.store.transaction() as tx:
+        assert tx.next_due() is not None
+        tx.postpone_timer(seen[0], timedelta(hours=9))
+        tx.write([(flow, (TimerPut(key=keys[1], due_at=now), TimerGone(key=keys[0])))])
+        tx.drop_timers(seen)
+    assert [found.key for found in due()] == [keys[1]], "the one set anew stands, although the old one was dropped"
+    house.elapse(timedelta(hours=10))
+    assert [found.key for found in due()] == [keys[1], keys[2]]
