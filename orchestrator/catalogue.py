@@ -32,7 +32,6 @@ BLOCK_MEMBERS_WITHOUT_EFFECT: Final = (
     "rate_limit",
     "resource_pool",
     "fallback_handler",
-    "cache_key",
     "retain_iterations",
 )
 

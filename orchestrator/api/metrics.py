@@ -30,6 +30,8 @@ FROM_STORE: Final = {
     "orch8_steps_failed": "Attempts that have failed",
     "orch8_steps_retried": "Attempts that were not the first of their step",
     "orch8_recovery_stale_instances": "Attempts taken from workers that had died",
+    "orch8_cache_hits": "Steps answered from the cache",
+    "orch8_cache_misses": "Attempts of steps whose cache key had no answer yet",
 }
 SLA_KINDS: Final = ("max_runtime", "max_step_runtime")
 OWN: Final = {
@@ -43,8 +45,6 @@ OWN: Final = {
     "orch8_loop_outputs_compacted": "Output rows dropped by retain_iterations",
     "orch8_tasks_pushed": "Tasks pushed to endpoints",
     "orch8_tasks_push_failed": "Tasks that could not be pushed",
-    "orch8_cache_hits": "Steps answered from the cache",
-    "orch8_cache_misses": "Cache look-ups without a hit",
 }
 HISTOGRAMS: Final = {
     "orch8_tick_duration_seconds": "Duration of a round of the scheduling loop",

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
-from orchestrator.core import calendars, context, deadlines, gates, injection, interceptors
+from orchestrator.core import budgets, caching, calendars, context, deadlines, gates, injection, interceptors
 from orchestrator.core.asides import Answer, from_json
 from orchestrator.core.conditions import guard_holds
 from orchestrator.core.holding import hold
@@ -19,12 +19,14 @@ from orchestrator.core.retries import backoff, may_retry
 from orchestrator.core.states import Activity, NodeState, StepState
 from orchestrator.core.steps import (
     DEFAULT_QUEUE,
+    Passed,
     block_of,
     complete_step,
     end_node,
     fail_step,
     fail_unstarted,
     make_ready,
+    passed_before,
 )
 from orchestrator.core.turn import Turn
 from sequences import document
@@ -57,7 +59,11 @@ def enter_step(turn: Turn, key: NodeKey) -> None:
         timeout=block.timeout,
         entered_at=turn.now,
     )
-    if block.delay is not None:
+    passed = passed_before(turn, key)
+    if passed is Passed.HANDLER:
+        gates.open_gate(turn, _started(turn, step))
+        return
+    if block.delay is not None and passed is None:
         due_at = _delay_due(turn, block.delay)
         if due_at > turn.now:
             turn.put_step(replace(step, wake_at=due_at))
@@ -88,7 +94,7 @@ def _pass_window(turn: Turn, step: Step) -> None:
         turn.put_step(replace(step, state=StepState.WINDOW, activity=Activity.SCHEDULED, wake_at=opening))
         return
     step = _started(turn, step)
-    if gates.comes_first(block_of(turn, step.key)):
+    if gates.comes_first(block_of(turn, step.key)) and passed_before(turn, step.key) is not Passed.GATE:
         gates.open_gate(turn, step)
     else:
         make_ready(turn, step)
@@ -154,14 +160,27 @@ def finish(turn: Turn, step: Step, outcome: Outcome) -> None:
             assert_never(outcome)
 
 
-def _complete(turn: Turn, step: Step, outcome: Completed) -> None:
+def reuse(turn: Turn, key: NodeKey, output: Any) -> None:
+    """Complete a step with an output from the cache, unless it has been withdrawn meanwhile."""
+    step = turn.step(key)
+    if step is not None:
+        is_external = not is_builtin(step.handler)
+        _complete(turn, step, caching.reused(turn, step, output, is_external=is_external), is_reused=True)
+
+
+def _complete(turn: Turn, step: Step, outcome: Completed, *, is_reused: bool = False) -> None:
     outcome = context.without_session(turn, outcome, is_builtin=is_builtin(step.handler))
     refusal = _refusal(turn, step, outcome)
     if refusal is not None:
         turn.record_attempt(step, "failed", error_of(refusal))
         fail_step(turn, step, refusal)
         return
+    if is_reused:
+        turn.record_attempt(step, "cached")
+        _store(turn, replace(step, cache_key=None), outcome, None)
+        return
     turn.record_attempt(step, "completed")
+    budgets.record_usage(turn, outcome.output)
     if interceptors.hold_back(turn, step, outcome.output, merges=outcome.merges):
         context.apply_effects(turn, outcome.effects)
     else:
@@ -190,6 +209,7 @@ def release(turn: Turn, step: Step, called: Called | None) -> None:
 
 
 def _store(turn: Turn, step: Step, outcome: Completed, called: Called | None) -> None:
+    caching.keep(turn, step, outcome, is_external=not is_builtin(step.handler))
     turn.add_output(step.key, outcome.output, attempt=step.attempt)
     if outcome.merges and isinstance(outcome.output, dict) and outcome.output:
         turn.merge_data(outcome.output)

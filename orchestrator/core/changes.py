@@ -87,6 +87,7 @@ class AttemptRecorded:
     claimed_at: datetime | None
     ended_at: datetime
     error: Mapping[str, Any] | None = None
+    cache_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,6 +46,24 @@ def pause(turn: Turn) -> None:
             hold(turn, step)
 
 
+def comes_to_rest(turn: Turn) -> bool:
+    """Tell whether a held flow is paused now although outsiders are waited for; unclaimed tasks are taken back.
+
+    So it is for a flow that was running when it was paused: its handlers have ended, gates stay open. One that was only
+    waiting goes on to wait (§9.2), and so does one whose task is in the hands of an outsider.
+    """
+    instance = turn.instance
+    if not instance.is_held or instance.state is not InstanceState.RUNNING:
+        return False
+    steps = turn.open_steps()
+    if any(step.state is StepState.CLAIMED for step in steps):
+        return False
+    for step in steps:
+        if step.state is StepState.READY:
+            hold(turn, step)
+    return True
+
+
 def park(turn: Turn, step: Step, reason: str) -> None:
     """Stop the instance for a human and say why; the step is tried again after a resume."""
     turn.amend(is_held=True, parked_reason=reason)

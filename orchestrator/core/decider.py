@@ -75,13 +75,13 @@ def decide(current: Slice, event: Event, facts: Facts) -> Decision | Needs:
             return Decision(is_stale=True)
         composites.walk(turn)
         _see_to_what_is_beside(turn, event)
+        _settle_instance(turn, event)
     except Unloaded as unloaded:
         return unloaded.needs
     except (gates.Ambiguous, injection.Refused) as refused:
         return Decision(refusal=str(refused))
     except context.TooLarge as too_large:
         return Decision(refusal=str(too_large), is_too_large=True)
-    _settle_instance(turn, event)
     return Decision(changes=turn.changes())
 
 
@@ -225,7 +225,7 @@ def _state_of(turn: Turn, event: Event) -> InstanceState:
         return InstanceState.PAUSED
     if instance.running:
         return InstanceState.RUNNING
-    if instance.waiting:
+    if instance.waiting and not control.comes_to_rest(turn):
         return InstanceState.WAITING
     return InstanceState.PAUSED if instance.is_held else InstanceState.SCHEDULED
 

@@ -7,7 +7,7 @@ takes any payload. An answer may come before its gate opens: it is kept on the s
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orchestrator.core import asides
+from orchestrator.core import asides, budgets
 from orchestrator.core.asides import Kind
 from orchestrator.core.context import TooLarge, merge_checked
 from orchestrator.core.inputs import REVIEW, InputError, prepare
@@ -54,7 +54,10 @@ def open_gate(turn: Turn, step: Step) -> None:
 
     While the instance is held, a gate before the handler stays shut: that step has not begun.
     """
-    if turn.instance.is_held and comes_first(block_of(turn, step.key)):
+    is_first = comes_first(block_of(turn, step.key))
+    if is_first:
+        budgets.check(turn)
+    if turn.instance.is_held and is_first:
         turn.put_step(replace(step, state=StepState.HELD, activity=Activity.SCHEDULED, wake_at=None))
         return
     gate = _gate_of(block_of(turn, step.key))

@@ -143,6 +143,7 @@ class Step:
         token: The claim; None unless claimed.
         output: What a sleeping step will return; what an intercepted one has returned.
         memory: What else is kept of it: see `interceptors.py` for steps of the flow, `asides.py` for calls beside it.
+        cache_key: Name under which its output will be cached; None if it is not.
     """
 
     key: NodeKey
@@ -172,6 +173,7 @@ class Step:
     claim_epoch: int = 0
     output: Any = None
     memory: Mapping[str, Any] | None = None
+    cache_key: str | None = None
 
     @property
     def timer_at(self) -> datetime | None:

@@ -15,6 +15,7 @@ from orchestrator.core.composites.try_catch import LIST_OF_PHASE, phase_to_go_on
 from orchestrator.core.model import Node, NodeKey
 from orchestrator.core.plan import FINALLY_LIST, Plan
 from orchestrator.core.states import NodeState
+from orchestrator.core.steps import PASSED
 from orchestrator.core.turn import Turn
 from sequences import document
 
@@ -42,7 +43,7 @@ def _items_of(plan: Plan, ended: Iterable[NodeKey]) -> Mapping[NodeKey, set[int]
 def _known(plan: Plan, node: Node, items: Mapping[NodeKey, set[int]]) -> Mapping[str, object]:
     match plan.places[node.key.block_id].block:
         case document.Step():
-            return {}
+            return {PASSED: node.memory[PASSED]} if PASSED in node.memory else {}
         case document.ForEach():
             return {**node.memory, "again": sorted(items.get(node.key, ()))}
         case _:

@@ -5,15 +5,31 @@ The gates before and behind the handler are in `gates.py` and `attempts.py`; the
 
 from dataclasses import replace
 from datetime import datetime
+from enum import StrEnum
+from typing import Any
 
+from orchestrator.core import budgets, caching
 from orchestrator.core.inputs import InputError, prepare
 from orchestrator.core.model import Node, NodeKey, Step, StepError
 from orchestrator.core.outcomes import Failed, FailureKind
+from orchestrator.core.slice import ABSENT
 from orchestrator.core.states import Activity, NodeState, StepState
-from orchestrator.core.turn import Ended, Turn
+from orchestrator.core.turn import Ended, Reuse, Turn
 from sequences import document
 from sequences.durations import after
 from sequences.handlers import is_builtin, is_endpoint, is_unsupported
+
+PASSED = "passed"
+"""Where the memory of a step's node keeps its `Passed`."""
+
+
+class Passed(StrEnum):
+    """How far a step came on its way, whatever became of it."""
+
+    DELAY = "delay"
+    GATE = "gate"
+    HANDLER = "handler"
+
 
 ERROR_REF = "__error__"
 DEFAULT_QUEUE = "default"
@@ -39,23 +55,45 @@ def make_ready(turn: Turn, step: Step, *, ready_at: datetime | None = None) -> N
         ready_at: The step's place in its queue; None puts it behind all others.
     """
     ready_at = ready_at or turn.now
-    step = replace(step, wake_at=None, expires_at=None, ready_at=ready_at, hinted_at=None, token=None, output=None)
+    step = replace(
+        step,
+        state=StepState.READY,
+        wake_at=None,
+        expires_at=None,
+        ready_at=ready_at,
+        hinted_at=None,
+        token=None,
+        output=None,
+        cache_key=None,
+    )
+    budgets.check(turn)
     if turn.instance.is_held:
         turn.put_step(replace(step, state=StepState.HELD, activity=Activity.SCHEDULED))
         return
     if (reason := cannot_run(step.handler)) is not None:
         fail_step(turn, step, Failed(message=reason, retryable=False))
         return
-    if runs_in_process(step.handler):
-        turn.put_step(replace(step, state=StepState.READY, activity=Activity.RUNNING))
-        return
-    expires_at = after(ready_at, step.timeout) if step.timeout is not None else None
-    ready = replace(step, state=StepState.READY, activity=Activity.WAITING, wake_at=expires_at, expires_at=expires_at)
-    turn.put_step(ready)
     try:
-        prepare(turn, ready.key)
+        _offer(turn, step)
     except InputError as error:
-        fail_step(turn, ready, Failed(message=str(error), retryable=False, kind=FailureKind.INPUT))
+        fail_step(turn, step, Failed(message=str(error), retryable=False, kind=FailureKind.INPUT))
+
+
+def _offer(turn: Turn, step: Step) -> None:
+    """Put a step where workers find it, or complete it from the cache; InputError when its inputs cannot be made."""
+    cache_key = caching.key_of(turn, block_of(turn, step.key), step.key)
+    if cache_key is not None:
+        step = replace(step, cache_key=cache_key)
+        if (output := caching.found(turn, cache_key)) is not ABSENT:
+            turn.put_step(replace(step, activity=Activity.RUNNING))
+            turn.todo.append(Reuse(step.key, output))
+            return
+    if runs_in_process(step.handler):
+        turn.put_step(replace(step, activity=Activity.RUNNING))
+        return
+    expires_at = after(step.ready_at or turn.now, step.timeout) if step.timeout is not None else None
+    turn.put_step(replace(step, activity=Activity.WAITING, wake_at=expires_at, expires_at=expires_at))
+    prepare(turn, step.key)
 
 
 def cannot_run(handler: str) -> str | None:
@@ -78,7 +116,7 @@ def fail_step(turn: Turn, step: Step, failure: Failed) -> None:
     turn.remove_step(step)
     _leave_error_row(turn, step.key, failure)
     error = StepError(step_id=step.key.block_id, message=failure.message, details=failure.details)
-    end_node(turn, step.key, NodeState.FAILED, started_at=step.entered_at, error=error)
+    end_node(turn, step.key, NodeState.FAILED, started_at=step.entered_at, error=error, passed=_passed(turn, step))
 
 
 def fail_unstarted(turn: Turn, key: NodeKey, message: str) -> None:
@@ -100,7 +138,29 @@ def cancel_step(turn: Turn, step: Step) -> None:
     if step.state is StepState.CLAIMED:
         turn.record_attempt(step, "cancelled")
     turn.remove_step(step)
-    end_node(turn, step.key, NodeState.CANCELLED, started_at=step.entered_at)
+    end_node(turn, step.key, NodeState.CANCELLED, started_at=step.entered_at, passed=_passed(turn, step))
+
+
+def _passed(turn: Turn, step: Step) -> Passed | None:
+    """Say what a step has behind it that a retry must not ask for again."""
+    match step.state:
+        case StepState.DELAYED:
+            return None
+        case StepState.WINDOW:
+            return Passed.DELAY
+        case StepState.GATE:
+            return Passed.DELAY if block_of(turn, step.key).wait_for_input is not None else Passed.HANDLER
+        case StepState.HELD if step.ready_at is None:
+            return Passed.DELAY
+        case _:
+            return Passed.GATE
+
+
+def passed_before(turn: Turn, key: NodeKey) -> Passed | None:
+    """Say what a step that a retry has reopened had behind it when it ended; None for one that is new."""
+    node = turn.node(key) if turn.instance.round > 0 else None
+    passed = node.memory.get(PASSED) if node is not None else None
+    return None if passed is None else Passed(passed)
 
 
 def end_node(
@@ -110,13 +170,17 @@ def end_node(
     *,
     started_at: datetime | None = None,
     error: StepError | None = None,
+    passed: Passed | None = None,
 ) -> None:
     """Write the end of a node and have its parent told.
 
     Args:
         started_at: When the block was reached; None for one that never started. A retry keeps the first such moment.
+        passed: What a step that did not end well has behind it.
     """
-    memory = {"error": error.to_json()} if error is not None else {}
+    memory: dict[str, Any] = {"error": error.to_json()} if error is not None else {}
+    if passed is not None:
+        memory[PASSED] = passed
     former = turn.node(key) if turn.instance.round > 0 else None
     if former is not None and former.started_at is not None:
         started_at = former.started_at

@@ -95,6 +95,14 @@ class Ended:
     error: StepError | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Reuse:
+    """To do: complete a step with an output that was found in the cache."""
+
+    key: NodeKey
+    output: Any
+
+
 class Turn:
     """The working copy of one decision."""
 
@@ -104,7 +112,7 @@ class Turn:
         self.plan: Plan = current.plan
         self.instance: Instance = current.instance
         self.now: datetime = max(facts.now, current.instance.updated_at + timedelta(microseconds=1))
-        self.todo: deque[Enter | Ended] = deque()
+        self.todo: deque[Enter | Ended | Reuse] = deque()
         self.lists_begun = 0
         self.ending: Ended | None = None
         self._nodes: dict[NodeKey, Node] = {}
@@ -471,6 +479,7 @@ class Turn:
                 claimed_at=step.claimed_at,
                 ended_at=self.now,
                 error=error,
+                cache_key=step.cache_key,
             )
         )
 

@@ -97,7 +97,7 @@ _ADD_OUTPUTS = (
 )
 _ADD_ATTEMPTS = (
     "INSERT INTO attempts (instance_id, ended_at, id, block_id, iteration, step_id, attempt, handler, queue, outcome, "
-    "token, worker_id, claimed_at, error) VALUES {}"
+    "token, worker_id, claimed_at, error, cache_key) VALUES {}"
 )
 _ADD_TRANSITIONS = (
     "INSERT INTO transitions (instance_id, id, tenant_id, event_type, from_state, to_state, block_id, details, "
@@ -223,6 +223,7 @@ def _attempt_row(owner: UUID, change: AttemptRecorded) -> Row:
         change.worker_id,
         change.claimed_at,
         to_json(change.error) if change.error is not None else None,
+        change.cache_key,
     )
 
 
@@ -257,7 +258,7 @@ def apply(tx: Transaction, writes: WriteSet) -> None:
         *_put_or_remove(tx, "timers", _PUT_TIMERS, writes.timers, "(%s, %s, %s::int[], %s)"),
         *_clear(tx, writes.cleared),
         *_insert(tx, _ADD_OUTPUTS, writes.outputs, "(%s, %s, %s, %s::int[], %s::int[], %s, %s, %s, %s, %s)"),
-        *_insert(tx, _ADD_ATTEMPTS, writes.attempts, "(%s, %s, %s, %s, %s::int[]" + ", %s" * 9 + ")"),
+        *_insert(tx, _ADD_ATTEMPTS, writes.attempts, "(%s, %s, %s, %s, %s::int[]" + ", %s" * 10 + ")"),
         *_insert(tx, _ADD_TRANSITIONS, writes.transitions, "(" + "%s, " * 8 + "%s)"),
         *_insert(tx, _PUT_CONTEXTS, list(writes.contexts.values()), "(%s, %s, %s)"),
         *_put_state(tx, writes),

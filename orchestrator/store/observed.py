@@ -11,10 +11,11 @@ _OPEN_FOR = "interval '20 seconds'"
 _PATIENCE = "SET LOCAL statement_timeout = '2s'"
 
 _ATTEMPTS = """
-SELECT count(*) FILTER (WHERE token IS NOT NULL), count(*) FILTER (WHERE outcome = 'completed'),
+SELECT count(*) FILTER (WHERE token IS NOT NULL), count(*) FILTER (WHERE outcome IN ('completed', 'cached')),
        count(*) FILTER (WHERE outcome IN ('failed', 'timed_out')), count(*) FILTER (WHERE attempt > 0),
-       count(*) FILTER (WHERE outcome = 'lost'), ended_at > %(until)s
-FROM attempts WHERE ended_at > %(after)s AND iteration[1] IS DISTINCT FROM -1 GROUP BY 6
+       count(*) FILTER (WHERE outcome = 'lost'), count(*) FILTER (WHERE outcome = 'cached'),
+       count(*) FILTER (WHERE cache_key IS NOT NULL AND outcome <> 'cached'), ended_at > %(until)s
+FROM attempts WHERE ended_at > %(after)s AND iteration[1] IS DISTINCT FROM -1 GROUP BY 8
 """
 _TRANSITIONS = """
 SELECT count(*) FILTER (WHERE to_state = 'completed'), count(*) FILTER (WHERE to_state = 'failed'),
@@ -29,6 +30,8 @@ _ATTEMPT_NAMES = (
     "orch8_steps_failed",
     "orch8_steps_retried",
     "orch8_recovery_stale_instances",
+    "orch8_cache_hits",
+    "orch8_cache_misses",
 )
 _TRANSITION_NAMES = ("orch8_instances_completed", "orch8_instances_failed", "max_runtime", "max_step_runtime")
 

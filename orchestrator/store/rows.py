@@ -19,7 +19,7 @@ NODE_COLUMNS = "block_id, iteration, state, started_at, completed_at, memory"
 STEP_COLUMNS = (
     "block_id, iteration, id, state, activity, handler, queue, is_queue_named, tenant_id, priority, attempt, losses, "
     "entered_at, ready_at, wake_at, timeout, expires_at, hinted_at, token, worker_id, worker_name, slot, claimed_at, "
-    "claim_epoch, output, started_at, deadline_at, memory"
+    "claim_epoch, output, started_at, deadline_at, memory, cache_key"
 )
 
 
@@ -152,6 +152,7 @@ def step_of(row: Sequence[Any]) -> Step:
         started_at=row[25],
         deadline_at=row[26],
         memory=row[27],
+        cache_key=row[28],
     )
 
 
@@ -187,6 +188,7 @@ def step_row(instance_id: UUID, s: Step) -> tuple[Any, ...]:
         s.started_at,
         s.deadline_at,
         to_json(s.memory) if s.memory is not None else None,
+        s.cache_key,
     )
 
 

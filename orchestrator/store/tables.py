@@ -177,6 +177,7 @@ steps = Table(
     Column("claim_epoch", Integer, nullable=False),
     Column("output", JSON(none_as_null=True)),
     Column("memory", JSON(none_as_null=True)),
+    Column("cache_key", Text),
     Column("checkpoint", JSON(none_as_null=True)),
     Column("checkpoint_seq", Integer, nullable=False, server_default=text("0")),
     _moment("hinted_at"),
@@ -237,6 +238,7 @@ attempts = Table(
     Column("worker_id", Uuid),
     _moment("claimed_at"),
     Column("error", JSON(none_as_null=True)),
+    Column("cache_key", Text),
     PrimaryKeyConstraint("instance_id", "ended_at", "id"),
     # What became of the attempt that a late report names.
     Index("attempts_step_id_idx", "step_id"),

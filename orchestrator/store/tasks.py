@@ -16,7 +16,7 @@ from sequences.handlers import BUILTIN_HANDLERS
 _EXTERNAL = "{0}.handler <> ALL(%(builtin)s) AND {0}.handler !~ '^[a-z]+://'"
 _OPEN_STATE = "CASE s.state WHEN 'ready' THEN 'pending' ELSE 'claimed' END"
 _ENDED_STATE = "CASE a.outcome WHEN 'completed' THEN 'completed' ELSE 'failed' END"
-_RECENT = "a.ended_at > clock_timestamp() - interval '7 days'"
+_RECENT = "a.ended_at > clock_timestamp() - interval '7 days' AND a.outcome <> 'cached'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

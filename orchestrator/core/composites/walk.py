@@ -1,12 +1,12 @@
 """From block to block: what is entered next, and who is told that a block has ended."""
 
-from orchestrator.core.attempts import enter_step
+from orchestrator.core.attempts import enter_step, reuse
 from orchestrator.core.composites import for_each, loop, parallel, race, router, saga, scope, split, try_catch
 from orchestrator.core.composites.nodes import Memory, must_end
 from orchestrator.core.model import NodeKey, StepError
 from orchestrator.core.states import NodeState
 from orchestrator.core.steps import end_node
-from orchestrator.core.turn import Ended, Enter, Turn
+from orchestrator.core.turn import Ended, Enter, Reuse, Turn
 from sequences import document
 
 _OK = frozenset({NodeState.COMPLETED, NodeState.SKIPPED})
@@ -18,6 +18,8 @@ def walk(turn: Turn) -> None:
         task = turn.todo.popleft()
         if isinstance(task, Enter):
             enter(turn, task.key)
+        elif isinstance(task, Reuse):
+            reuse(turn, task.key, task.output)
         else:
             advance(turn, task)
 
