@@ -24,9 +24,6 @@ from sequences.document import (
 from sequences.shorthand import fingerprint, is_shorthand
 from sequences.validation import validate, validate_blocks
 
-NOT_YET: Final = frozenset({"sub_sequence"})
-"""Blocks of the language that the state machine cannot run yet: definitions that hold one are refused."""
-
 BLOCK_MEMBERS_WITHOUT_EFFECT: Final = (
     "rate_limit_key",
     "rate_limit",
@@ -230,8 +227,6 @@ def _problems_of_block(block: Block) -> Iterator[str]:
     queue_name = getattr(block, "queue_name", None)
     if queue_name is not None and len(queue_name.encode()) > MAX_NAME_BYTES:
         yield f"block `{block.id}`: queue_name is longer than {MAX_NAME_BYTES} bytes"
-    if block.type in NOT_YET:
-        yield f"block `{block.id}`: blocks of type `{block.type}` are not supported yet"
 
 
 def _taken(tx: Transaction, definition: SequenceDefinition) -> str:

@@ -19,15 +19,10 @@ from orchestrator.core.events import (
     AttemptLost,
     AttemptReturned,
     BlocksInjected,
-    CancelRequested,
     ContextReplaced,
-    ContextUpdated,
     Created,
     Event,
-    PauseRequested,
-    ResumeRequested,
     RetryRequested,
-    SignalReceived,
     StateForced,
     TimerFired,
 )
@@ -35,22 +30,24 @@ from orchestrator.core.inputs import InputError, prepare
 from orchestrator.core.model import Claim, Instance, NodeKey, Step
 from orchestrator.core.outcomes import Failed, FailureKind
 from orchestrator.core.plan import Plan
+from orchestrator.core.signalling import event_of_signal
 from orchestrator.core.slice import Needs, Slice, Unloaded
 from orchestrator.core.states import InstanceState, StepState
 from orchestrator.core.steps import runs_in_process
 from orchestrator.core.turn import Turn
+from orchestrator.errands import Errands, Messenger
 from orchestrator.errors import InvalidArgument, NotFound, PayloadTooLarge
-from orchestrator.exchange import Finished, NewInstance, Report, Started, Wish, Work
+from orchestrator.exchange import Begun, Finished, NewInstance, Report, Started, Wish, Work
 from orchestrator.handlers_known import KnownHandlers
 from orchestrator.settings import Settings
 from orchestrator.store.interface import Store, Transaction
 from orchestrator.store.rows import claim_of
 from orchestrator.store.steps import Due, Worker
-from orchestrator.turnstile import Passed, Turnstile, left_ready
+from orchestrator.turnstile import Events, Passed, Turnstile, left_ready
 from queues.broker import Hint
 from sequences import document
 from sequences.references import ALL, References
-from sequences.signals import Control, Custom, SignalType
+from sequences.signals import SignalType
 
 AT_ONCE = 100
 """Instances that one transaction of a bulk operation locks."""
@@ -79,6 +76,7 @@ class Engine:
             max_losses=settings.max_losses,
             known_handlers=self._known.latest,
         )
+        self._messenger = Messenger(store, self._pass_alone)
 
     # -- starting ------------------------------------------------------------------------------------------------
 
@@ -88,22 +86,33 @@ class Engine:
         Raises:
             LookupError: A sequence does not exist.
         """
-        ready = ReadySteps(None, self._known.names(), rings=self._rings)
         with self.store.transaction() as tx:
-            now = tx.now()
-            started, accepted = self._accept(tx, requests, now)
-            plans = self._turnstile.plans(tx, [request.sequence_id for _, request in accepted])
-            tx.insert_instances([(instance, request.profile) for instance, request in accepted])
-            decided: list[tuple[Instance, tuple[Change, ...]]] = []
-            rung: list[Hint] = []
-            for instance, request in accepted:
-                changes = self._first_changes(tx, plans[instance.sequence_id], instance, request, now)
-                changes = ready.rewrite(instance.id, changes, now)
-                decided.append((instance, changes))
-                rung += hints_for(left_ready(changes))
-            tx.write(decided)
-        self._ring(rung)
-        return started
+            begun = self.begin(tx, requests)
+        self.see_off(begun)
+        return begun.started
+
+    def begin(self, tx: Transaction, requests: Sequence[NewInstance]) -> Begun:
+        """Accept instances in a transaction of the caller's, who calls `see_off` after its commit."""
+        ready = ReadySteps(None, self._known.names(), rings=self._rings)
+        now = tx.now()
+        started, accepted = self._accept(tx, requests, now)
+        plans = self._turnstile.plans(tx, [request.sequence_id for _, request in accepted])
+        tx.insert_instances([(instance, request.profile) for instance, request in accepted])
+        decided: list[tuple[Instance, tuple[Change, ...]]] = []
+        begun = Begun(started=started)
+        for instance, request in accepted:
+            changes = self._first_changes(tx, plans[instance.sequence_id], instance, request, now)
+            changes = ready.rewrite(instance.id, changes, now)
+            decided.append((instance, changes))
+            begun.errands.note(changes)
+            begun.hints += hints_for(left_ready(changes))
+        tx.write(decided)
+        return begun
+
+    def see_off(self, begun: Begun) -> None:
+        """Ring for what new instances have left ready, and start their children."""
+        self._ring(begun.hints)
+        self._messenger.run(begun.errands)
 
     def _accept(
         self, tx: Transaction, requests: Sequence[NewInstance], now: datetime
@@ -140,14 +149,15 @@ class Engine:
 
     def _first_changes(
         self, tx: Transaction, plan: Plan, instance: Instance, request: NewInstance, now: datetime
-    ) -> tuple[Any, ...]:
+    ) -> tuple[Change, ...]:
         not_before = request.not_before
         if not_before is None and self.settings.tick_interval_ms:
             not_before = now + timedelta(milliseconds=self.settings.tick_interval_ms)
         profile = request.profile
         new = Slice.of_new(plan, instance, profile.data, profile.config, profile.audit, profile.metadata)
-        # Of a new instance there is nothing to load but what it shares with others.
-        while isinstance(decision := decide(new, Created(not_before=not_before), self._turnstile.facts(now)), Needs):
+        facts = self._turnstile.facts(now)
+        # Of a new instance there is nothing to load but what it shares with others, and sequences that it names.
+        while isinstance(decision := decide(new, Created(not_before=not_before), facts), Needs):
             tx.fill([(new, decision)])
         return decision.changes
 
@@ -367,6 +377,10 @@ class Engine:
         with self.store.transaction() as tx:
             return tx.is_held_by(claim.step_id, claim.token)
 
+    def deliver(self, recipients: Sequence[UUID]) -> int:
+        """Have instances open the letters that wait for them; returns how many letters that were."""
+        return self._messenger.deliver(recipients)
+
     # -- what people do ------------------------------------------------------------------------------------------
 
     def signal(self, instance_id: UUID, signal: SignalType, payload: Any) -> UUID:
@@ -377,7 +391,7 @@ class Engine:
             InvalidArgument: The instance has ended, or a nameless answer fits several gates.
         """
         signal_id = self.new_id()
-        self._one(instance_id, _event_of(signal_id, signal, payload))
+        self._one(instance_id, event_of_signal(signal_id, signal, payload))
         return signal_id
 
     def signal_many(self, ids: Sequence[UUID], signal: SignalType, payload: Any) -> int:
@@ -385,7 +399,7 @@ class Engine:
         taken = 0
         for start in range(0, len(ids), AT_ONCE):
             part = ids[start : start + AT_ONCE]
-            events = {i: [_event_of(self.new_id(), signal, payload)] for i in part}
+            events = {i: [event_of_signal(self.new_id(), signal, payload)] for i in part}
             passed = self._pass_to_many(events)
             taken += sum(each.decisions[0].refusal is None for each in passed.values())
         return taken
@@ -429,7 +443,12 @@ class Engine:
 
     # -- passing -------------------------------------------------------------------------------------------------
 
-    def _pass(self, events: Mapping[UUID, Sequence[Event]], carry_on: CarryOn | None = None) -> dict[UUID, Passed]:
+    def _pass(self, events: Events, carry_on: CarryOn | None = None) -> dict[UUID, Passed]:
+        passed = self._pass_alone(events, carry_on)
+        self._messenger.run(Errands.of(passed))
+        return passed
+
+    def _pass_alone(self, events: Events, carry_on: CarryOn | None = None) -> dict[UUID, Passed]:
         ready = ReadySteps(carry_on, self._known.names(), rings=self._rings)
         passed = self._turnstile.pass_through(events, ready.rewrite)
         self._ring([hint for each in passed.values() for hint in hints_for(each.ready)])
@@ -457,22 +476,6 @@ def _stale_claims(events: Mapping[UUID, Sequence[Event]], passed: Mapping[UUID, 
 def _steps_needed(keys: Iterable[NodeKey]) -> Callable[[Plan], Needs]:
     wanted = frozenset(keys)
     return lambda _plan: Needs(steps=wanted)
-
-
-def _event_of(signal_id: UUID, signal: SignalType, payload: Any) -> Event:
-    """Say what a signal means; a context update without an object `data` changes nothing."""
-    match signal:
-        case Control.PAUSE:
-            return PauseRequested(payload=payload)
-        case Control.RESUME:
-            return ResumeRequested(payload=payload)
-        case Control.CANCEL:
-            return CancelRequested(payload=payload)
-        case Control.UPDATE_CONTEXT:
-            data = payload.get("data") if isinstance(payload, dict) else None
-            return ContextUpdated(data=data if isinstance(data, dict) else {}, payload=payload)
-        case Custom(name=name):
-            return SignalReceived(id=signal_id, name=name, payload=payload)
 
 
 def hints_for(ready: Iterable[Step]) -> list[Hint]:

@@ -8,7 +8,9 @@ from uuid import UUID
 
 from orchestrator.core.model import Claim, Instance
 from orchestrator.core.outcomes import Failed, Outcome
+from orchestrator.errands import Errands
 from orchestrator.store.instances import Profile
+from queues.broker import Hint
 from sequences import document
 from sequences.scope import Scope
 
@@ -36,6 +38,15 @@ class Started:
 
     id: UUID
     is_duplicate: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Begun:
+    """Instances accepted in a transaction that is not committed yet, and what is to be done once it is."""
+
+    started: list[Started]
+    hints: list[Hint] = field(default_factory=list)
+    errands: Errands = field(default_factory=Errands)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from orchestrator.dispatcher import Dispatcher
 from orchestrator.doorbell import Doorbell
 from orchestrator.engine import Engine
 from orchestrator.loops import LoopRunner
+from orchestrator.postman import Postman
 from orchestrator.reconciler import Reconciler
 from orchestrator.settings import Settings
 from orchestrator.store.postgres import PostgresStore
@@ -31,6 +32,7 @@ class Service:
         loops = (
             Dispatcher(self._store, self._doorbell, mark, settings),
             Timers(engine),
+            Postman(engine),
             Reconciler(engine, settings),
         )
         self._runners = [LoopRunner(loop) for loop in loops]

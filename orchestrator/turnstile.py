@@ -14,7 +14,7 @@ from uuid import UUID
 
 from orchestrator.core.changes import Change, steps_left
 from orchestrator.core.decider import Decision, decide
-from orchestrator.core.events import AttemptFinished, AttemptLost, AttemptReturned, Event, TimerFired
+from orchestrator.core.events import AttemptFinished, AttemptLost, AttemptReturned, Event, MailArrived, TimerFired
 from orchestrator.core.ids import IdMaker
 from orchestrator.core.model import ROOT_KEY, Claim, Instance, NodeKey, Step, is_beside
 from orchestrator.core.plan import Plan
@@ -253,11 +253,13 @@ def first_needs(events: Sequence[Event]) -> Callable[[Plan], Needs]:
     """Say what certainly has to be loaded for some events: their nodes, and the composites around them."""
     keys = [_key_of(event) for event in events]
     own = frozenset(key for key in keys if key is not None and key != ROOT_KEY)
+    has_mail = any(isinstance(event, MailArrived) for event in events)
 
     def needs(plan: Plan) -> Needs:
         known = [key for key in own if key.block_id in plan.places and not is_beside(key)]
         around = frozenset(ancestor for key in known for ancestor in plan.ancestors(key))
-        return Needs(steps=frozenset(key for key in own if key in known or is_beside(key)), nodes=around)
+        steps = frozenset(key for key in own if key in known or is_beside(key))
+        return Needs(steps=steps, nodes=around, letters=has_mail)
 
     return needs
 

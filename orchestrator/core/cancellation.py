@@ -6,6 +6,7 @@ finally list, and the instance is cancelled when the last shielded leaf is done.
 
 from dataclasses import replace
 
+from orchestrator.core import children
 from orchestrator.core.holding import release_held
 from orchestrator.core.model import ROOT_KEY, Node, NodeKey, Step
 from orchestrator.core.states import Activity, NodeState, StepState
@@ -17,7 +18,7 @@ _STARTED = frozenset({StepState.READY, StepState.CLAIMED, StepState.ASLEEP, Step
 
 def request_cancel(turn: Turn) -> None:
     """Cancel the instance; shielded work that has started is finished first."""
-    had_not_started = not turn.open_steps() and not _polling(turn)
+    had_not_started = not turn.open_steps() and not _polling(turn) and not _parents(turn)
     turn.amend(is_cancelling=True, is_held=False, parked_reason=None)
     for step in turn.open_steps():
         if not _is_shielded(turn, step):
@@ -25,6 +26,9 @@ def request_cancel(turn: Turn) -> None:
     for node in _polling(turn):
         if not turn.plan.places[node.key.block_id].is_shielded:
             _cancel_polling(turn, node)
+    for node in _parents(turn):
+        if not turn.plan.places[node.key.block_id].is_shielded:
+            children.abandon(turn, node)
     release_held(turn)
     drop_start_timer(turn)
     if had_not_started:
@@ -56,6 +60,9 @@ def cancel_inside(turn: Turn, key: NodeKey) -> None:
     for node in _polling(turn):
         if key in turn.plan.stoppers(node.key):
             _cancel_polling(turn, node)
+    for node in _parents(turn):
+        if key in turn.plan.stoppers(node.key):
+            children.abandon(turn, node)
 
 
 def _is_shielded(turn: Turn, step: Step) -> bool:
@@ -66,6 +73,11 @@ def _is_shielded(turn: Turn, step: Step) -> bool:
 
 def _polling(turn: Turn) -> list[Node]:
     return [node for node in turn.open_nodes() if node.memory.get("polling")]
+
+
+def _parents(turn: Turn) -> list[Node]:
+    """Give the blocks that wait for a child."""
+    return [node for node in turn.open_nodes() if children.waits(node)]
 
 
 def _cancel_polling(turn: Turn, node: Node) -> None:
@@ -86,5 +98,7 @@ def withdraw_everything(turn: Turn) -> None:
     for node in turn.open_nodes():
         if node.memory.get("polling"):
             turn.drop_timer(node.key)
+        if children.waits(node):
+            children.let_go(turn, node)
         turn.put_node(replace(node, state=NodeState.CANCELLED, completed_at=turn.now))
     drop_start_timer(turn)

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from orchestrator.core.letters import Letter
 from orchestrator.core.model import Instance, Iteration, KeptSignal, Node, NodeKey, Step
 from orchestrator.core.plan import Injection
 
@@ -193,6 +194,28 @@ class InjectionAdded:
     injection: Injection
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildCreated:
+    """A child exists and is due at once; what it inherits beside its hot row is its parent's, as stored."""
+
+    child: Instance
+    data: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LetterWritten:
+    """A letter to another instance waits to be delivered."""
+
+    letter: Letter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LetterOpened:
+    """A letter to this instance was read and is done with."""
+
+    id: UUID
+
+
 Change = (
     InstancePut
     | NodePut
@@ -215,6 +238,9 @@ Change = (
     | CheckpointSaved
     | MetadataMerged
     | InjectionAdded
+    | ChildCreated
+    | LetterWritten
+    | LetterOpened
 )
 
 

@@ -11,6 +11,7 @@ from orchestrator.core import (
     attempts,
     called,
     cancellation,
+    children,
     composites,
     context,
     control,
@@ -28,10 +29,12 @@ from orchestrator.core.events import (
     AttemptReturned,
     BlocksInjected,
     CancelRequested,
+    ChildEnded,
     ContextReplaced,
     ContextUpdated,
     Created,
     Event,
+    MailArrived,
     PauseRequested,
     ResumeRequested,
     RetryRequested,
@@ -65,10 +68,35 @@ class Decision:
 
 def decide(current: Slice, event: Event, facts: Facts) -> Decision | Needs:
     """Say what an event changes in an instance, or what must be loaded to say it."""
-    refusal = _refusal(current.instance, event)
+    if isinstance(event, MailArrived):
+        return _open_letter(current, facts)
+    return _decide(Turn(current, facts), event)
+
+
+def _open_letter(current: Slice, facts: Facts) -> Decision | Needs:
+    """Do what the oldest letter says. One that says nothing any more is opened all the same, so that it goes away."""
+    if current.instance.state.is_terminal:
+        return Decision(is_stale=True)
+    try:
+        letter = current.oldest_letter()
+    except Unloaded as unloaded:
+        return unloaded.needs
+    if letter is None:
+        return Decision(is_stale=True)
+    turn = Turn(current, facts)
+    turn.open_letter(letter.id)
+    decision = _decide(turn, letter.event)
+    if isinstance(decision, Needs) or decision.changes:
+        return decision
+    turn = Turn(current, facts)
+    turn.open_letter(letter.id)
+    return Decision(changes=turn.changes())
+
+
+def _decide(turn: Turn, event: Event) -> Decision | Needs:
+    refusal = _refusal(turn.instance, event)
     if refusal is not None:
         return Decision(refusal=refusal)
-    turn = Turn(current, facts)
     try:
         interceptors.signalled(turn, event)
         if not _begin(turn, event):
@@ -136,6 +164,10 @@ def _begin(turn: Turn, event: Event) -> bool:  # noqa: PLR0912 - one case for ea
             control.force(turn, state, not_before)
         case BlocksInjected(blocks=injected, position=position):
             injection.inject(turn, injected, position)
+        case ChildEnded():
+            return not turn.instance.state.is_terminal and children.child_ended(turn, event)
+        case MailArrived():
+            return False  # a letter holds no news of letters
         case _:
             assert_never(event)
     return True
@@ -199,6 +231,8 @@ def _settle_instance(turn: Turn, event: Event) -> None:
         turn.drop_timer(ROOT_KEY)  # nothing is open any more: what is left is the wait for a moment a client chose
     state = _state_of(turn, event)
     turn.amend(state=state)
+    if state.is_terminal and not former.is_terminal:
+        children.tell_parent(turn, state)
     if isinstance(event, StateForced):
         return
     for target in route(former, state):

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from orchestrator.core.model import Claim, NodeKey
+from orchestrator.core.model import Claim, NodeKey, StepError
 from orchestrator.core.outcomes import Outcome
 from orchestrator.core.states import InstanceState
 from sequences.document import Block
@@ -116,6 +116,21 @@ class BlocksInjected:
     position: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildEnded:
+    """A child has reached a final state; `key` is the block that has waited for it."""
+
+    key: NodeKey
+    child: UUID
+    state: InstanceState
+    error: StepError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailArrived:
+    """There may be a letter for the instance: the oldest one is opened. It stands in the store, not in the event."""
+
+
 Event = (
     Created
     | AttemptFinished
@@ -131,4 +146,6 @@ Event = (
     | RetryRequested
     | StateForced
     | BlocksInjected
+    | ChildEnded
+    | MailArrived
 )

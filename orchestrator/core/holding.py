@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from orchestrator.core import gates
+from orchestrator.core import children, gates
 from orchestrator.core.model import Step
 from orchestrator.core.states import StepState
 from orchestrator.core.steps import block_of, make_ready
@@ -29,7 +29,8 @@ def hold(turn: Turn, step: Step) -> None:
 
 
 def release_held(turn: Turn) -> None:
-    """Let go of every step that is kept back: at its gate if that never opened, else to the workers."""
+    """Let go of everything that is kept back: a step at its gate if that never opened, else to the workers."""
+    children.start_held(turn)
     for step in turn.open_steps():
         if step.state is not StepState.HELD:
             continue

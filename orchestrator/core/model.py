@@ -54,6 +54,29 @@ class ItemKey(NamedTuple):
     position: int
 
 
+class SequenceName(NamedTuple):
+    """Name of a sequence within the tenant and namespace of an instance; without a version the newest one is meant."""
+
+    name: str
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Startable:
+    """What starting a child has to know of its sequence."""
+
+    sequence_id: UUID
+    input_schema: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parent:
+    """The block that has started an instance as its child, and waits for its end."""
+
+    instance_id: UUID
+    key: NodeKey
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
     """The hot part of an instance; its context lives apart.
@@ -61,7 +84,7 @@ class Instance:
     Args:
         version: Rises with every committed change; what optimistic writers compare.
         running: Open leaves in the hands of a node (in-process steps that are ready, claimed or asleep).
-        waiting: Open leaves that wait for an outsider (worker tasks, humans).
+        waiting: Open leaves that wait for an outsider (worker tasks, humans, children).
         scheduled: Open leaves that wait for a moment.
         is_held: A pause was asked for: no further step starts.
         is_cancelling: A cancel was accepted and shielded work is being finished.
@@ -72,6 +95,8 @@ class Instance:
         input_tokens: Tokens that models have read for its steps, as far as their outputs say so.
         output_tokens: Tokens that models have written for its steps.
         injected: Blocks that were injected into its root list; 0 spares every reader the look for injections.
+        parent: The block whose child this is; None for an instance that was started from outside.
+        depth: Parents above it.
     """
 
     id: UUID
@@ -103,6 +128,8 @@ class Instance:
     budget: Mapping[str, int] | None = None
     input_tokens: int = 0
     output_tokens: int = 0
+    parent: Parent | None = None
+    depth: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,6 +44,8 @@ def _known(plan: Plan, node: Node, items: Mapping[NodeKey, set[int]]) -> Mapping
     match plan.places[node.key.block_id].block:
         case document.Step():
             return {PASSED: node.memory[PASSED]} if PASSED in node.memory else {}
+        case document.SubSequence():
+            return {}
         case document.ForEach():
             return {**node.memory, "again": sorted(items.get(node.key, ()))}
         case _:

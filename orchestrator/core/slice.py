@@ -8,16 +8,20 @@ valid as long as the instance's version does, and takes over the changes of each
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
+from uuid import UUID
 
 from orchestrator.core.changes import (
     AttemptRecorded,
     Change,
     CheckpointSaved,
+    ChildCreated,
     ContextPut,
     ErrorRowsRemoved,
     InjectionAdded,
     InstancePut,
     ItemsCaptured,
+    LetterOpened,
+    LetterWritten,
     MetadataMerged,
     NodePut,
     OutputAdded,
@@ -33,7 +37,20 @@ from orchestrator.core.changes import (
     TimerPut,
     TransitionRecorded,
 )
-from orchestrator.core.model import BESIDE, Instance, ItemKey, KeptSignal, Node, NodeKey, OutputKey, Shared, Step
+from orchestrator.core.letters import Letter
+from orchestrator.core.model import (
+    BESIDE,
+    Instance,
+    ItemKey,
+    KeptSignal,
+    Node,
+    NodeKey,
+    OutputKey,
+    SequenceName,
+    Shared,
+    Startable,
+    Step,
+)
 from orchestrator.core.plan import Plan
 from orchestrator.core.shared import folded
 
@@ -60,6 +77,9 @@ class Needs:
     ended_badly: bool = False
     session: bool = False
     audit: bool = False
+    sequences: frozenset[SequenceName] = frozenset()
+    child_rows: frozenset[UUID] = frozenset()
+    letters: bool = False
 
 
 class Unloaded(Exception):
@@ -80,6 +100,9 @@ class Slice:
         ended_badly: Whether `nodes` holds every failed or cancelled node.
         audit: The audit section of the context; it never changes.
         session: The data of the session, for one decision only: other instances change them.
+        sequences: What names of sequences stood for when they were looked up.
+        child_rows: Output rows of children that have ended, as the wire shows them.
+        letters: The letters to this instance, oldest first; None if they were not looked for.
     """
 
     plan: Plan
@@ -98,6 +121,9 @@ class Slice:
     ended_badly: bool = False
     audit: Any = ABSENT
     session: Shared | None = None
+    sequences: dict[SequenceName, Startable | None] = field(default_factory=dict)
+    child_rows: dict[UUID, list[dict[str, Any]]] = field(default_factory=dict)
+    letters: dict[UUID, Letter] | None = None
 
     @classmethod
     def of_new(
@@ -190,6 +216,26 @@ class Slice:
             raise Unloaded(Needs(signals=True))
         return tuple(self.signals.values())
 
+    def sequence(self, name: SequenceName) -> Startable | None:
+        """Give the sequence that a name stands for at this moment, None if there is none."""
+        try:
+            return self.sequences[name]
+        except KeyError:
+            raise Unloaded(Needs(sequences=frozenset({name}))) from None
+
+    def rows_of_child(self, child: UUID) -> list[dict[str, Any]]:
+        """Give the output rows of a child, as the wire shows them."""
+        try:
+            return self.child_rows[child]
+        except KeyError:
+            raise Unloaded(Needs(child_rows=frozenset({child}))) from None
+
+    def oldest_letter(self) -> Letter | None:
+        """Give the letter that is next to be opened, None if there is none."""
+        if self.letters is None:
+            raise Unloaded(Needs(letters=True))
+        return next(iter(self.letters.values()), None)
+
     def take(self, changes: Iterable[Change]) -> None:  # noqa: PLR0912 - one line for each kind of change
         """Take over what was decided, so that the next decision reads it."""
         for change in changes:
@@ -230,7 +276,12 @@ class Slice:
                 case MetadataMerged(values=values):
                     if self.metadata is not UNKNOWN:
                         self.metadata = {**(self.metadata if isinstance(self.metadata, dict) else {}), **values}
+                case LetterOpened(id=letter_id):
+                    if self.letters is not None:
+                        self.letters.pop(letter_id, None)
                 case TimerPut() | TimerGone() | AttemptRecorded() | TransitionRecorded() | CheckpointSaved():
+                    pass
+                case ChildCreated() | LetterWritten():
                     pass
 
     def forget_ended(self) -> None:
@@ -244,6 +295,8 @@ class Slice:
         self.is_new = False
         self.open_work = False
         self.ended_badly = False
+        # Not guarded by the instance's version: others write these.
+        self.sequences, self.child_rows, self.letters = {}, {}, None
         if len(self.items) > 1000:
             self.items.clear()
         if len(self.outputs) > 1000:

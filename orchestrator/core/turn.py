@@ -15,11 +15,14 @@ from orchestrator.core.changes import (
     AttemptRecorded,
     Change,
     CheckpointSaved,
+    ChildCreated,
     ContextPut,
     ErrorRowsRemoved,
     InjectionAdded,
     InstancePut,
     ItemsCaptured,
+    LetterOpened,
+    LetterWritten,
     MetadataMerged,
     NodePut,
     OutputAdded,
@@ -35,6 +38,7 @@ from orchestrator.core.changes import (
     TimerPut,
     TransitionRecorded,
 )
+from orchestrator.core.letters import Content, Letter
 from orchestrator.core.model import (
     BESIDE,
     ROOT_KEY,
@@ -370,6 +374,23 @@ class Turn:
     def drop_alarm(self, key: NodeKey) -> None:
         """End a wait that `put_alarm` began."""
         self._timers[key] = None
+
+    def await_outsider(self, by: int) -> None:
+        """Begin (+1) or end (-1) a wait for an outsider that no step stands for: a child."""
+        self.amend(waiting=self.instance.waiting + by)
+
+    def create_child(self, child: Instance, data: Any) -> None:
+        """Create a child, due at once."""
+        self._added.append(ChildCreated(child=child, data=data))
+
+    def write_letter(self, recipient: UUID, content: Content, *, letter_id: UUID | None = None) -> None:
+        """Send another instance a letter; it is delivered after the commit."""
+        letter = Letter(id=letter_id or self.new_id(), sender=self.instance.id, recipient=recipient, content=content)
+        self._added.append(LetterWritten(letter=letter))
+
+    def open_letter(self, letter_id: UUID) -> None:
+        """Note that a letter is done with."""
+        self._added.append(LetterOpened(id=letter_id))
 
     def _count(self, step: Step | None, by: int) -> None:
         if step is None or step.state is StepState.HELD:

@@ -13,11 +13,14 @@ from orchestrator.core.changes import (
     AttemptRecorded,
     Change,
     CheckpointSaved,
+    ChildCreated,
     ContextPut,
     ErrorRowsRemoved,
     InjectionAdded,
     InstancePut,
     ItemsCaptured,
+    LetterOpened,
+    LetterWritten,
     MetadataMerged,
     NodePut,
     OutputAdded,
@@ -33,10 +36,20 @@ from orchestrator.core.changes import (
     TimerPut,
     TransitionRecorded,
 )
-from orchestrator.core.model import Instance, NodeKey
+from orchestrator.core.model import ROOT_KEY, Instance, NodeKey
 from orchestrator.store import checkpoints, sessions
 from orchestrator.store.injections import injection_row
-from orchestrator.store.rows import INSTANCE_COLUMNS, NODE_COLUMNS, STEP_COLUMNS, instance_row, node_row, step_row
+from orchestrator.store.rows import (
+    INSTANCE_COLUMNS,
+    INSTANCE_WIDTH,
+    LETTER_COLUMNS,
+    NODE_COLUMNS,
+    STEP_COLUMNS,
+    instance_row,
+    letter_row,
+    node_row,
+    step_row,
+)
 from orchestrator.store.session import Transaction, to_json
 
 Row = tuple[Any, ...]
@@ -70,6 +83,9 @@ _UPDATE_INSTANCES = (
     + ") WHERE instances.id = v.id::uuid"
 )
 _INSTANCE_TEMPLATE = "(%s" + ", %s" * len(_MUTABLE) + ")"
+
+_CREATE = f"INSERT INTO instances ({INSTANCE_COLUMNS}) VALUES {{}}"
+_CREATE_TEMPLATE = "(" + ", ".join(["%s"] * INSTANCE_WIDTH) + ")"
 
 _KEY = "(instance_id, block_id, iteration)"
 _KEY_TEMPLATE = "(%s::uuid, %s::text, %s::int[])"
@@ -117,6 +133,18 @@ _PUT_STATE = (
 )
 
 
+# Whoever commits a letter delivers it; only then is it the postman's.
+_WRITE_LETTERS = f"INSERT INTO letters ({LETTER_COLUMNS}, due_at) VALUES {{}}"
+_LETTER_TEMPLATE = "(%s, %s, %s, %s, %s, clock_timestamp() + interval '500 ms')"
+# A child has its parent's config as it is stored.
+_INHERIT = (
+    "INSERT INTO contexts (instance_id, data, config, metadata, parent_instance_id) "
+    "SELECT v.id, v.data, p.config, 'null', p.instance_id "
+    "FROM (VALUES {}) AS v (id, data, parent_id) JOIN contexts p ON p.instance_id = v.parent_id"
+)
+_START_AT_ONCE = "INSERT INTO timers (instance_id, block_id, iteration, due_at) VALUES {}"
+
+
 @dataclass(slots=True)
 class WriteSet:
     """What is to be written, by table."""
@@ -138,8 +166,11 @@ class WriteSet:
     checkpoints: list[tuple[UUID, CheckpointSaved]] = field(default_factory=list)
     metadata: list[Row] = field(default_factory=list)
     injections: list[Row] = field(default_factory=list)
+    children: list[ChildCreated] = field(default_factory=list)
+    letters: list[Row] = field(default_factory=list)
+    opened_letters: list[Row] = field(default_factory=list)
 
-    def add(self, instance: Instance, changes: Iterable[Change]) -> None:  # noqa: PLR0912 - one case for each change
+    def add(self, instance: Instance, changes: Iterable[Change]) -> None:  # noqa: PLR0912, PLR0915 - one case each
         """Collect the changes of one instance."""
         owner = instance.id
         for change in changes:
@@ -187,6 +218,12 @@ class WriteSet:
                     self.metadata.append((owner, to_json(values)))
                 case InjectionAdded(injection=injection):
                     self.injections.append(injection_row(owner, injection))
+                case ChildCreated():
+                    self.children.append(change)
+                case LetterWritten(letter=letter):
+                    self.letters.append(letter_row(letter))
+                case LetterOpened(id=letter_id):
+                    self.opened_letters.append((owner, letter_id))
                 case _:
                     assert_never(change)
 
@@ -277,6 +314,9 @@ def apply(tx: Transaction, writes: WriteSet) -> None:
             writes.injections,
             "(%s, %s, %s, %s)",
         ),
+        *_children(tx, writes.children),
+        *_insert(tx, _WRITE_LETTERS, writes.letters, _LETTER_TEMPLATE),
+        *_remove_letters(tx, writes.opened_letters),
     ]
     if statements:
         tx.cursor.execute(";\n".join(statements))
@@ -285,9 +325,8 @@ def apply(tx: Transaction, writes: WriteSet) -> None:
 
 def create(tx: Transaction, instances: Sequence[Instance]) -> None:
     """Insert the rows of new instances; their first decision is applied after it."""
-    template = "(" + ", ".join(["%s"] * len(INSTANCE_COLUMNS.split(","))) + ")"
-    rows = tx.values(template, [instance_row(instance) for instance in instances])
-    tx.cursor.execute(f"INSERT INTO instances ({INSTANCE_COLUMNS}) VALUES {rows}")
+    for statement in _insert(tx, _CREATE, [instance_row(instance) for instance in instances], _CREATE_TEMPLATE):
+        tx.cursor.execute(statement)
 
 
 def _step_template() -> str:
@@ -348,3 +387,22 @@ def _signals(tx: Transaction, writes: WriteSet) -> list[str]:
             f"UPDATE signals SET consumed_at = clock_timestamp() WHERE (instance_id, id) IN (VALUES {keys})"
         )
     return statements
+
+
+def _children(tx: Transaction, created: Sequence[ChildCreated]) -> list[str]:
+    """Insert children as they are before their first decision: a timer that is due starts them."""
+    contexts = [
+        (each.child.id, to_json(each.data), each.child.parent.instance_id) for each in created if each.child.parent
+    ]
+    timers = [(each.child.id, ROOT_KEY.block_id, list(ROOT_KEY.iteration), each.child.created_at) for each in created]
+    return [
+        *_insert(tx, _CREATE, [instance_row(each.child) for each in created], _CREATE_TEMPLATE),
+        *_insert(tx, _INHERIT, contexts, "(%s::uuid, %s::json, %s::uuid)"),
+        *_insert(tx, _START_AT_ONCE, timers, "(%s, %s, %s::int[], %s)"),
+    ]
+
+
+def _remove_letters(tx: Transaction, opened: Sequence[Row]) -> list[str]:
+    if not opened:
+        return []
+    return [f"DELETE FROM letters WHERE (recipient_id, id) IN (VALUES {tx.values('(%s::uuid, %s::uuid)', opened)})"]

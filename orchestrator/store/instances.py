@@ -9,7 +9,7 @@ from uuid import UUID
 from orchestrator.core.asides import RESULT_REF
 from orchestrator.core.model import Instance
 from orchestrator.store.apply import create
-from orchestrator.store.rows import INSTANCE_COLUMNS, instance_of
+from orchestrator.store.rows import INSTANCE_COLUMNS, INSTANCE_WIDTH, instance_of
 from orchestrator.store.session import Transaction, to_json
 
 CREATED_AT_ONCE = 500
@@ -109,12 +109,11 @@ _RECORD_COLUMNS = ", ".join(f"i.{name.strip()}" for name in INSTANCE_COLUMNS.spl
     "(SELECT min(t.due_at) FROM timers t WHERE t.instance_id = i.id AND t.iteration[1] IS DISTINCT FROM -1) END, "
     "coalesce((SELECT max(s.attempt) FROM steps s WHERE s.instance_id = i.id AND s.block_id = i.current_step), 0)"
 )
-_INSTANCE_WIDTH = INSTANCE_COLUMNS.count(",") + 1
 _RECORD = f"SELECT {_RECORD_COLUMNS} FROM instances i JOIN contexts c ON c.instance_id = i.id"
 
 
 def _record_of(row: Sequence[Any]) -> Record:
-    rest = row[_INSTANCE_WIDTH:]
+    rest = row[INSTANCE_WIDTH:]
     return Record(
         instance=instance_of(row),
         profile=Profile(
@@ -193,6 +192,13 @@ def _conditions(which: Filter) -> tuple[str, list[Any]]:
         conditions.append("c.metadata ->> %s = %s")
         parameters += [key, text]
     return " AND ".join(conditions), parameters
+
+
+def children(tx: Transaction, parent_id: UUID) -> list[Record]:
+    """List the children of an instance, oldest first."""
+    return [
+        _record_of(row) for row in tx.query(f"{_RECORD} WHERE c.parent_instance_id = %s ORDER BY i.id", (parent_id,))
+    ]
 
 
 def states_of(tx: Transaction, ids: Sequence[UUID]) -> dict[UUID, str]:

@@ -145,6 +145,20 @@ class Transaction(Protocol):
     def postpone_timer(self, due: Due, by: timedelta) -> None:
         """Look at a timer again later, unless it was set anew since it was seen."""
 
+    # -- letters ---------------------------------------------------------------------------------------------------
+
+    def waiting_letters(self, recipients: Sequence[UUID]) -> dict[UUID, int]:
+        """Count the letters to some instances; those without any are left out."""
+
+    def overdue_letters(self, limit: int) -> list[UUID]:
+        """Name instances with letters that nobody has delivered, those that have waited longest first."""
+
+    def drop_undeliverable_letters(self, recipients: Sequence[UUID]) -> int:
+        """Remove letters to those instances that have ended or do not exist; returns how many."""
+
+    def postpone_letters(self, recipient: UUID, by: timedelta) -> None:
+        """Try the letters to an instance again later."""
+
     # -- worker processes and upkeep -------------------------------------------------------------------------------
 
     def register_worker(

@@ -16,6 +16,7 @@ from orchestrator.store import (
     installation,
     instances,
     interface,
+    letters,
     reading,
     session,
     sessions,
@@ -54,6 +55,11 @@ class PostgresTransaction(session.Transaction):
     next_due = steps.next_due
     drop_timers = steps.drop_timers
     postpone_timer = steps.postpone_timer
+
+    waiting_letters = letters.waiting
+    overdue_letters = letters.overdue
+    drop_undeliverable_letters = letters.drop_undeliverable
+    postpone_letters = letters.postpone
 
     register_worker = workers.register
     beat_worker = workers.beat

@@ -4,17 +4,20 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-from orchestrator.core.model import Instance, ItemKey, NodeKey, OutputKey, Shared
+from orchestrator.core.model import Instance, ItemKey, NodeKey, OutputKey, Shared, Startable
 from orchestrator.core.slice import ABSENT, Needs, Slice
-from orchestrator.store import sessions
+from orchestrator.core.turn import rfc3339
+from orchestrator.store import definitions, sessions
 from orchestrator.store.interface import Locked
 from orchestrator.store.rows import (
     INSTANCE_COLUMNS,
+    LETTER_COLUMNS,
     NODE_COLUMNS,
     STEP_COLUMNS,
     context_of,
     instance_of,
     key_of,
+    letter_of,
     node_of,
     signal_of,
     step_of,
@@ -70,6 +73,9 @@ def fill(tx: Transaction, wanted: Wanted, *, lock: bool = False) -> None:
     _fill_metadata(tx, wanted)
     _fill_signals(tx, wanted)
     _fill_open_work(tx, wanted, lock=lock)
+    _fill_sequences(tx, wanted)
+    _fill_child_rows(tx, wanted)
+    _fill_letters(tx, wanted)
 
 
 def _keys(tx: Transaction, wanted: Wanted, kind: Callable[[Needs], Iterable[NodeKey]]) -> str:
@@ -244,3 +250,63 @@ def _fill_open_work(tx: Transaction, wanted: Wanted, *, lock: bool) -> None:
             )
             current.nodes = {**{node.key: node for node in map(node_of, rows)}, **current.nodes}
             current.ended_badly = current.ended_badly or needs.ended_badly
+
+
+def _fill_sequences(tx: Transaction, wanted: Wanted) -> None:
+    for current, needs in wanted:
+        for name in needs.sequences:
+            instance = current.instance
+            found = definitions.newest(tx, instance.tenant_id, instance.namespace, name.name, version=name.version)
+            current.sequences[name] = (
+                None
+                if found is None
+                else Startable(sequence_id=found.id, input_schema=found.document.get("input_schema"))
+            )
+
+
+HIDDEN_ROWS = frozenset({"__in_progress__", "__retry__"})
+"""Marks of output rows that are the engine's own bookkeeping."""
+
+
+def _fill_child_rows(tx: Transaction, wanted: Wanted) -> None:
+    """Read all output rows of children that have ended: rows are only ever added, so no lock is needed."""
+    for current, needs in wanted:
+        for child in needs.child_rows:
+            rows = tx.query(
+                "SELECT id, block_id, output, output_ref, output_size, attempt, created_at FROM outputs "
+                "WHERE instance_id = %s ORDER BY id",
+                (child,),
+            )
+            current.child_rows[child] = [shown_row(child, row) for row in rows if row[3] not in HIDDEN_ROWS]
+
+
+def shown_row(instance_id: UUID, row: Sequence[Any]) -> dict[str, Any]:
+    """Show an output row as plain JSON, in the form that clients know (contract, api §10.4).
+
+    Args:
+        row: id, block_id, output, output_ref, output_size, attempt, created_at.
+    """
+    return {
+        "id": str(row[0]),
+        "instance_id": str(instance_id),
+        "block_id": row[1],
+        "output": row[2],
+        "output_ref": row[3],
+        "output_size": row[4],
+        "attempt": row[5],
+        "created_at": rfc3339(row[6]),
+    }
+
+
+LETTERS_AT_ONCE = 100
+"""Letters of one instance that are read together; the others wait for the next look."""
+
+
+def _fill_letters(tx: Transaction, wanted: Wanted) -> None:
+    for current, needs in wanted:
+        if needs.letters:
+            rows = tx.query(
+                f"SELECT {LETTER_COLUMNS} FROM letters WHERE recipient_id = %s ORDER BY id LIMIT %s",
+                (current.instance.id, LETTERS_AT_ONCE),
+            )
+            current.letters = {row[0]: letter_of(row) for row in rows}

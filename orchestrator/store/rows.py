@@ -5,7 +5,8 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.core.changes import ContextPut
-from orchestrator.core.model import Claim, Instance, KeptSignal, Node, NodeKey, Step
+from orchestrator.core.letters import Letter, read_content, written_content
+from orchestrator.core.model import Claim, Instance, KeptSignal, Node, NodeKey, Parent, Step
 from orchestrator.core.states import Activity, InstanceState, NodeState, StepState
 from orchestrator.store.session import to_json
 
@@ -13,8 +14,9 @@ INSTANCE_COLUMNS = (
     "id, tenant_id, namespace, sequence_id, state, version, priority, timezone, running, waiting, scheduled, is_held, "
     "is_cancelling, parked_reason, round, run_id, current_step, current_step_started_at, total_steps, dry_run, "
     "dry_run_auto_approve, started_at, created_at, updated_at, session_id, budget, input_tokens, output_tokens, "
-    "injected"
+    "injected, parent_id, parent_block_id, parent_iteration, depth"
 )
+INSTANCE_WIDTH = len(INSTANCE_COLUMNS.split(","))
 NODE_COLUMNS = "block_id, iteration, state, started_at, completed_at, memory"
 STEP_COLUMNS = (
     "block_id, iteration, id, state, activity, handler, queue, is_queue_named, tenant_id, priority, attempt, losses, "
@@ -55,6 +57,8 @@ def instance_of(row: Sequence[Any]) -> Instance:
         input_tokens=row[26],
         output_tokens=row[27],
         injected=row[28],
+        parent=None if row[29] is None else Parent(instance_id=row[29], key=key_of(row[30], row[31])),
+        depth=row[32],
     )
 
 
@@ -90,6 +94,10 @@ def instance_row(i: Instance) -> tuple[Any, ...]:
         i.input_tokens,
         i.output_tokens,
         i.injected,
+        None if i.parent is None else i.parent.instance_id,
+        None if i.parent is None else i.parent.key.block_id,
+        None if i.parent is None else list(i.parent.key.iteration),
+        i.depth,
     )
 
 
@@ -219,3 +227,17 @@ def context_of(row: Sequence[Any]) -> ContextPut:
 def signal_of(row: Sequence[Any]) -> KeptSignal:
     """Read the columns `id, name, payload`."""
     return KeptSignal(id=row[0], name=row[1], payload=row[2])
+
+
+LETTER_COLUMNS = "id, sender_id, recipient_id, kind, body"
+
+
+def letter_of(row: Sequence[Any]) -> Letter:
+    """Read a row of `LETTER_COLUMNS`."""
+    return Letter(id=row[0], sender=row[1], recipient=row[2], content=read_content(row[3], row[4]))
+
+
+def letter_row(letter: Letter) -> tuple[Any, ...]:
+    """Write a letter in the order of `LETTER_COLUMNS`."""
+    kind, body = written_content(letter.content)
+    return (letter.id, letter.sender, letter.recipient, kind, to_json(body))

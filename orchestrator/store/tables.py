@@ -97,6 +97,11 @@ instances = Table(
     Column("input_tokens", BigInteger, nullable=False, server_default=text("0")),
     Column("output_tokens", BigInteger, nullable=False, server_default=text("0")),
     Column("injected", Integer, nullable=False, server_default=text("0")),
+    # The block whose child it is, and how many parents are above it.
+    Column("parent_id", Uuid),
+    Column("parent_block_id", Text),
+    Column("parent_iteration", ARRAY(Integer)),
+    Column("depth", SmallInteger, nullable=False, server_default=text("0")),
     # Instances of one sequence: the guard of its deletion, and the filter of lists.
     Index("instances_sequence_id_idx", "sequence_id"),
     # Instances of one session.
@@ -116,6 +121,12 @@ contexts = Table(
     Column("concurrency_key", Text),
     Column("max_concurrency", Integer),
     Column("parent_instance_id", Uuid),
+    # The children of an instance.
+    Index(
+        "contexts_parent_instance_id_idx",
+        "parent_instance_id",
+        postgresql_where=text("parent_instance_id IS NOT NULL"),
+    ),
     # Lists filtered by metadata keys.
     Index("contexts_metadata_idx", "metadata", postgresql_using="gin", postgresql_ops={"metadata": "jsonb_path_ops"}),
 )
@@ -324,6 +335,22 @@ injections = Table(
     Column("before", Text),
     Column("blocks", JSON, nullable=False),
     PrimaryKeyConstraint("instance_id", "number"),
+)
+
+letters = Table(
+    "letters",
+    metadata,
+    Column("recipient_id", Uuid, nullable=False),
+    Column("id", Uuid, nullable=False),
+    Column("sender_id", Uuid, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("body", JSON, nullable=False),
+    # When somebody else than its sender looks after the letter.
+    _moment("due_at", nullable=False),
+    # The oldest letter to an instance.
+    PrimaryKeyConstraint("recipient_id", "id"),
+    # Letters that nobody has delivered.
+    Index("letters_due_at_idx", "due_at"),
 )
 
 workers = Table(

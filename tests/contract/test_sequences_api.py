@@ -134,22 +134,6 @@ def test_api_5_4_65_levels_of_any_block_are_400(api: Api, kind: str):
     assert "nesting exceeds the maximum depth of 64" in answer.json()["error"]
 
 
-NOT_YET: list[dict[str, Any]] = [
-    {"type": "sub_sequence", "id": "x", "sequence_name": "child"},
-]
-
-
-@pytest.mark.parametrize("block", NOT_YET, ids=lambda block: block["type"])
-@pytest.mark.parametrize("is_nested", [False, True])
-def test_blocks_that_cannot_run_yet_are_refused(api: Api, block: dict[str, Any], is_nested: bool):
-    outer = {"type": "parallel", "id": "p", "branches": [[block]]} if is_nested else block
-    answer = post(api, definition(outer))
-    assert answer.status_code == 400
-    assert answer.json() == {
-        "error": f"invalid argument: block `x`: blocks of type `{block['type']}` are not supported yet"
-    }
-
-
 def test_api_9_unknown_sequence_is_404_and_named(api: Api):
     missing = uuid4()
     answer = api.http.get(f"/sequences/{missing}")

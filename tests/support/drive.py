@@ -15,13 +15,16 @@ from uuid import UUID, uuid4
 
 from orchestrator.carry import CarryOn, claimed
 from orchestrator.catalogue import check_blocks
-from orchestrator.core import tree
+from orchestrator.core import children, tree
 from orchestrator.core.asides import RESULT_REF, block_of_claim
 from orchestrator.core.changes import (
     AttemptRecorded,
     Change,
     CheckpointSaved,
+    ChildCreated,
     ErrorRowsRemoved,
+    LetterOpened,
+    LetterWritten,
     MetadataMerged,
     OutputAdded,
     SessionMemberGone,
@@ -38,22 +41,39 @@ from orchestrator.core.events import (
     ContextReplaced,
     Created,
     Event,
+    MailArrived,
     RetryRequested,
     StateForced,
     TimerFired,
 )
 from orchestrator.core.ids import IdMaker
 from orchestrator.core.inputs import InputError, prepare
-from orchestrator.core.model import BESIDE, ROOT_KEY, Claim, Instance, Node, NodeKey, OutputKey, Shared, Step, is_beside
+from orchestrator.core.letters import Letter
+from orchestrator.core.model import (
+    BESIDE,
+    ROOT_KEY,
+    Claim,
+    Instance,
+    Node,
+    NodeKey,
+    OutputKey,
+    SequenceName,
+    Shared,
+    Startable,
+    Step,
+    is_beside,
+)
 from orchestrator.core.outcomes import Completed, Failed, FailureKind, Outcome
 from orchestrator.core.plan import Plan
 from orchestrator.core.shared import folded
+from orchestrator.core.signalling import event_of_signal
 from orchestrator.core.slice import ABSENT, Needs, Slice, Unloaded
 from orchestrator.core.states import Activity, InstanceState, StepState
 from orchestrator.core.steps import runs_in_process
 from orchestrator.core.turn import Facts, Turn
-from orchestrator.engine import Engine, _event_of, _refused
+from orchestrator.engine import Engine, _refused
 from orchestrator.exchange import NewInstance, Report, Wish, Work
+from orchestrator.postman import Postman
 from orchestrator.settings import Settings
 from orchestrator.slices import Plans
 from orchestrator.store import checkpoints, instances, sessions, steps
@@ -64,7 +84,8 @@ from orchestrator.store.reading import fill
 from orchestrator.store.rows import NODE_COLUMNS, STEP_COLUMNS, claim_of, node_of, step_of
 from orchestrator.store.session import Store
 from orchestrator.store.steps import Due, Worker
-from sequences.document import parse_definition, to_document
+from orchestrator.timers import Timers
+from sequences.document import SequenceDefinition, parse_definition, to_document
 from sequences.references import ALL, References
 from sequences.signals import parse_signal
 from workers.attempt import context_of, run
@@ -113,6 +134,10 @@ class World(Protocol):
     executed: list[tuple[str, tuple[int, ...], int]]
 
     def create(self, blocks: Sequence[Mapping[str, Any]], **request: Any) -> UUID: ...
+    def define(self, name: str, blocks: Sequence[Mapping[str, Any]], **members: Any) -> UUID: ...
+    def children(self, instance_id: UUID) -> list[UUID]: ...
+    def hold_mail(self) -> None: ...
+    def deliver_mail(self) -> None: ...
     def instance(self, instance_id: UUID) -> Instance: ...
     def context(self, instance_id: UUID) -> tuple[Any, Any]: ...
     def rows(self, instance_id: UUID) -> list[Row]: ...
@@ -201,6 +226,10 @@ class Flow:
     @property
     def kv(self) -> dict[str, Any]:
         return self.world.kv(self.id)
+
+    def children(self) -> list["Flow"]:
+        """The children of this flow, oldest first."""
+        return [Flow(self.world, child) for child in self.world.children(self.id)]
 
     def executed(self) -> list[str]:
         """Ids of the steps whose handlers ran, in order."""
@@ -351,6 +380,8 @@ def check_consistency(
         name: sum(step.activity.value == name for step in counted) for name in ("running", "waiting", "scheduled")
     }
     counts["scheduled"] += len(polling) + (ROOT_KEY in timers)
+    parents = [node for node in nodes if children.waits(node)]
+    counts["waiting"] += sum(node.memory["child"] is not None for node in parents)
     assert {name: getattr(instance, name) for name in counts} == counts
     expected = {step.key: step.timer_at for step in open_steps if step.timer_at is not None}
     assert {key: due for key, due in timers.items() if key in expected} == expected
@@ -358,10 +389,12 @@ def check_consistency(
     if instance.state.is_terminal:
         assert not open_steps
         assert not timers
+        assert not parents
         assert all(node.state.is_terminal or node.state.value == "pending" for node in nodes)
     else:
-        assert open_steps or timers, f"nothing will ever move this {instance.state} flow"
-    if any(step.state is StepState.HELD for step in open_steps):
+        assert open_steps or timers or parents, f"nothing will ever move this {instance.state} flow"
+    held_children = [node for node in parents if node.memory["child"] is None]
+    if held_children or any(step.state is StepState.HELD for step in open_steps):
         assert instance.is_held or ROOT_KEY in timers, "nobody will let go of what is held"
     if instance.state is InstanceState.PAUSED:
         assert instance.is_held
@@ -396,7 +429,7 @@ class _Known(dict[Any, Any]):
 
 
 class PureWorld:
-    """One instance at a time in memory, decided by the core alone; time moves when told."""
+    """Instances in memory, decided by the core alone; time moves when told."""
 
     def __init__(self, handlers: Mapping[str, Callable[..., Any]] | None = None, **facts: Any) -> None:
         self.handlers = handlers_with(handlers)
@@ -415,6 +448,10 @@ class PureWorld:
         self._sessions: dict[UUID | None, Any] = {}
         self._checkpoints: dict[UUID, list[CheckpointSaved]] = {}
         self._events: dict[UUID, list[tuple[str, Any]]] = {}
+        self._defined: list[SequenceDefinition] = []
+        self._letters: list[Letter] = []
+        self._unstarted: list[UUID] = []
+        self._is_mail_held = False
 
     def start(self, blocks: Sequence[Mapping[str, Any]], **request: Any) -> Flow:
         return Flow(self, self.create(blocks, **request))
@@ -442,23 +479,38 @@ class PureWorld:
             **fields,
         )
         plan = Plan(definition_of(blocks, **(members or {})))
-        current = Slice.of_new(plan, instance, data if data is not None else {}, config, audit)
+        self._add(plan, instance, data if data is not None else {}, config, audit)
+        self.decide(instance.id, Created(not_before=not_before))
+        return instance.id
+
+    def _add(self, plan: Plan, instance: Instance, data: Any, config: Any, audit: Any = None) -> None:
+        current = Slice.of_new(plan, instance, data, config, audit)
         current.nodes, current.steps, current.outputs = _Known(), _Known(), _Known(ABSENT)
         self._slices[instance.id] = current
         self._rows[instance.id], self._timers[instance.id] = [], {}
         self._attempts[instance.id], self._moves[instance.id], self._events[instance.id] = [], [], []
         self._metadata[instance.id], self._checkpoints[instance.id] = {}, []
-        self.decide(instance.id, Created(not_before=not_before))
-        return instance.id
+
+    def define(self, name: str, blocks: Sequence[Mapping[str, Any]], **members: Any) -> UUID:
+        definition = definition_of(blocks, **{"name": name, **members})
+        self._defined.append(definition)
+        return definition.id
+
+    def children(self, instance_id: UUID) -> list[UUID]:
+        found = (current.instance for current in self._slices.values())
+        return sorted(each.id for each in found if each.parent is not None and each.parent.instance_id == instance_id)
 
     def decide(self, instance_id: UUID, event: Event) -> Decision:
+        decision = self._decide_alone(instance_id, event)
+        if not self._is_mail_held:
+            self._run_errands()
+        return decision
+
+    def _decide_alone(self, instance_id: UUID, event: Event) -> Decision:
         current = self._slices[instance_id]
+        current.letters, current.sequences, current.child_rows = None, {}, {}
         while isinstance(decision := decide(current, event, self._facts_now()), Needs):
-            for key in decision.nodes:
-                current.nodes.setdefault(key, None)
-            assert not decision.items, "an item of a for_each was never captured"
-            if decision.session:
-                self._read_session(current)
+            self._fill(current, decision)
         self.decisions += 1
         current.take(decision.changes)
         current.session = None
@@ -467,6 +519,47 @@ class PureWorld:
 
     def _read_session(self, current: Slice) -> None:
         current.session = Shared(data=self._sessions[current.instance.session_id])
+
+    def _fill(self, current: Slice, needs: Needs) -> None:
+        for key in needs.nodes:
+            current.nodes.setdefault(key, None)
+        for name in needs.sequences:
+            current.sequences[name] = self._startable(name)
+        for child in needs.child_rows:
+            current.child_rows[child] = [
+                {"block_id": row.block_id, "output": row.output, "instance_id": str(child)} for row in self.rows(child)
+            ]
+        if needs.letters:
+            mine = [letter for letter in self._letters if letter.recipient == current.instance.id]
+            current.letters = {letter.id: letter for letter in sorted(mine, key=lambda letter: letter.id)}
+        if needs.session:
+            self._read_session(current)
+        assert not needs.items, "an item of a for_each was never captured"
+
+    def _startable(self, name: SequenceName) -> Startable | None:
+        fitting = [each for each in self._defined if each.name == name.name and name.version in {None, each.version}]
+        if not fitting:
+            return None
+        newest = max(fitting, key=lambda each: each.version)
+        return Startable(sequence_id=newest.id, input_schema=newest.input_schema)
+
+    def hold_mail(self) -> None:
+        """Die after each commit: what it leaves to be done waits for `deliver_mail`."""
+        self._is_mail_held = True
+
+    def deliver_mail(self) -> None:
+        self._is_mail_held = False
+        self._run_errands()
+
+    def _run_errands(self) -> None:
+        while self._unstarted or self._letters:
+            if self._unstarted:
+                self._decide_alone(self._unstarted.pop(0), TimerFired(key=ROOT_KEY))
+                continue
+            letter = min(self._letters, key=lambda letter: letter.id)
+            decision = self._decide_alone(letter.recipient, MailArrived())
+            if decision.is_stale:
+                self._letters.remove(letter)
 
     def _facts_now(self) -> Facts:
         return Facts(now=self.clock, new_id=self._ids, random=self._random, **self._facts)
@@ -497,6 +590,15 @@ class PureWorld:
                     self._moves[instance_id].append((source, target))
                 case TransitionRecorded(event=event, details=details):
                     self._events[instance_id].append((event, details))
+                case ChildCreated(child=child, data=data):
+                    plan = Plan(next(each for each in self._defined if each.id == child.sequence_id))
+                    self._add(plan, child, data, self.context(instance_id)[1])
+                    self._timers[child.id][ROOT_KEY] = child.created_at
+                    self._unstarted.append(child.id)
+                case LetterWritten(letter=letter):
+                    self._letters.append(letter)
+                case LetterOpened(id=letter_id):
+                    self._letters = [letter for letter in self._letters if letter.id != letter_id]
                 case _:
                     pass
 
@@ -638,7 +740,7 @@ class PureWorld:
         return not self.decide(claim.instance_id, AttemptLost(claim=claim, reason="gone")).is_stale
 
     def signal(self, instance_id: UUID, body: Mapping[str, Any]) -> None:
-        self._ask(instance_id, _event_of(self._ids(self.clock), parse_signal(body), body.get("payload")))
+        self._ask(instance_id, event_of_signal(self._ids(self.clock), parse_signal(body), body.get("payload")))
 
     def retry(self, instance_id: UUID) -> None:
         self._ask(instance_id, RetryRequested())
@@ -701,6 +803,8 @@ class StoredWorld:
         self.executed: list[tuple[str, tuple[int, ...], int]] = []
         self.worker = Worker(id=uuid4(), name="w", slot=1)
         self.rung: list[Any] = []
+        self.tenant = f"t-{uuid4()}"
+        """A tenant of this world's own: names of sequences do not meet those of other worlds."""
         self.restart()
 
     def restart(self) -> None:
@@ -720,27 +824,56 @@ class StoredWorld:
         audit: Any = None,
         **request: Any,
     ) -> UUID:
-        definition = definition_of(blocks, **(members or {}))
-        with self.store.transaction() as tx:
-            stored = StoredDefinition(
-                id=definition.id,
-                tenant_id=TENANT,
-                namespace="n",
-                name=definition.name,
-                version=1,
-                deprecated=False,
-                document=to_document(definition),
-                content_hash="",
-            )
-            assert stored_definitions.insert(tx, stored)
         new = NewInstance(
-            sequence_id=definition.id,
-            tenant_id=TENANT,
+            sequence_id=self._define(definition_of(blocks, **(members or {}))),
+            tenant_id=self.tenant,
             namespace="n",
             profile=Profile(data=data if data is not None else {}, config=config, audit=audit),
             **request,
         )
         return self.engine.start_many([new])[0].id
+
+    def define(self, name: str, blocks: Sequence[Mapping[str, Any]], **members: Any) -> UUID:
+        return self._define(definition_of(blocks, **{"name": name, **members}))
+
+    def _define(self, definition: SequenceDefinition) -> UUID:
+        with self.store.transaction() as tx:
+            stored = StoredDefinition(
+                id=definition.id,
+                tenant_id=self.tenant,
+                namespace="n",
+                name=definition.name,
+                version=definition.version,
+                deprecated=False,
+                document=to_document(definition),
+                content_hash="",
+            )
+            assert stored_definitions.insert(tx, stored)
+        return definition.id
+
+    def children(self, instance_id: UUID) -> list[UUID]:
+        with self.store.transaction() as tx:
+            return [record.instance.id for record in instances.children(tx, instance_id)]
+
+    def hold_mail(self) -> None:
+        """Die after each commit: what it leaves to be done waits for the loops."""
+        self.engine._messenger.run = lambda _errands: None
+
+    def deliver_mail(self) -> None:
+        """Let the timers and the postman do what was left, in a process of their own, until nothing is."""
+        self.restart()
+        while self._tick_for_mail():
+            pass
+
+    def _tick_for_mail(self) -> bool:
+        with self.store.transaction() as tx:
+            tx.execute(
+                "UPDATE letters SET due_at = clock_timestamp() WHERE recipient_id IN "
+                "(SELECT id FROM instances WHERE tenant_id = %s)",
+                (self.tenant,),
+            )
+        timers = Timers(self.engine).tick().done
+        return bool(timers + Postman(self.engine).tick().done)
 
     def instance(self, instance_id: UUID) -> Instance:
         return self._record(instance_id).instance
@@ -814,7 +947,7 @@ class StoredWorld:
 
     def open_session(self, data: Any) -> UUID:
         with self.store.transaction() as tx:
-            made = sessions.insert(tx, uuid4(), TENANT, str(uuid4()), data, None)
+            made = sessions.insert(tx, uuid4(), self.tenant, str(uuid4()), data, None)
         assert made is not None
         return made.id
 
@@ -955,6 +1088,10 @@ def router(block_id: str, *routes: tuple[str, Sequence[Any]], default: Sequence[
     return found if default is None else {**found, "default": list(default)}
 
 
+def sub_sequence(block_id: str, name: str, **fields: Any) -> dict[str, Any]:
+    return {"type": "sub_sequence", "id": block_id, "sequence_name": name, **fields}
+
+
 def try_catch(
     block_id: str, attempt: Sequence[Any], catch: Sequence[Any] = (), last: Sequence[Any] | None = None
 ) -> dict[str, Any]:
@@ -1009,5 +1146,6 @@ __all__ = [
     "scope",
     "split",
     "step",
+    "sub_sequence",
     "try_catch",
 ]

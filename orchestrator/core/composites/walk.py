@@ -1,9 +1,12 @@
 """From block to block: what is entered next, and who is told that a block has ended."""
 
+from typing import assert_never
+
 from orchestrator.core.attempts import enter_step, reuse
+from orchestrator.core.children import enter_child
 from orchestrator.core.composites import for_each, loop, parallel, race, router, saga, scope, split, try_catch
 from orchestrator.core.composites.nodes import Memory, must_end
-from orchestrator.core.model import NodeKey, StepError
+from orchestrator.core.model import NodeKey
 from orchestrator.core.states import NodeState
 from orchestrator.core.steps import end_node
 from orchestrator.core.turn import Ended, Enter, Reuse, Turn
@@ -58,9 +61,10 @@ def _start(turn: Turn, key: NodeKey, memory: Memory | None) -> None:
             scope.enter(turn, key)
         case document.Saga() as block:
             saga.enter(turn, key, block, memory)
+        case document.SubSequence() as block:
+            enter_child(turn, key, block)
         case _ as block:
-            message = f"blocks of type {block.type!r} cannot run in this version"
-            end_node(turn, key, NodeState.FAILED, error=StepError(step_id=key.block_id, message=message))
+            assert_never(block)
 
 
 def advance(turn: Turn, ended: Ended) -> None:
