@@ -124,6 +124,14 @@ def read_tree(serving: Serving, caller: CallerDependency, instance_id: InstanceI
     return Json(tree.build(plan, instance_id, record.instance.state, rows))
 
 
+@router.get("/instances/{id}/children", responses={200: {"model": list[TaskInstance]}})
+def read_children(serving: Serving, caller: CallerDependency, instance_id: InstanceId) -> Response:
+    """Read the instances that blocks of this one have started, the oldest first."""
+    check_owned(serving, caller, instance_id)
+    with serving.store.transaction() as tx:
+        return Json([instance_view(record) for record in instances.children(tx, instance_id)])
+
+
 @router.get("/instances/{id}/audit", responses={200: {"model": list[AuditRow]}})
 def read_audit(serving: Serving, caller: CallerDependency, instance_id: InstanceId) -> Response:
     """Read the changes of state, the newest first."""

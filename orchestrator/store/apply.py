@@ -39,6 +39,7 @@ from orchestrator.core.changes import (
 from orchestrator.core.model import ROOT_KEY, Instance, NodeKey
 from orchestrator.store import checkpoints, sessions
 from orchestrator.store.injections import injection_row
+from orchestrator.store.letters import GRACE
 from orchestrator.store.rows import (
     INSTANCE_COLUMNS,
     INSTANCE_WIDTH,
@@ -133,9 +134,8 @@ _PUT_STATE = (
 )
 
 
-# Whoever commits a letter delivers it; only then is it the postman's.
 _WRITE_LETTERS = f"INSERT INTO letters ({LETTER_COLUMNS}, due_at) VALUES {{}}"
-_LETTER_TEMPLATE = "(%s, %s, %s, %s, %s, clock_timestamp() + interval '500 ms')"
+_LETTER_TEMPLATE = "(%s, %s, %s, %s, %s, clock_timestamp() + %s)"
 # A child has its parent's config as it is stored.
 _INHERIT = (
     "INSERT INTO contexts (instance_id, data, config, metadata, parent_instance_id) "
@@ -221,7 +221,7 @@ class WriteSet:
                 case ChildCreated():
                     self.children.append(change)
                 case LetterWritten(letter=letter):
-                    self.letters.append(letter_row(letter))
+                    self.letters.append((*letter_row(letter), GRACE))
                 case LetterOpened(id=letter_id):
                     self.opened_letters.append((owner, letter_id))
                 case _:

@@ -7,6 +7,9 @@ from uuid import UUID
 from orchestrator.core.states import InstanceState
 from orchestrator.store.session import Transaction
 
+GRACE = timedelta(milliseconds=500)
+"""How long the process that has written a letter has to deliver it itself; then it is the postman's."""
+
 
 def waiting(tx: Transaction, recipients: Sequence[UUID]) -> dict[UUID, int]:
     """Count the letters of some instances; those without any are left out."""

@@ -13,7 +13,7 @@ from sqlalchemy import Table
 
 from orchestrator.core.model import OutputKey
 from orchestrator.core.slice import Needs, Slice
-from orchestrator.store import instances, reading, steps, tables
+from orchestrator.store import instances, letters, reading, steps, tables
 from orchestrator.store.session import Store, Transaction
 from orchestrator.store.steps import Worker
 
@@ -125,6 +125,11 @@ QUERIES: dict[str, tuple[str, Callable[[Any], object]]] = {
         "instances_session_id_idx",
         lambda tx: instances.ids(tx, instances.Filter(session_id=INSTANCE)),
     ),
+    "children of an instance": (
+        "contexts_parent_instance_id_idx",
+        lambda tx: instances.children(tx, INSTANCE),
+    ),
+    "letters that nobody has delivered": ("letters_due_at_idx", lambda tx: letters.overdue(tx, 200)),
     "instances of a sequence": (
         "instances_sequence_id_idx",
         lambda tx: instances.find(tx, instances.Filter(sequence_id=INSTANCE), offset=0, limit=1),

@@ -16,6 +16,8 @@ its own row, in `memory`; it changes only under the instance's lock:
     saga       at (step whose action runs or has failed), done (steps whose action completed and can be undone), caught
                (its own `_error`), error, undo (compensations that are due, the last one first), kept (that failed)
 
+A sub_sequence is no composite: it waits for a child; see `children.py`.
+
 A list is walked without a cursor: the block that ended knows, from the plan, what follows it.
 """
 

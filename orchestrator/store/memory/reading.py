@@ -12,6 +12,7 @@ from orchestrator.core.slice import ABSENT, Needs, Slice
 from orchestrator.core.states import NodeState, StepState
 from orchestrator.store.definitions import StoredDefinition
 from orchestrator.store.interface import Locked
+from orchestrator.store.memory import letters
 from orchestrator.store.memory.base import Base
 from orchestrator.store.memory.tables import Rows, from_text
 from orchestrator.store.reading import ITEMS_AHEAD
@@ -61,6 +62,7 @@ def fill(tx: Base, wanted: Sequence[tuple[Slice, Needs]], *, lock: bool = False)
         _fill_session(tx, current, needs)
         _fill_signals(current, needs, rows)
         _fill_open_work(current, needs, rows)
+        letters.fill(tx, current, needs)
 
 
 def _fill_outputs(current: Slice, needs: Needs, rows: Rows) -> None:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
 
-from orchestrator.store.memory import reading, steps, workers, writing
+from orchestrator.store.memory import letters, reading, steps, workers, writing
 from orchestrator.store.memory.base import Base
 from orchestrator.store.memory.clock import VirtualClock
 from orchestrator.store.memory.tables import Journal, Tables
@@ -53,6 +53,11 @@ class MemoryTransaction(Base):
     next_due = steps.next_due
     drop_timers = steps.drop_timers
     postpone_timer = steps.postpone_timer
+
+    waiting_letters = letters.waiting
+    overdue_letters = letters.overdue
+    drop_undeliverable_letters = letters.drop_undeliverable
+    postpone_letters = letters.postpone
 
     register_worker = workers.register
     beat_worker = workers.beat

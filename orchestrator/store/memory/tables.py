@@ -132,6 +132,17 @@ class CheckpointRow(NamedTuple):
     created_at: datetime
 
 
+class LetterRow(NamedTuple):
+    """A letter that waits to be opened."""
+
+    id: UUID
+    sender: UUID
+    recipient: UUID
+    kind: str
+    body: Json
+    due_at: datetime
+
+
 class ContextRow(NamedTuple):
     """The sections of a context, and what else is kept beside the hot row."""
 
@@ -183,6 +194,7 @@ class Tables:
     places: dict[UUID, tuple[UUID, NodeKey]] = field(default_factory=dict)
     keys: dict[tuple[str, bool, str], UUID] = field(default_factory=dict)
     sessions: dict[UUID, Json] = field(default_factory=dict)
+    letters: dict[UUID, LetterRow] = field(default_factory=dict)
     definitions: dict[UUID, StoredDefinition] = field(default_factory=dict)
     workers: dict[UUID, WorkerRow] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)

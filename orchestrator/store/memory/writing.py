@@ -9,11 +9,14 @@ from orchestrator.core.changes import (
     AttemptRecorded,
     Change,
     CheckpointSaved,
+    ChildCreated,
     ContextPut,
     ErrorRowsRemoved,
     InjectionAdded,
     InstancePut,
     ItemsCaptured,
+    LetterOpened,
+    LetterWritten,
     MetadataMerged,
     NodePut,
     OutputAdded,
@@ -32,6 +35,7 @@ from orchestrator.core.changes import (
 from orchestrator.core.model import BESIDE, Instance, ItemKey, NodeKey, OutputKey, Step
 from orchestrator.core.shared import folded
 from orchestrator.store.instances import Profile
+from orchestrator.store.memory import letters
 from orchestrator.store.memory.base import Base
 from orchestrator.store.memory.tables import (
     CheckpointRow,
@@ -81,7 +85,7 @@ def write(tx: Base, decided: Iterable[tuple[Instance, Iterable[Change]]]) -> Non
             _write(tx, rows, instance.id, change)
 
 
-def _write(tx: Base, rows: Rows, owner: UUID, change: Change) -> None:  # noqa: PLR0912 - one case for each change
+def _write(tx: Base, rows: Rows, owner: UUID, change: Change) -> None:  # noqa: PLR0912, PLR0915 - one case each
     put = tx.journal.put
     match change:
         case InstancePut(instance=instance):
@@ -127,6 +131,12 @@ def _write(tx: Base, rows: Rows, owner: UUID, change: Change) -> None:  # noqa: 
             put(rows.context, None, rows.context[None]._replace(metadata=to_text(merged)))
         case InjectionAdded(injection=injection):
             tx.journal.insert(rows.injections, injection.number, injection)
+        case ChildCreated():
+            letters.create_child(tx, change, rows)
+        case LetterWritten(letter=letter):
+            letters.write_letter(tx, letter)
+        case LetterOpened(id=letter_id):
+            letters.open_letter(tx, letter_id)
         case ErrorRowsRemoved():
             pass  # done before all others, as there: rows of the same commit stay
         case _:

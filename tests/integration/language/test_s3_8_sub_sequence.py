@@ -44,7 +44,7 @@ def only_child(flow: Flow) -> Flow:
     return child
 
 
-# -- what the child is -------------------------------------------------------------------------------------------------
+# -- what the child is --------------------------------------------------------------------------------------------
 
 
 def test_s3_8_parent_waits_and_goes_on_with_the_rows_of_its_child(world: World) -> None:
@@ -159,7 +159,7 @@ def test_s3_8_children_in_branches_run_side_by_side(world: World) -> None:
     assert flow.check().state == "completed"
 
 
-# -- how it ends -------------------------------------------------------------------------------------------------------
+# -- how it ends --------------------------------------------------------------------------------------------------
 
 
 def test_s3_8_failed_child_fails_the_block(world: World) -> None:
@@ -264,7 +264,7 @@ def test_s9_4_cancel_of_a_parent_that_is_paused_before_its_child(world: World) -
     assert (flow.cancel().check().state, flow.children()) == ("cancelled", [])
 
 
-# -- crashes -------------------------------------------------------------------------------------------------------------
+# -- crashes ------------------------------------------------------------------------------------------------------
 
 
 def test_s3_8_a_death_right_after_each_commit_loses_nothing(world: World) -> None:

@@ -41,6 +41,10 @@ class House:
     def elapse(self, by: timedelta) -> None:
         raise NotImplementedError
 
+    def new_id(self) -> UUID:
+        """Make an id that sorts by time."""
+        return _ids(self.now())
+
     def now(self) -> datetime:
         with self.store.transaction() as tx:
             return tx.now()
@@ -145,6 +149,7 @@ class InPostgres(House):
     def elapse(self, by: timedelta) -> None:
         with self._postgres.transaction() as tx:
             tx.execute("UPDATE timers SET due_at = due_at - %s", (by,))
+            tx.execute("UPDATE letters SET due_at = due_at - %s", (by,))
             tx.execute("UPDATE steps SET heartbeat_at = heartbeat_at - %s", (by,))
             tx.execute("UPDATE workers SET heartbeat_at = heartbeat_at - %s", (by,))
 

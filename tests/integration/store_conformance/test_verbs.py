@@ -2,19 +2,23 @@
 
 import inspect
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from orchestrator.core.changes import (
     AttemptRecorded,
     CheckpointSaved,
+    ChildCreated,
     ContextPut,
     ErrorRowsRemoved,
     InjectionAdded,
     ItemsCaptured,
+    LetterOpened,
+    LetterWritten,
     MetadataMerged,
     NodePut,
     SessionMemberGone,
@@ -28,16 +32,30 @@ from orchestrator.core.changes import (
     TimerGone,
     TimerPut,
 )
-from orchestrator.core.model import BESIDE, Claim, ItemKey, KeptSignal, Node, NodeKey, OutputKey
+from orchestrator.core.letters import Letter, SignalSent
+from orchestrator.core.model import (
+    BESIDE,
+    ROOT_KEY,
+    Claim,
+    Instance,
+    ItemKey,
+    KeptSignal,
+    Node,
+    NodeKey,
+    OutputKey,
+    Parent,
+    SequenceName,
+)
 from orchestrator.core.plan import Injection, Plan
 from orchestrator.core.slice import ABSENT, Needs, Slice
-from orchestrator.core.states import NodeState, StepState
+from orchestrator.core.states import InstanceState, NodeState, StepState
 from orchestrator.store import interface
 from orchestrator.store.instances import Profile
 from orchestrator.store.memory import MemoryTransaction
 from orchestrator.store.postgres import PostgresTransaction
 from orchestrator.store.steps import Worker
 from sequences.document import parse_blocks
+from sequences.signals import Custom
 from tests.integration.store_conformance.house import KEY, House, output, put
 from tests.support.drive import definition_of, step
 
@@ -472,3 +490,93 @@ def test_timers_are_due_in_order_and_once_set_anew_only_then(house: House) -> No
     assert [found.key for found in due()] == [keys[1]], "the one set anew stands, although the old one was dropped"
     house.elapse(timedelta(hours=10))
     assert [found.key for found in due()] == [keys[1], keys[2]]
+
+
+# -- letters and children --------------------------------------------------------------------------------------------
+
+
+def write_letter(house: House, recipient: Instance | UUID, payload: Any = None) -> UUID:
+    sender = house.instance()
+    found = recipient if isinstance(recipient, UUID) else recipient.id
+    content = SignalSent(signal=Custom("go"), payload=payload)
+    letter = Letter(id=house.new_id(), sender=sender.id, recipient=found, content=content)
+    house.write(sender, LetterWritten(letter=letter))
+    return letter.id
+
+
+def test_letters_are_read_in_order_and_gone_once_opened(house: House) -> None:
+    flow = house.instance()
+    first, second = write_letter(house, flow, {"n": 1}), write_letter(house, flow, [2])
+    with house.store.transaction() as tx:
+        assert tx.waiting_letters([flow.id, uuid4()]) == {flow.id: 2}
+    seen = house.slice(flow, Needs(letters=True)).letters
+    assert seen is not None
+    assert [(i, letter.content.payload) for i, letter in seen.items()] == [(first, {"n": 1}), (second, [2])]
+    house.write(flow, LetterOpened(id=first))
+    assert list(house.slice(flow, Needs(letters=True)).letters or ()) == [second]
+
+
+def test_letters_are_overdue_after_a_grace_and_can_be_postponed(house: House) -> None:
+    flow = house.instance()
+    write_letter(house, flow)
+
+    def overdue() -> bool:
+        with house.store.transaction() as tx:
+            return flow.id in tx.overdue_letters(10_000)
+
+    assert not overdue()
+    house.elapse(timedelta(seconds=1))
+    assert overdue()
+    with house.store.transaction() as tx:
+        tx.postpone_letters(flow.id, timedelta(hours=1))
+    assert not overdue()
+
+
+def test_only_letters_that_nobody_can_open_are_dropped(house: House) -> None:
+    living, ended, nobody = house.instance(), house.instance(), uuid4()
+    house.write(ended, put(ended, state=InstanceState.FAILED))
+    for recipient in (living, ended, nobody):
+        write_letter(house, recipient)
+    everybody = [living.id, ended.id, nobody]
+    with house.store.transaction() as tx:
+        assert tx.drop_undeliverable_letters(everybody) == 2
+        assert tx.waiting_letters(everybody) == {living.id: 1}
+
+
+def test_a_child_has_its_parents_config_and_a_timer_that_is_due(house: House) -> None:
+    parent = house.instance()
+    now = house.now()
+    made_by = Parent(instance_id=parent.id, key=NodeKey("call", (2,)))
+    child = replace(parent, id=house.new_id(), scheduled=1, parent=made_by, depth=1, created_at=now, updated_at=now)
+    house.write(parent, ChildCreated(child=child, data={"x": 1}))
+    with house.store.transaction() as tx:
+        assert tx.load_instances([child.id]) == {child.id: child}
+        assert [due.key for due in tx.due_timers(10_000) if due.instance_id == child.id] == [ROOT_KEY]
+    assert house.slice(child, Needs(context=True)).context == ContextPut(data={"x": 1}, config={"c": True})
+
+
+def test_rows_of_a_child_are_shown_as_clients_see_them(house: House) -> None:
+    reader, child = house.instance(), house.instance()
+    house.write(child, output({"x": "ü"}, at=house.now()))
+    (row,) = house.slice(reader, Needs(child_rows=frozenset({child.id}))).child_rows[child.id]
+    assert (row["instance_id"], row["block_id"], row["output"], row["output_ref"]) == (
+        str(child.id),
+        "a",
+        {"x": "ü"},
+        None,
+    )
+    assert (row["output_size"], row["attempt"], row["created_at"][-1]) == (10, 0, "Z")
+
+
+def test_a_name_stands_for_the_newest_version_that_is_not_deprecated(house: House) -> None:
+    name = f"s-{uuid4()}"
+    schema = {"type": "object"}
+    made = [definition_of([step("a")], name=name, version=number, input_schema=schema) for number in (1, 2, 3)]
+    for each in made[:2]:
+        house.define(each)
+    house.define(made[2].model_copy(update={"deprecated": True}))
+    wanted = [SequenceName(name), SequenceName(name, 1), SequenceName(name, 3), SequenceName(name, 4)]
+    found = house.slice(house.instance(), Needs(sequences=frozenset(wanted))).sequences
+    ids = [None if found[each] is None else found[each].sequence_id for each in wanted]
+    assert ids == [made[1].id, made[0].id, made[2].id, None]
+    assert found[wanted[0]].input_schema == schema
