@@ -5,19 +5,28 @@
 A part stands between `<!-- generated: NAME -->` and `<!-- end -->`; everything around it is written by hand.
 """
 
+import json
 import re
 import sys
 from collections.abc import Callable, Collection, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
+from random import Random
 from typing import Any, Final, TypeVar
+from uuid import UUID
 
+import orjson
 from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 
 from orchestrator.core import states
 from orchestrator.settings import Settings
+from sequences.expressions import compile_expression
+from sequences.help import EXAMPLE_DATA, FILTERS_HELP, FUNCTIONS_HELP, Help
+from sequences.language_schema import language_schema
+from sequences.scope import Scope
+from sequences.templates import render
 
 DOCS: Final = Path(__file__).resolve().parent
 _S = TypeVar("_S", bound=StrEnum)
@@ -70,6 +79,49 @@ def _default(field: FieldInfo) -> str:
             return f"`{value}`"
 
 
+def filters_table() -> str:
+    """List the filters of templates, each with an example that is run."""
+    return _help_table("Filter", FILTERS_HELP, lambda text: render(text, _EXAMPLE_SCOPE))
+
+
+def functions_table() -> str:
+    """List the functions of expressions, each with an example that is run."""
+    return _help_table("Function", FUNCTIONS_HELP, lambda text: compile_expression(text).evaluate(_EXAMPLE_SCOPE))
+
+
+_EXAMPLE_SCOPE: Final = Scope(
+    data=EXAMPLE_DATA,
+    now=datetime(2026, 3, 2, 12, tzinfo=UTC),
+    random=Random(0),  # noqa: S311 - an example
+    new_uuid=lambda: UUID(int=0),
+)
+
+
+def _help_table(title: str, entries: Collection[Help], run: Callable[[str], Any]) -> str:
+    rows = [f"| {title} | Gives | Example | |", "|---|---|---|---|"]
+    for each in entries:
+        result = orjson.dumps(run(each.example)).decode()
+        rows.append(f"| `{each.form}` | {each.effect} | `{_cell(each.example)}` | `{_cell(result)}` |")
+    return "\n".join(rows)
+
+
+def example_data() -> str:
+    """Show what the examples read."""
+    return f"```json\n{json.dumps(EXAMPLE_DATA)}\n```"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def language_schema_file() -> str:
+    """Write the JSON Schema of the language, both forms."""
+    return json.dumps(language_schema(), indent=1, sort_keys=True) + "\n"
+
+
+FILES: Final[Mapping[str, Callable[[], str]]] = {"language/sequence.schema.json": language_schema_file}
+"""Files that are made as a whole."""
+
 PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "instance-diagram": lambda: diagram(
         states.INSTANCE_MOVES, [states.InstanceState.SCHEDULED], states.TERMINAL_INSTANCE_STATES
@@ -77,6 +129,9 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "node-diagram": lambda: diagram(states.NODE_MOVES, [states.NodeState.PENDING], states.TERMINAL_NODE_STATES),
     "step-diagram": lambda: diagram(states.STEP_MOVES, [states.StepState.DELAYED], frozenset(states.StepState)),
     "settings": settings_table,
+    "filters": filters_table,
+    "functions": functions_table,
+    "example-data": example_data,
 }
 
 
@@ -101,6 +156,13 @@ def main(*, is_check: bool) -> int:
         sys.stderr.write(f"{path.relative_to(DOCS)} is out of date\n")
         if not is_check:
             path.write_text(current(path.read_text()))
+    for name, make in FILES.items():
+        path = DOCS / name
+        if not path.exists() or path.read_text() != make():
+            stale.append(path)
+            sys.stderr.write(f"{name} is out of date\n")
+            if not is_check:
+                path.write_text(make())
     return len(stale)
 
 

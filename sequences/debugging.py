@@ -127,20 +127,20 @@ class _Watched:
         is_text = isinstance(value, str)
         return Entry(
             expression=redact_text(chain.text),
-            status=self._status(chain, value),
+            status=self._status(chain, value, position),
             source=self._source(chain, position),
-            fallback_used=position > 0,
+            fallback_used=position > 0 and not _is_of_nothing(chain, position),
             coerced_to_string=in_text and not is_text,
         )
 
-    def _status(self, chain: Chain, value: Any) -> Status:
-        if value is None:
+    def _status(self, chain: Chain, value: Any, position: int) -> Status:
+        if value is None or _is_of_nothing(chain, position):
             is_there = any(self._is_there(segment) for segment in chain.segments)
             return Status.NULL if is_there else Status.MISSING
         return Status.REDACTED if holds_redacted(value) else Status.OK
 
     def _source(self, chain: Chain, position: int) -> str | None:
-        if position < 0:
+        if position < 0 or _is_of_nothing(chain, position):
             there = next((segment for segment in chain.segments if self._is_there(segment)), None)
             return "literal" if isinstance(there, LiteralSegment) else redact_text(there.text) if there else None
         segment = chain.segments[position]
@@ -163,6 +163,12 @@ class _Watched:
             return True
         around = resolve(self._run.scope, segment.root, segment.keys[:-1])
         return member(around, segment.keys[-1]) is not MISSING
+
+
+def _is_of_nothing(chain: Chain, position: int) -> bool:
+    """Tell whether a filter made the value of null, as `upper` makes empty text; `default` is a fallback instead."""
+    segment = chain.segments[position]
+    return position >= 0 and isinstance(segment, FilterSegment) and segment.name != "default"
 
 
 def _up_to_secret(chain: Chain, run: Run) -> Chain:

@@ -13,10 +13,13 @@ from pydantic import BeforeValidator
 _MAX_MS: Final = timedelta.max // timedelta(milliseconds=1)
 _UNIT_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _NUMBER: Final = r"\d{1,15}(?:\.\d{1,9})?"
-_TEXT: Final = re.compile(rf"({_NUMBER})\s*(ms|s|m|h|d|w)", re.ASCII)
-_ISO: Final = re.compile(
-    rf"P(?=.)(?:({_NUMBER})W)?(?:({_NUMBER})D)?(?:T(?=.)(?:({_NUMBER})H)?(?:({_NUMBER})M)?(?:({_NUMBER})S)?)?", re.ASCII
+TEXT_PATTERN: Final = rf"({_NUMBER})\s*(ms|s|m|h|d|w)"
+ISO_PATTERN: Final = (
+    rf"P(?=.)(?:({_NUMBER})W)?(?:({_NUMBER})D)?(?:T(?=.)(?:({_NUMBER})H)?(?:({_NUMBER})M)?(?:({_NUMBER})S)?)?"
 )
+"""The two forms of text, in what Python and JSON Schema both read."""
+_TEXT: Final = re.compile(TEXT_PATTERN, re.ASCII)
+_ISO: Final = re.compile(ISO_PATTERN, re.ASCII)
 _LATEST: Final = datetime.max.replace(tzinfo=UTC)
 
 

@@ -312,6 +312,7 @@ _TOKEN: Final = re.compile(
     |(?P<text>"[^"]*"?|'[^']*'?)|(?P<sign>[=!<>]=|&&|\|\||[<>+\-*/!?:,()\[\]])|(?P<bad>\S))""",
     re.VERBOSE | re.ASCII,
 )
+_BLANKS: Final = " \t\n\r\f\v"
 _COMPARISONS: Final = frozenset({"==", "!=", "<", "<=", ">", ">="})
 _CONSTANTS: Final[dict[str, bool | None]] = {"true": True, "false": False, "null": None}
 
@@ -324,7 +325,8 @@ class _Parser:
     """
 
     def __init__(self, source: str) -> None:
-        self._tokens = [(found[found.lastgroup or 0], found.lastgroup or "") for found in _TOKEN.finditer(source)]
+        text = source.rstrip(_BLANKS)  # blanks with no token behind them would be tried from every one of them
+        self._tokens = [(found[found.lastgroup or 0], found.lastgroup or "") for found in _TOKEN.finditer(text)]
         self._next = 0
         self.current = self.kind = ""
         self.error: str | None = None

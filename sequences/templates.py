@@ -26,6 +26,8 @@ from sequences.template_syntax import (
 __all__ = ["Template", "TemplateError", "compile_params", "compile_template", "render", "render_params"]
 
 MAX_DEPTH: Final = 256
+MAX_WORK: Final = 500_000
+"""Units of one rendering, a unit being 64 characters or an element: 32 MiB of text, and some 100 ms."""
 TOO_MUCH: Final = "the template makes too much of its data"
 
 
@@ -40,7 +42,7 @@ class Run:
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
-        self.budget = Budget()
+        self.budget = Budget(MAX_WORK)
         self._seen: set[tuple[str, tuple[str, ...]]] = set()
 
     def charge(self, value: Any) -> None:

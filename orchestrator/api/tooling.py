@@ -20,6 +20,7 @@ from sequences.dataflow import DataflowLimit, analyse
 from sequences.debugging import debug
 from sequences.document import DocumentError, SequenceDefinition, parse_definition
 from sequences.inspection import inspect_definition, inspect_template
+from sequences.language_schema import Form, language_schema
 from sequences.preflight import children_of, overall, preflight
 
 router = APIRouter(tags=["language tools"])
@@ -32,6 +33,12 @@ class TemplateToDebug(Shape):
     context_data: Any = None
     context_config: Any = None
     outputs: dict[str, Any] | None = None
+
+
+@router.get("/sequences/schema")
+def schema_of_language(form: Form = "any") -> Response:
+    """Give the JSON Schema of documents: canonical, shorthand, or both."""
+    return Json(language_schema(form))
 
 
 @router.post("/sequences/dataflow", openapi_extra=accepts(SequenceDefinition))

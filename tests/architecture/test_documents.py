@@ -15,6 +15,9 @@ import typer
 from orchestrator.cli.app import app
 from orchestrator.core.states import INSTANCE_MOVES, NODE_MOVES, STEP_MOVES
 from orchestrator.settings import Settings
+from sequences.filters import FILTERS
+from sequences.functions import FUNCTIONS
+from sequences.help import FILTERS_HELP, FUNCTIONS_HELP
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -37,6 +40,16 @@ generate = _generate()
 @pytest.mark.parametrize("path", generate.documents(), ids=lambda path: path.name)
 def test_generated_parts_are_current(path: Path) -> None:
     assert generate.current(path.read_text()) == path.read_text(), "run `python docs/generate.py`"
+
+
+@pytest.mark.parametrize("name", generate.FILES)
+def test_generated_files_are_current(name: str) -> None:
+    assert (DOCS / name).read_text() == generate.FILES[name](), "run `python docs/generate.py`"
+
+
+def test_every_filter_and_every_function_is_explained() -> None:
+    assert [each.name for each in FILTERS_HELP] == list(FILTERS)
+    assert [each.name for each in FUNCTIONS_HELP] == list(FUNCTIONS)
 
 
 def test_settings_and_life_cycle_are_generated() -> None:

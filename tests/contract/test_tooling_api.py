@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import uuid4
 
+import jsonschema_rs
 import pytest
 
 from tests.contract.client import Api, definition, step
@@ -124,3 +125,12 @@ def test_api_21_inspecting_a_draft_and_a_template(api: Api):
     assert any("unknown block `gone`" in warning for warning in answer["warnings"])
     answer = api.http.post("/sequences/inspect-template", json={"template": "{{ data.x | upper }}"}).json()
     assert answer["templates"][0]["expressions"][0]["filters"] == ["upper"]
+
+
+def test_s16_the_schema_of_the_language_is_published(api: Api):
+    whole = api.http.get("/sequences/schema").json()
+    assert jsonschema_rs.validator_for(whole).is_valid(draft())
+    short = jsonschema_rs.validator_for(api.http.get("/sequences/schema", params={"form": "shorthand"}).json())
+    assert short.is_valid({"id": "short", "blocks": [{"handler": "noop"}]})
+    assert not short.is_valid(draft())
+    assert api.http.get("/sequences/schema", params={"form": "other"}).status_code == 400

@@ -49,6 +49,8 @@ def entry(template: str) -> tuple[Any, ...]:
         ("{{ data.gone | 'x' }}", "x", "string", ("ok", "literal", True, False)),
         ("{{ data.gone | default(7) }}", 7, "number", ("ok", "literal", True, False)),
         ("{{ data.gone | default(data.n) }}", 5, "number", ("ok", "data.n", True, False)),
+        ("{{ data.gone | upper }}", "", "string", ("missing", None, False, False)),
+        ("{{ data.none | upper }}", "", "string", ("null", "data.none", False, False)),
         ("{{ data.name | upper }}", "ANN", "string", ("ok", "data.name", False, False)),
         ("{{ len(data.list) }}", 1, "number", ("ok", "len(data.list)", False, False)),
         ("{{ data.key }}", REDACTED, "string", ("redacted", "data.key", False, False)),
