@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test check format bench faults lock clean
+.PHONY: help install demo dev test check coverage-of-contract format bench faults lock clean
 
 help: ## List the targets.
-	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 24
 
 install: $(STAMP) ## Install everything into .venv, every package checked by its hash.
 
@@ -36,6 +36,9 @@ check: $(STAMP) ## Formatting, lint, types, import layers, tree hygiene.
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest -q tests/architecture
+
+coverage-of-contract: $(STAMP) ## Say which tests cover which section of the contract.
+	$(BIN)/python -m tests.contract_coverage
 
 format: $(STAMP) ## Format and fix what can be fixed.
 	$(BIN)/ruff format .
