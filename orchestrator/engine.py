@@ -34,10 +34,10 @@ from orchestrator.core.signalling import event_of_signal
 from orchestrator.core.slice import Needs, Slice, Unloaded
 from orchestrator.core.states import InstanceState, StepState
 from orchestrator.core.steps import runs_in_process
-from orchestrator.core.turn import Turn
+from orchestrator.core.turn import Turn, context_view, runtime_section
 from orchestrator.errands import Errands, Messenger
 from orchestrator.errors import InvalidArgument, NotFound, PayloadTooLarge
-from orchestrator.exchange import Begun, Finished, NewInstance, Report, Started, Wish, Work
+from orchestrator.exchange import Begun, Finished, NewInstance, OtherFlow, Report, Started, Wish, Work
 from orchestrator.handlers_known import KnownHandlers
 from orchestrator.settings import Settings
 from orchestrator.store.interface import Store, Transaction
@@ -357,6 +357,23 @@ class Engine:
         """Read the data of an instance's session as they are now; None without a session."""
         with self.store.transaction() as tx:
             return tx.session_data(instance_id)
+
+    def look_at(self, instance_id: UUID, *, tenant_id: str) -> OtherFlow | None:
+        """Read what the handlers of another instance may see of one; None if there is none in this tenant."""
+        with self.store.transaction() as tx:
+            seen = tx.look_at(instance_id, tenant_id)
+            if seen is None:
+                return None
+            instance, profile = seen.record.instance, seen.record.profile
+            first = self._turnstile.plans(tx, [instance.sequence_id])[instance.sequence_id].root[0]
+        runtime = runtime_section(instance, attempt=seen.record.attempt)
+        return OtherFlow(
+            state=instance.state,
+            context=context_view(profile.data, profile.config, runtime, audit=profile.audit),
+            created_at=instance.created_at,
+            ended_at=seen.ended_at,
+            current_node=seen.newest_block or instance.current_step or first,
+        )
 
     def latest_checkpoint(self, instance_id: UUID) -> tuple[Any, datetime] | None:
         """Read the newest checkpoint of an instance; None if it has none."""

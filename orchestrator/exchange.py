@@ -8,6 +8,7 @@ from uuid import UUID
 
 from orchestrator.core.model import Claim, Instance
 from orchestrator.core.outcomes import Failed, Outcome
+from orchestrator.core.states import InstanceState
 from orchestrator.errands import Errands
 from orchestrator.store.instances import Profile
 from queues.broker import Hint
@@ -38,6 +39,23 @@ class Started:
 
     id: UUID
     is_duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherFlow:
+    """An instance as the handlers of another one see it.
+
+    Args:
+        context: As clients read it.
+        ended_at: None until it has ended.
+        current_node: The newest block that has not ended, after the end the last one.
+    """
+
+    state: InstanceState
+    context: dict[str, Any]
+    created_at: datetime
+    ended_at: datetime | None
+    current_node: str | None
 
 
 @dataclass(slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from orchestrator.exchange import Work
 from sequences.scope import visible_section
 from workers.context import StepContext
 from workers.failures import outcome_of_exception
+from workers.flows import FlowsOfStep
 from workers.registry import Handler
 
 log = structlog.get_logger()
@@ -112,6 +113,7 @@ def context_of(work: Work, engine: Engine) -> StepContext:
         remaining=None if claim.expires_at is None else claim.expires_at - engine.now(),
         dry_run=work.instance.dry_run,
         gate=work.block.wait_for_input,
+        flows=FlowsOfStep(work, engine),
     )
 
 

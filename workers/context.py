@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
-from uuid import UUID
+from uuid import UUID, uuid4
 
+from orchestrator.exchange import OtherFlow
 from sequences.scope import Scope
 from sequences.step_fields import WaitForInput
 
@@ -31,6 +32,28 @@ def _nothing_saved() -> tuple[Any, datetime] | None:
 
 def _never() -> bool:
     return False
+
+
+class Flows(Protocol):
+    """What a handler may do with other instances of its tenant."""
+
+    def look_at(self, instance_id: UUID) -> OtherFlow | None:
+        """Read an instance; None if the tenant has none of that id."""
+
+    def new_id(self) -> UUID:
+        """Make an id that sorts by time, for something that is written together with the handler's output."""
+
+
+class NoFlows:
+    """Nobody else is there: for handlers that are called outside of an engine."""
+
+    def look_at(self, instance_id: UUID) -> OtherFlow | None:
+        """See nothing."""
+        return None
+
+    def new_id(self) -> UUID:
+        """Make an id."""
+        return uuid4()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +84,7 @@ class StepContext:
         remaining: Time this attempt had left when it started; None without a limit.
         dry_run: Whether effects on the outside world must be left out.
         gate: The human gate of the step, None without one.
+        flows: Other instances of the tenant.
     """
 
     instance_id: UUID
@@ -82,3 +106,4 @@ class StepContext:
     remaining: timedelta | None = None
     dry_run: bool = False
     gate: WaitForInput | None = None
+    flows: Flows = field(default_factory=NoFlows)

@@ -28,10 +28,12 @@ from orchestrator.core.outcomes import (
     Outcome,
     SharedDeleted,
     SharedWritten,
+    SignalPosted,
     StateDeleted,
     StateWritten,
     Suspended,
 )
+from sequences.signals import Custom
 from workers.failures import failed
 
 MAX_OUTPUT_BYTES: Final = 8 * 1024 * 1024
@@ -73,8 +75,7 @@ def check_outcome(outcome: Outcome, *, max_bytes: int = MAX_OUTPUT_BYTES) -> Out
         case Failed():
             return failed(outcome.message, retryable=outcome.retryable, kind=outcome.kind, details=outcome.details)
         case Completed():
-            valueless = StateDeleted | SharedDeleted | BlocksAdded
-            written = [effect.value for effect in outcome.effects if not isinstance(effect, valueless)]
+            written = [value for effect in outcome.effects for value in _values(effect)]
             names = [list(_names(effect)) for effect in outcome.effects]
             return _first_failure([outcome.output, *written, names], max_bytes) or outcome
         case Suspended():
@@ -89,8 +90,20 @@ def _names(effect: Effect) -> tuple[str, ...]:
             return path
         case StateWritten(key=key) | StateDeleted(key=key) | SharedDeleted(key=key):
             return (key,)
+        case SignalPosted(signal=signal):
+            return (signal.name,) if isinstance(signal, Custom) and signal.name is not None else ()
         case CheckpointKept() | BlocksAdded():
             return ()
+
+
+def _values(effect: Effect) -> tuple[Any, ...]:
+    match effect:
+        case StateDeleted() | SharedDeleted() | BlocksAdded():
+            return ()
+        case SignalPosted(payload=payload):
+            return (payload,)
+        case _:
+            return (effect.value,)
 
 
 def _first_failure(values: list[Any], max_bytes: int) -> Failed | None:

@@ -4,10 +4,9 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.api.shapes import PRIORITIES
-from orchestrator.core.turn import runtime_section
+from orchestrator.core.turn import context_view, runtime_section
 from orchestrator.store.instances import Record
 
-_HIDDEN_WHEN_NULL = ("instance_id", "run_id")
 _HIDDEN_ROWS = frozenset({"__in_progress__", "__retry__"})
 
 
@@ -38,12 +37,6 @@ def instance_view(record: Record) -> dict[str, Any]:
     optional = {"budget": instance.budget, "parked_reason": instance.parked_reason}
     view |= {name: value for name, value in optional.items() if value is not None}
     return view
-
-
-def context_view(data: Any, config: Any, runtime: dict[str, Any], *, audit: Any = None) -> dict[str, Any]:
-    """Show a context; ids of the runtime section are left out while they are null."""
-    shown = {name: value for name, value in runtime.items() if value is not None or name not in _HIDDEN_WHEN_NULL}
-    return {"data": data, "config": config, "audit": audit or [], "runtime": shown}
 
 
 def output_views(instance_id: UUID, rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import orjson
 
 from orchestrator.core.changes import SessionMemberGone, SessionWritten
 from orchestrator.core.injection import inject
+from orchestrator.core.letters import SignalSent
 from orchestrator.core.outcomes import (
     BlocksAdded,
     CheckpointKept,
@@ -21,6 +22,7 @@ from orchestrator.core.outcomes import (
     FailureKind,
     SharedDeleted,
     SharedWritten,
+    SignalPosted,
     StateDeleted,
     StateWritten,
 )
@@ -132,6 +134,8 @@ def _apply_effect(turn: Turn, effect: Effect) -> None:
             turn.change_session(SessionMemberGone(session_id=turn.session_id, name=key))
         case BlocksAdded(blocks=blocks, position=position):
             inject(turn, blocks, position)
+        case SignalPosted(recipient=recipient, signal=signal, payload=payload):
+            turn.write_letter(recipient, SignalSent(signal=signal, payload=payload), letter_id=effect.id)
         case CheckpointKept():
             turn.save_checkpoint(effect.id, effect.value, effect.keep)
         case _:

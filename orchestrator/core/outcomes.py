@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from sequences.document import Block
+from sequences.signals import SignalType
 
 
 class FailureKind(StrEnum):
@@ -80,7 +81,26 @@ class BlocksAdded:
     position: int | None = None
 
 
-Effect = StateWritten | StateDeleted | DataWritten | SharedWritten | SharedDeleted | CheckpointKept | BlocksAdded
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalPosted:
+    """Send a signal to another instance, under an id that the handler has made."""
+
+    id: UUID
+    recipient: UUID
+    signal: SignalType
+    payload: Any
+
+
+Effect = (
+    StateWritten
+    | StateDeleted
+    | DataWritten
+    | SharedWritten
+    | SharedDeleted
+    | CheckpointKept
+    | BlocksAdded
+    | SignalPosted
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -573,6 +573,15 @@ def runtime_section(instance: Instance, *, attempt: int) -> dict[str, Any]:
     }
 
 
+_HIDDEN_WHEN_NULL = ("instance_id", "run_id")
+
+
+def context_view(data: Any, config: Any, runtime: dict[str, Any], *, audit: Any = None) -> dict[str, Any]:
+    """Show a context as clients see it; ids of the runtime section are left out while they are null."""
+    shown = {name: value for name, value in runtime.items() if value is not None or name not in _HIDDEN_WHEN_NULL}
+    return {"data": data, "config": config, "audit": audit or [], "runtime": shown}
+
+
 def rfc3339(moment: datetime | None) -> str | None:
     """Write an aware UTC datetime as the wire does, None as None."""
     return None if moment is None else moment.isoformat().replace("+00:00", "Z")

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.core.asides import RESULT_REF
-from orchestrator.core.model import Instance
+from orchestrator.core.model import BESIDE, Instance
 from orchestrator.store.apply import create
 from orchestrator.store.rows import INSTANCE_COLUMNS, INSTANCE_WIDTH, instance_of
 from orchestrator.store.session import Transaction, to_json
@@ -42,6 +42,20 @@ class Record:
     profile: Profile
     due_at: datetime | None
     attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """An instance as another one may look at it.
+
+    Args:
+        ended_at: When it reached the final state it is in; None while it has none.
+        newest_block: The newest block that has not ended, after the end the last one; None before the first.
+    """
+
+    record: Record
+    ended_at: datetime | None
+    newest_block: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +151,36 @@ def get(tx: Transaction, instance_id: UUID, tenant_id: str | None = None) -> Rec
     if not rows or (tenant_id is not None and rows[0][1] != tenant_id):
         return None
     return _record_of(rows[0])
+
+
+def look_at(tx: Transaction, instance_id: UUID, tenant_id: str) -> Seen | None:
+    """Read what another instance may see of one; None if there is none in this tenant."""
+    record = get(tx, instance_id, tenant_id)
+    if record is None:
+        return None
+    if record.instance.state.is_terminal:
+        blocks = tx.query(
+            "SELECT block_id FROM nodes WHERE instance_id = %s AND completed_at IS NOT NULL "
+            "ORDER BY completed_at DESC, started_at DESC NULLS LAST LIMIT 1",
+            (instance_id,),
+        )
+        ended = tx.query(
+            "SELECT max(created_at) FROM transitions WHERE instance_id = %s AND to_state = %s",
+            (instance_id, record.instance.state.value),
+        )[0][0]
+        ended_at = ended or record.instance.updated_at
+    else:
+        # Of what began at one moment the innermost is meant: a step, else a block that waits for its child.
+        blocks = tx.query(
+            "SELECT block_id FROM (SELECT block_id, entered_at AS began, 2 AS rank FROM steps "
+            "WHERE instance_id = %(id)s AND iteration[1] IS DISTINCT FROM %(beside)s "
+            "UNION ALL SELECT block_id, started_at, CASE state WHEN 'waiting' THEN 1 ELSE 0 END FROM nodes "
+            "WHERE instance_id = %(id)s AND state IN ('running', 'waiting')) AS open "
+            "ORDER BY began DESC, rank DESC LIMIT 1",
+            {"id": instance_id, "beside": BESIDE},
+        )
+        ended_at = None
+    return Seen(record=record, ended_at=ended_at, newest_block=blocks[0][0] if blocks else None)
 
 
 def freeze(tx: Transaction) -> None:

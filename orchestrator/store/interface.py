@@ -20,7 +20,7 @@ from orchestrator.core.model import Claim, Instance
 from orchestrator.core.plan import Injection
 from orchestrator.core.slice import Needs, Slice
 from orchestrator.store.definitions import StoredDefinition
-from orchestrator.store.instances import Profile
+from orchestrator.store.instances import Profile, Seen
 from orchestrator.store.steps import Due, Worker
 
 
@@ -77,6 +77,9 @@ class Transaction(Protocol):
 
     def reserve_key(self, tenant_id: str, key: str, instance_id: UUID, *, dry_run: bool) -> UUID | None:
         """Take an idempotency key for a new instance; the id of the one that has it already, None if it was free."""
+
+    def look_at(self, instance_id: UUID, tenant_id: str) -> Seen | None:
+        """Read what another instance may see of one; None if there is none in this tenant."""
 
     def load_definitions(self, ids: Sequence[UUID]) -> dict[UUID, StoredDefinition]:
         """Read versions of sequences by id; unknown ids are left out."""

@@ -35,6 +35,7 @@ class PostgresTransaction(session.Transaction):
     write = apply.write
     insert_instances = instances.insert
     reserve_key = instances.reserve_key
+    look_at = instances.look_at
     load_definitions = definitions.get_many
     load_injections = injections.injected_into
     state_values = instances.state_values

@@ -72,7 +72,7 @@ from orchestrator.core.states import Activity, InstanceState, StepState
 from orchestrator.core.steps import runs_in_process
 from orchestrator.core.turn import Facts, Turn
 from orchestrator.engine import Engine, _refused
-from orchestrator.exchange import NewInstance, Report, Wish, Work
+from orchestrator.exchange import NewInstance, OtherFlow, Report, Wish, Work
 from orchestrator.postman import Postman
 from orchestrator.settings import Settings
 from orchestrator.slices import Plans
@@ -722,6 +722,18 @@ class PureWorld:
             state_values=self.kv,
             session_data=self._session_of,
             latest_checkpoint=self._latest_checkpoint,
+            look_at=self._look_at,
+            new_id=lambda: self._ids(self.clock),
+        )
+
+    def _look_at(self, instance_id: UUID, *, tenant_id: str) -> OtherFlow | None:
+        """See the state of another flow, and no more: what else handlers see comes from the store."""
+        current = self._slices.get(instance_id)
+        if current is None or tenant_id != TENANT:
+            return None
+        found = current.instance
+        return OtherFlow(
+            state=found.state, context={}, created_at=found.created_at, ended_at=None, current_node=found.current_step
         )
 
     def _session_of(self, instance_id: UUID) -> Any:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from sequences.handlers import BUILTIN_HANDLERS
 from workers.egress import Egress
-from workers.handlers import basic, control, data, state
+from workers.handlers import basic, control, data, flows, state
 from workers.handlers.requests_out import http_request
 from workers.handlers.reserved import not_built_yet
 from workers.handlers.review import human_review
@@ -41,6 +41,8 @@ def builtin_registry(*, egress: Egress | None = None) -> Registry:
     egress = egress or Egress()
     registry.register("http_request", http_request(egress), merge_output=False)
     registry.register("human_review", human_review(egress), merge_output=False)
+    registry.register("send_signal", flows.send_signal, merge_output=False)
+    registry.register("query_instance", flows.query_instance, merge_output=False)
     for name in sorted(BUILTIN_HANDLERS - set(registry.names())):
         registry.register(name, not_built_yet(name), merge_output=False, instant=True)
     return registry

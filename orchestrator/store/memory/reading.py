@@ -6,11 +6,12 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.core.changes import ContextPut
-from orchestrator.core.model import Instance, ItemKey, KeptSignal, Shared
+from orchestrator.core.model import Instance, ItemKey, KeptSignal, Shared, is_beside
 from orchestrator.core.plan import Injection
 from orchestrator.core.slice import ABSENT, Needs, Slice
-from orchestrator.core.states import NodeState, StepState
+from orchestrator.core.states import InstanceState, NodeState, StepState
 from orchestrator.store.definitions import StoredDefinition
+from orchestrator.store.instances import Profile, Record, Seen
 from orchestrator.store.interface import Locked
 from orchestrator.store.memory import letters
 from orchestrator.store.memory.base import Base
@@ -36,6 +37,52 @@ def lock(tx: Base, ids: Sequence[UUID], step_ids: Sequence[UUID]) -> Locked:
 def load_instances(tx: Base, ids: Iterable[UUID]) -> dict[UUID, Instance]:
     """Load instances; ids that do not exist are left out."""
     return {i: tx.tables.instances[i].instance[None] for i in ids if i in tx.tables.instances}
+
+
+def look_at(tx: Base, instance_id: UUID, tenant_id: str) -> Seen | None:
+    """Read what another instance may see of one; None if there is none in this tenant."""
+    rows = tx.tables.instances.get(instance_id)
+    if rows is None or rows.instance[None].tenant_id != tenant_id:
+        return None
+    instance = rows.instance[None]
+    return Seen(record=_record(rows), ended_at=_ended_at(rows, instance), newest_block=_newest_block(rows, instance))
+
+
+def _record(rows: Rows) -> Record:
+    instance, row = rows.instance[None], rows.context[None]
+    due = [due_at for key, due_at in rows.timers.items() if not is_beside(key)]
+    attempts = [row.step.attempt for key, row in rows.steps.items() if key.block_id == instance.current_step]
+    return Record(
+        instance=instance,
+        profile=Profile(
+            data=from_text(row.data),
+            config=from_text(row.config),
+            metadata=from_text(row.metadata),
+            audit=from_text(row.audit),
+            parent_instance_id=None if instance.parent is None else instance.parent.instance_id,
+        ),
+        due_at=min(due, default=None) if instance.state is InstanceState.SCHEDULED else None,
+        attempt=max(attempts, default=0),
+    )
+
+
+def _ended_at(rows: Rows, instance: Instance) -> datetime | None:
+    if not instance.state.is_terminal:
+        return None
+    moves = [move.created_at for move in rows.transitions.values() if move.to_state == instance.state.value]
+    return max(moves, default=instance.updated_at)
+
+
+def _newest_block(rows: Rows, instance: Instance) -> str | None:
+    nodes = rows.nodes.values()
+    if instance.state.is_terminal:
+        ended = [(n.completed_at, n.started_at or n.completed_at, n.key.block_id) for n in nodes if n.completed_at]
+        return max(ended)[2] if ended else None
+    began = [(row.step.entered_at, 2, key.block_id) for key, row in rows.steps.items() if not is_beside(key)]
+    began += [
+        (n.started_at, n.state is NodeState.WAITING, n.key.block_id) for n in nodes if n.started_at and n.state in _OPEN
+    ]
+    return max(began)[2] if began else None
 
 
 def load_definitions(tx: Base, ids: Sequence[UUID]) -> dict[UUID, StoredDefinition]:

@@ -38,6 +38,7 @@ class MemoryTransaction(Base):
     write = writing.write
     insert_instances = writing.insert_instances
     reserve_key = writing.reserve_key
+    look_at = reading.look_at
 
     claim_one = steps.claim_one
     claim_next = steps.claim_next

@@ -580,3 +580,33 @@ def test_a_name_stands_for_the_newest_version_that_is_not_deprecated(house: Hous
     ids = [None if found[each] is None else found[each].sequence_id for each in wanted]
     assert ids == [made[1].id, made[0].id, made[2].id, None]
     assert found[wanted[0]].input_schema == schema
+
+
+def test_a_look_at_an_instance_names_its_newest_block(house: House) -> None:
+    flow = house.instance()
+    now = house.now()
+
+    def newest() -> tuple[Any, Any]:
+        with house.store.transaction() as tx:
+            assert tx.look_at(flow.id, "another tenant") is None
+            seen = tx.look_at(flow.id, "t")
+        assert seen is not None
+        assert (seen.record.profile.data, seen.record.instance.id) == ({"n": 1}, flow.id)
+        return seen.newest_block, seen.ended_at
+
+    assert newest() == (None, None)
+    around = Node(key=NodeKey("p"), state=NodeState.RUNNING, started_at=now)
+    waits = Node(key=NodeKey("call"), state=NodeState.WAITING, started_at=now)
+    house.write(flow, NodePut(node=around), NodePut(node=waits))
+    assert newest() == ("call", None)
+    house.step(flow, entered_at=now)
+    house.step(flow, NodeKey("aside", (BESIDE,)), entered_at=now + timedelta(seconds=1))
+    assert newest() == ("a", None)
+    done = [
+        replace(each, state=NodeState.COMPLETED, completed_at=now + timedelta(seconds=5)) for each in (around, waits)
+    ]
+    ended = replace(done[1], started_at=now + timedelta(seconds=1))
+    house.write(flow, NodePut(node=done[0]), NodePut(node=ended), StepGone(key=KEY))
+    final = put(flow, state=InstanceState.COMPLETED)
+    house.write(flow, final)
+    assert newest() == ("call", final.instance.updated_at)

@@ -1,0 +1,22 @@
+"""Other instances, as the handlers of one step reach them through the engine."""
+
+from uuid import UUID
+
+from orchestrator.engine import Engine
+from orchestrator.exchange import OtherFlow, Work
+
+
+class FlowsOfStep:
+    """The instances of the tenant whose step is being run: `workers.context.Flows`."""
+
+    def __init__(self, work: Work, engine: Engine) -> None:
+        self._work = work
+        self._engine = engine
+
+    def look_at(self, instance_id: UUID) -> OtherFlow | None:
+        """Read an instance; None if the tenant has none of that id."""
+        return self._engine.look_at(instance_id, tenant_id=self._work.instance.tenant_id)
+
+    def new_id(self) -> UUID:
+        """Make an id that sorts by time."""
+        return self._engine.new_id()

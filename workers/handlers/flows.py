@@ -1,0 +1,71 @@
+"""Built-in handlers that have to do with other instances: send_signal, query_instance. Source: contract §11.
+
+A signal is a letter that is written together with the handler's output: a crash in between sends nothing, and the step
+that is run again sends once.
+"""
+
+from typing import Any, Final
+from uuid import UUID
+
+from orchestrator.core.outcomes import Completed, Failed, Outcome, SignalPosted
+from orchestrator.core.turn import rfc3339
+from sequences.signals import SignalError, parse_signal_type, written_type
+from workers.context import StepContext
+from workers.failures import failed
+from workers.handlers.params import members, missing, wrong_input
+
+NOT_FOUND: Final = "target instance not found"
+"""Said of an unknown instance and of another tenant's alike."""
+
+
+def send_signal(ctx: StepContext, params: Any) -> Outcome:
+    """Send a signal to an instance of the same tenant that has not ended."""
+    given = members(params)
+    target = _instance_id(given)
+    if isinstance(target, Failed):
+        return target
+    try:
+        signal = parse_signal_type(given.get("signal_type"), name=given.get("name"))
+    except SignalError as error:
+        return wrong_input(str(error))
+    payload = given.get("payload")
+    if ctx.dry_run:
+        would = {"instance_id": str(target), "signal_type": written_type(signal), "payload": payload}
+        return Completed(output={"dry_run": True, "handler": "send_signal", "would": would, "signal_id": None})
+    seen = ctx.flows.look_at(target)
+    if seen is None:
+        return failed(NOT_FOUND, retryable=False)
+    if seen.state.is_terminal:
+        return failed("cannot send signal to terminal instance", retryable=False)
+    signal_id = ctx.flows.new_id()
+    posted = SignalPosted(id=signal_id, recipient=target, signal=signal, payload=payload)
+    return Completed(output={"signal_id": str(signal_id)}, effects=(posted,))
+
+
+def query_instance(ctx: StepContext, params: Any) -> Outcome:
+    """Read an instance of the same tenant; one that is not there is found to be so, and no failure."""
+    target = _instance_id(members(params))
+    if isinstance(target, Failed):
+        return target
+    seen = ctx.flows.look_at(target)
+    if seen is None:
+        return Completed(output={"found": False})
+    return Completed(
+        output={
+            "found": True,
+            "state": seen.state.value,
+            "context": seen.context,
+            "started_at": rfc3339(seen.created_at),
+            "completed_at": rfc3339(seen.ended_at),
+            "current_node": seen.current_node,
+        }
+    )
+
+
+def _instance_id(given: dict[str, Any]) -> UUID | Failed:
+    if given.get("instance_id") is None:
+        return missing("instance_id")
+    try:
+        return UUID(given["instance_id"])
+    except (ValueError, AttributeError, TypeError):
+        return wrong_input("instance_id must be a UUID")
