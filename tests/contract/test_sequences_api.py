@@ -30,8 +30,8 @@ def test_api_9_warnings_do_not_refuse(api: Api):
 
 
 def test_members_without_effect_are_named_in_the_warnings(api: Api):
-    answer = post(api, definition(step("a", deadline=5000, cache_key="k"), on_failure=[step("clean")]))
-    assert answer.json()["warnings"] == ["block `a`: `cache_key` has no effect in this version"]
+    answer = post(api, definition(step("a", deadline=5000, rate_limit_key="k"), on_failure=[step("clean")]))
+    assert answer.json()["warnings"] == ["block `a`: `rate_limit_key` has no effect in this version"]
 
 
 def test_api_5_1_what_is_read_back_is_what_was_posted_with_defaults(api: Api):
