@@ -18,10 +18,12 @@ from orchestrator.core.events import (
     AttemptFinished,
     AttemptLost,
     AttemptReturned,
+    BatchActed,
     BlocksInjected,
     ContextReplaced,
     Created,
     Event,
+    Rescheduled,
     RetryRequested,
     StateForced,
     TimerFired,
@@ -37,7 +39,7 @@ from orchestrator.core.steps import runs_in_process
 from orchestrator.core.turn import Turn, context_view, runtime_section
 from orchestrator.errands import Errands, Messenger
 from orchestrator.errors import InvalidArgument, NotFound, PayloadTooLarge
-from orchestrator.exchange import Begun, Finished, NewInstance, OtherFlow, Report, Started, Wish, Work
+from orchestrator.exchange import Begun, Finished, NewInstance, OtherFlow, Report, Started, Tally, Wish, Work
 from orchestrator.handlers_known import KnownHandlers
 from orchestrator.settings import Settings
 from orchestrator.store.interface import Store, Transaction
@@ -413,13 +415,40 @@ class Engine:
 
     def signal_many(self, ids: Sequence[UUID], signal: SignalType, payload: Any) -> int:
         """Deliver a signal to many instances, some at a time; returns how many have taken it."""
-        taken = 0
+        return self._tell_many(ids, lambda: event_of_signal(self.new_id(), signal, payload)).applied
+
+    def set_state_of_many(self, ids: Sequence[UUID], state: InstanceState) -> int:
+        """Set the state of many instances, whatever theirs is; returns how many there are."""
+        return self._tell_many(ids, lambda: StateForced(state=state, is_checked=False)).applied
+
+    def reschedule_many(self, ids: Sequence[UUID], by: timedelta) -> int:
+        """Shift what many instances wait for; returns how many were scheduled."""
+        return self._tell_many(ids, lambda: Rescheduled(by=by)).applied
+
+    def act_on_many(self, ids: Sequence[UUID], action: str, signal: SignalType | None, payload: Any) -> Tally:
+        """Do a batch action to many instances: a signal, or else a retry; each that it changes has an audit row."""
+
+        def event() -> Event:
+            inner = event_of_signal(self.new_id(), signal, payload) if signal is not None else RetryRequested()
+            return BatchActed(action=action, event=inner)
+
+        return self._tell_many(ids, event)
+
+    def _tell_many(self, ids: Sequence[UUID], event: Callable[[], Event]) -> Tally:
+        """Pass one event to each of many instances, some at a time, so that no transaction holds many locks for long.
+
+        What this process remembers of the instances may be old, so it is left aside.
+        """
+        applied = refused = 0
         for start in range(0, len(ids), AT_ONCE):
             part = ids[start : start + AT_ONCE]
-            events = {i: [event_of_signal(self.new_id(), signal, payload)] for i in part}
-            passed = self._pass_to_many(events)
-            taken += sum(each.decisions[0].refusal is None for each in passed.values())
-        return taken
+            for instance_id in part:
+                self._turnstile.take(instance_id)
+            passed = self._pass({instance_id: [event()] for instance_id in part})
+            taken = [each.decisions[0].refusal is None for each in passed.values()]
+            applied += sum(taken)
+            refused += len(taken) - sum(taken)
+        return Tally(applied=applied, refused=refused, gone=len(ids) - applied - refused)
 
     def retry(self, instance_id: UUID) -> None:
         """Reopen a failed instance at its failed step; InvalidArgument in any other state."""
@@ -432,12 +461,6 @@ class Engine:
     def replace_context(self, instance_id: UUID, data: Any, config: Any) -> None:
         """Replace the data and config sections, in any state."""
         self._one(instance_id, ContextReplaced(data=data, config=config))
-
-    def _pass_to_many(self, events: Mapping[UUID, Sequence[Event]]) -> dict[UUID, Passed]:
-        """Pass events that clients have sent: what this process remembers of the instances may be old."""
-        for instance_id in events:
-            self._turnstile.take(instance_id)
-        return self._pass(events)
 
     def inject(self, instance_id: UUID, blocks: tuple[document.Block, ...], position: int | None = None) -> Instance:
         """Let blocks join the root list of an instance, in any state; returns the instance as it then reads.

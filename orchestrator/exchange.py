@@ -68,6 +68,21 @@ class Begun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """What a bulk operation came to.
+
+    Args:
+        applied: Instances it was done to.
+        refused: Instances in a state it means nothing in.
+        gone: Instances that no longer exist.
+    """
+
+    applied: int
+    refused: int
+    gone: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
     """What a worker would like to claim.
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from orchestrator.api import (
+    bulk,
     checkpoints,
     dashboards,
     documentation,
@@ -40,6 +41,7 @@ _PRODUCT = (
     tooling.router,
     sequences.router,
     reading.router,
+    bulk.router,
     instances.router,
     checkpoints.router,
     sessions.router,

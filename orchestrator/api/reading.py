@@ -11,8 +11,8 @@ from orchestrator.api.answers import Json
 from orchestrator.api.auth import Caller, CallerDependency
 from orchestrator.api.instances import check_owned
 from orchestrator.api.services import Services, Serving
-from orchestrator.api.shapes import Attempt, AuditRow, BlockOutput, InstancePage, TaskInstance, TreeNode
-from orchestrator.api.views import attempt_view, audit_view, instance_view, output_views
+from orchestrator.api.shapes import Attempt, AuditRow, BlockOutput, InstancePage, TaskInstance, Timeline, TreeNode
+from orchestrator.api.views import attempt_view, audit_view, instance_view, output_views, timeline_entry
 from orchestrator.core import tree
 from orchestrator.core.states import InstanceState
 from orchestrator.errors import InvalidArgument, NotFound
@@ -138,6 +138,36 @@ def read_audit(serving: Serving, caller: CallerDependency, instance_id: Instance
     check_owned(serving, caller, instance_id)
     with serving.store.transaction() as tx:
         return Json([audit_view(instance_id, row) for row in instances.transitions(tx, instance_id, MAX_AUDIT_ROWS)])
+
+
+@router.get("/instances/{id}/timeline", responses={200: {"model": Timeline}})
+def read_timeline(
+    serving: Serving,
+    caller: CallerDependency,
+    instance_id: InstanceId,
+    offset: Offset = 0,
+    limit: Limit = 200,
+    include_outputs: bool = False,
+) -> Response:
+    """Read what has happened: changes of state, and stored rows a page at a time, the oldest first."""
+    limit = min(limit, MAX_PAGE)
+    with serving.store.transaction() as tx:
+        instances.freeze(tx)
+        record = instances.get(tx, instance_id, caller.tenant)
+        if record is None:
+            raise NotFound(f"instance {instance_id}")
+        moves = instances.transitions(tx, instance_id, MAX_PAGE)
+        rows = instances.outputs_page(tx, instance_id, offset=offset, limit=limit + 1)
+    return Json(
+        {
+            "instance": instance_view(record),
+            "state_transitions": [audit_view(instance_id, row) for row in reversed(moves)],
+            "entries": [timeline_entry(row, with_output=include_outputs) for row in rows[:limit]],
+            "offset": offset,
+            "limit": limit,
+            "has_more": len(rows) > limit,
+        }
+    )
 
 
 @router.get("/instances/{id}/attempts", responses={200: {"model": list[Attempt]}})

@@ -176,6 +176,51 @@ class PruneCheckpoints(Shape):
     keep: Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 
 
+class InstanceFilter(Shape):
+    """Which instances a bulk operation is about; all that is left out matches any."""
+
+    tenant_id: StrictStr | None = None
+    namespace: StrictStr | None = None
+    sequence_id: UUID | None = None
+    states: list[InstanceState] | None = None
+    metadata: dict[StrictStr, StrictStr] | None = None
+
+
+class BulkState(Shape):
+    """A state for many instances."""
+
+    filter: InstanceFilter
+    state: InstanceState
+
+
+class BulkReschedule(Shape):
+    """By how many seconds many scheduled instances are put off; negative brings them forward."""
+
+    filter: InstanceFilter
+    offset_secs: StrictInt
+
+
+class BatchActionKind(StrEnum):
+    """What can be done to many instances."""
+
+    RETRY = "retry"
+    PAUSE = "pause"
+    RESUME = "resume"
+    CANCEL = "cancel"
+    SIGNAL = "signal"
+
+
+class BatchAction(Shape):
+    """An action for many instances; `signal` needs a `signal_type`."""
+
+    filter: InstanceFilter
+    action: BatchActionKind
+    signal_type: Any = None
+    payload: Any = None
+    dry_run: StrictBool = False
+    limit: StrictInt = 1000
+
+
 class SendSignal(Shape):
     """A signal: a word the engine knows, or `{"custom": "<name>"}`."""
 
@@ -359,6 +404,38 @@ class AuditRow(Shape):
     block_id: str | None = None
     details: Any
     created_at: datetime
+
+
+class BatchResult(Shape):
+    """What a batch action came to."""
+
+    matched: int
+    applied: int
+    skipped: int
+    failed: int
+    dry_run: bool
+
+
+class TimelineEntry(Shape):
+    """One stored row of a block; a sentinel is one that is no output of a handler."""
+
+    block_id: str
+    attempt: int
+    completed_at: datetime
+    output: Any = None
+    output_ref: str | None = None
+    is_sentinel: bool
+
+
+class Timeline(Shape):
+    """What has happened in an instance, oldest first."""
+
+    instance: TaskInstance
+    state_transitions: list[AuditRow]
+    entries: list[TimelineEntry]
+    offset: int
+    limit: int
+    has_more: bool
 
 
 class Attempt(Shape):

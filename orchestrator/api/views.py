@@ -50,6 +50,17 @@ def output_views(instance_id: UUID, rows: list[tuple[Any, ...]]) -> list[dict[st
     ]
 
 
+def timeline_entry(row: tuple[Any, ...], *, with_output: bool) -> dict[str, Any]:
+    """Show a stored row of a block as an entry of the timeline; sentinels are the engine's own rows."""
+    block_id, attempt, created_at, output, ref = row
+    entry = {"block_id": block_id, "attempt": attempt, "completed_at": created_at}
+    if with_output:
+        entry["output"] = output
+    if ref is not None:
+        entry["output_ref"] = ref
+    return {**entry, "is_sentinel": ref is not None and ref.startswith("__")}
+
+
 def audit_view(instance_id: UUID, row: tuple[Any, ...]) -> dict[str, Any]:
     """Show an audit row; unset states and blocks are left out."""
     optional = {"from_state": row[3], "to_state": row[4], "block_id": row[5]}

@@ -53,7 +53,7 @@ def delay_due(delay: Delay, *, start: datetime, timezone: str, holidays: Iterabl
         target = _target(delay, start, timezone, _dates([*delay.holidays, *holidays]))
     except OverflowError:
         return LATEST
-    return max(start.astimezone(UTC), _shifted(target, _jitter(delay.jitter, random)))
+    return max(start.astimezone(UTC), shifted(target, _jitter(delay.jitter, random)))
 
 
 def next_opening(window: SendWindow, *, now: datetime, timezone: str) -> datetime | None:
@@ -71,7 +71,7 @@ def next_opening(window: SendWindow, *, now: datetime, timezone: str) -> datetim
     days = (local.date() + days_ahead * _DAY for days_ahead in range(SEARCHED_DAYS + 1))
     openings = (opening for day in days for opening in _openings(day, window.start_hour, zone))
     found = (opening for opening in openings if opening > now and is_open(window, opening.astimezone(zone)))
-    return next(found, _shifted(now.astimezone(UTC), SEARCHED_DAYS * _DAY))
+    return next(found, shifted(now.astimezone(UTC), SEARCHED_DAYS * _DAY))
 
 
 def is_open(window: SendWindow, local: datetime) -> bool:
@@ -210,7 +210,8 @@ def _jitter(jitter: timedelta | None, random: Random) -> timedelta:
     return random.randint(-most, most) * _MILLISECOND
 
 
-def _shifted(moment: datetime, by: timedelta) -> datetime:
+def shifted(moment: datetime, by: timedelta) -> datetime:
+    """Give a moment later by some time, or earlier; beyond the calendar, its end."""
     try:
         return moment + by
     except OverflowError:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -52,6 +52,14 @@ class TimerGone:
     """The node no longer waits for a moment."""
 
     key: NodeKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimersShifted:
+    """The timers of some nodes, as far as there are any, are due later by `by`, or earlier if that is negative."""
+
+    keys: tuple[NodeKey, ...]
+    by: timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,6 +231,7 @@ Change = (
     | StepGone
     | TimerPut
     | TimerGone
+    | TimersShifted
     | OutputAdded
     | ErrorRowsRemoved
     | AttemptRecorded

@@ -1,16 +1,17 @@
 """What people do to a whole instance: pause, resume, set its state, retry it (sequences contract §9.2, §9.4, §9.7)."""
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from orchestrator.core import hooks
 from orchestrator.core.attempts import release
+from orchestrator.core.calendars import shifted
 from orchestrator.core.cancellation import drop_start_timer, withdraw_everything
 from orchestrator.core.holding import hold, release_held
 from orchestrator.core.model import ROOT_KEY, NodeKey, Step
 from orchestrator.core.reopening import reopen
 from orchestrator.core.slice import Needs, Unloaded
-from orchestrator.core.states import InstanceState, NodeState, StepState
+from orchestrator.core.states import Activity, InstanceState, NodeState, StepState
 from orchestrator.core.steps import runs_in_process
 from orchestrator.core.turn import Enter, Turn
 
@@ -74,21 +75,43 @@ def resume(turn: Turn) -> None:
     """Go on after a pause; no effect on an instance that is not paused."""
     if turn.instance.is_held:
         turn.amend(is_held=False, parked_reason=None)
-        release_held(turn)
+        if has_stopped(turn):
+            retry(turn)
+        else:
+            release_held(turn)
 
 
 def force(turn: Turn, state: InstanceState, not_before: datetime | None) -> None:
     """Bring an instance to the state a client set; its work ends or goes on as the state says."""
+    if turn.instance.state.is_terminal and turn.instance.state is state:
+        return
     match state:
         case InstanceState.COMPLETED | InstanceState.FAILED | InstanceState.CANCELLED:
             withdraw_everything(turn)
             turn.amend(is_cancelling=False)
             turn.end(NodeState(state.value), None)
         case InstanceState.PAUSED:
-            turn.amend(is_held=True)
+            turn.amend(is_held=True, is_cancelling=False)
             _hold_all(turn)
         case InstanceState.SCHEDULED | InstanceState.RUNNING | InstanceState.WAITING:
             _set_going(turn, not_before)
+
+
+def has_stopped(turn: Turn) -> bool:
+    """Tell whether nothing would ever move the instance: it had ended when it was paused, by a bulk operation."""
+    instance = turn.instance
+    return (
+        instance.started_at is not None and not instance.scheduled and not turn.open_steps() and not turn.open_nodes()
+    )
+
+
+def reschedule(turn: Turn, by: timedelta) -> None:
+    """Put off, or bring forward, every moment that a scheduled instance waits for."""
+    for step in turn.open_steps():
+        if step.wake_at is not None and step.activity is Activity.SCHEDULED:
+            turn.put_step(replace(step, wake_at=shifted(step.wake_at, by)))
+    polling = (node.key for node in turn.open_nodes() if node.memory.get("polling"))
+    turn.shift_timers((ROOT_KEY, *polling), by)
 
 
 def _hold_all(turn: Turn) -> None:
@@ -106,6 +129,9 @@ def _set_going(turn: Turn, not_before: datetime | None) -> None:
         retry(turn)
         return
     turn.amend(is_held=False, parked_reason=None)
+    if has_stopped(turn):
+        retry(turn)
+        return
     drop_start_timer(turn)
     if turn.instance.started_at is None:
         start(turn, not_before)

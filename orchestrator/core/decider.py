@@ -4,7 +4,7 @@
 until it can say. Nothing is mutated and nothing is awaited.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
 from orchestrator.core import (
@@ -22,11 +22,12 @@ from orchestrator.core import (
     recovery,
     sla,
 )
-from orchestrator.core.changes import Change
+from orchestrator.core.changes import Change, TransitionRecorded
 from orchestrator.core.events import (
     AttemptFinished,
     AttemptLost,
     AttemptReturned,
+    BatchActed,
     BlocksInjected,
     CancelRequested,
     ChildEnded,
@@ -36,6 +37,7 @@ from orchestrator.core.events import (
     Event,
     MailArrived,
     PauseRequested,
+    Rescheduled,
     ResumeRequested,
     RetryRequested,
     SignalReceived,
@@ -68,6 +70,8 @@ class Decision:
 
 def decide(current: Slice, event: Event, facts: Facts) -> Decision | Needs:
     """Say what an event changes in an instance, or what must be loaded to say it."""
+    if isinstance(event, BatchActed):
+        return _batch_acted(current, event, facts)
     if isinstance(event, MailArrived):
         return _open_letter(current, facts)
     return _decide(Turn(current, facts), event)
@@ -113,6 +117,23 @@ def _decide(turn: Turn, event: Event) -> Decision | Needs:
     return Decision(changes=turn.changes())
 
 
+def _batch_acted(current: Slice, event: BatchActed, facts: Facts) -> Decision | Needs:
+    """Decide what a batch action does to one of its instances, and note that it did."""
+    decision = decide(current, event.event, facts)
+    if isinstance(decision, Needs) or not decision.changes:
+        return decision
+    row = TransitionRecorded(
+        id=facts.new_id(facts.now),
+        from_state=current.instance.state,
+        to_state=None,
+        block_id=None,
+        details={"action": event.action},
+        created_at=facts.now,
+        event="batch_action",
+    )
+    return replace(decision, changes=(*decision.changes, row))
+
+
 def _refusal(instance: Instance, event: Event) -> str | None:
     """Say why a client's request cannot be done in this state; a request may come a moment too late."""
     state = instance.state
@@ -122,8 +143,10 @@ def _refusal(instance: Instance, event: Event) -> str | None:
             return ended if state.is_terminal else None
         case RetryRequested() if state is not InstanceState.FAILED:
             return f"can only retry failed instances, current state: {state}"
-        case StateForced(state=target) if target not in INSTANCE_MOVES[state]:
+        case StateForced(state=target, is_checked=True) if target not in INSTANCE_MOVES[state]:
             return f"cannot transition from {state} to {target}"
+        case Rescheduled() if state is not InstanceState.SCHEDULED:
+            return f"only scheduled instances can be rescheduled, current state: {state}"
         case _:
             return None
 
@@ -162,12 +185,16 @@ def _begin(turn: Turn, event: Event) -> bool:  # noqa: PLR0912 - one case for ea
             control.retry(turn)
         case StateForced(state=state, not_before=not_before):
             control.force(turn, state, not_before)
+        case Rescheduled(by=by):
+            control.reschedule(turn, by)
         case BlocksInjected(blocks=injected, position=position):
             injection.inject(turn, injected, position)
         case ChildEnded():
             return not turn.instance.state.is_terminal and children.child_ended(turn, event)
         case MailArrived():
             return False  # a letter holds no news of letters
+        case BatchActed():
+            raise TypeError("a batch action is decided by what it wraps")
         case _:
             assert_never(event)
     return True
@@ -251,7 +278,10 @@ def _state_of(turn: Turn, event: Event) -> InstanceState:
     instance = turn.instance
     if turn.ending is not None:
         return _final_state(turn.ending.state, is_cancelling=instance.is_cancelling)
-    if instance.state.is_terminal and not isinstance(event, RetryRequested | StateForced):
+    is_reopened = isinstance(event, RetryRequested) or (
+        isinstance(event, StateForced) and event.state is not instance.state
+    )
+    if instance.state.is_terminal and not is_reopened:
         return instance.state
     if isinstance(event, StateForced) and event.state is InstanceState.PAUSED:
         return InstanceState.PAUSED

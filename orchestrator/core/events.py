@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -102,10 +102,30 @@ class RetryRequested:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateForced:
-    """A client set the state by hand; the move was checked at the door."""
+    """A client set the state by hand.
+
+    Args:
+        is_checked: Refuse a move that the table of moves does not have; a bulk operation sets any state.
+    """
 
     state: InstanceState
     not_before: datetime | None = None
+    is_checked: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rescheduled:
+    """What a scheduled instance waits for comes later by `by`, or earlier if that is negative."""
+
+    by: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchActed:
+    """An event that is one of a batch action, which leaves an audit row."""
+
+    action: str
+    event: "Event"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +165,8 @@ Event = (
     | SignalReceived
     | RetryRequested
     | StateForced
+    | Rescheduled
+    | BatchActed
     | BlocksInjected
     | ChildEnded
     | MailArrived

@@ -35,6 +35,7 @@ from orchestrator.core.changes import (
     StepPut,
     TimerGone,
     TimerPut,
+    TimersShifted,
     TransitionRecorded,
 )
 from orchestrator.core.letters import Letter
@@ -279,7 +280,9 @@ class Slice:
                 case LetterOpened(id=letter_id):
                     if self.letters is not None:
                         self.letters.pop(letter_id, None)
-                case TimerPut() | TimerGone() | AttemptRecorded() | TransitionRecorded() | CheckpointSaved():
+                case TimerPut() | TimerGone() | TimersShifted() | AttemptRecorded() | TransitionRecorded():
+                    pass
+                case CheckpointSaved():
                     pass
                 case ChildCreated() | LetterWritten():
                     pass

@@ -4,7 +4,7 @@ A turn is private to `decide`: it is thrown away when the decision needs more, a
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from random import Random
@@ -36,6 +36,7 @@ from orchestrator.core.changes import (
     StepPut,
     TimerGone,
     TimerPut,
+    TimersShifted,
     TransitionRecorded,
 )
 from orchestrator.core.letters import Content, Letter
@@ -391,6 +392,10 @@ class Turn:
     def open_letter(self, letter_id: UUID) -> None:
         """Note that a letter is done with."""
         self._added.append(LetterOpened(id=letter_id))
+
+    def shift_timers(self, keys: Iterable[NodeKey], by: timedelta) -> None:
+        """Put off the waits that `put_timer` began; a slice does not hold when they end."""
+        self._added.append(TimersShifted(keys=tuple(keys), by=by))
 
     def _count(self, step: Step | None, by: int) -> None:
         if step is None or step.state is StepState.HELD:

@@ -34,6 +34,7 @@ from orchestrator.core.changes import (
     StepPut,
     TimerGone,
     TimerPut,
+    TimersShifted,
     TransitionRecorded,
 )
 from orchestrator.core.model import ROOT_KEY, Instance, NodeKey
@@ -108,6 +109,10 @@ _PUT_TIMERS = (
     f"INSERT INTO timers (instance_id, block_id, iteration, due_at) VALUES {{}} "
     f"ON CONFLICT {_KEY} DO UPDATE SET due_at = EXCLUDED.due_at"
 )
+_SHIFT_TIMERS = (
+    "UPDATE timers t SET due_at = t.due_at + v.by FROM (VALUES {}) AS v (instance_id, block_id, iteration, by) "
+    "WHERE t.instance_id = v.instance_id AND t.block_id = v.block_id AND t.iteration = v.iteration"
+)
 _ADD_OUTPUTS = (
     "INSERT INTO outputs (instance_id, id, block_id, iteration, lane, output, output_ref, output_size, attempt, "
     "created_at) VALUES {}"
@@ -165,6 +170,7 @@ class WriteSet:
     sessions: list[SessionWritten | SessionMemberGone] = field(default_factory=list)
     checkpoints: list[tuple[UUID, CheckpointSaved]] = field(default_factory=list)
     metadata: list[Row] = field(default_factory=list)
+    shifted_timers: list[Row] = field(default_factory=list)
     injections: list[Row] = field(default_factory=list)
     children: list[ChildCreated] = field(default_factory=list)
     letters: list[Row] = field(default_factory=list)
@@ -187,6 +193,8 @@ class WriteSet:
                     self.timers[owner, key] = (owner, key.block_id, list(key.iteration), due_at)
                 case TimerGone(key=key):
                     self.timers[owner, key] = None
+                case TimersShifted(keys=keys, by=by):
+                    self.shifted_timers += [(owner, key.block_id, list(key.iteration), by) for key in keys]
                 case OutputAdded():
                     self.outputs.append(_output_row(owner, change))
                 case AttemptRecorded():
@@ -293,6 +301,7 @@ def apply(tx: Transaction, writes: WriteSet) -> None:
         *_put_or_remove(tx, "nodes", _PUT_NODES, writes.nodes, "(%s, %s, %s::int[], %s, %s, %s, %s)"),
         *_put_or_remove(tx, "steps", _PUT_STEPS, writes.steps, _step_template()),
         *_put_or_remove(tx, "timers", _PUT_TIMERS, writes.timers, "(%s, %s, %s::int[], %s)"),
+        *_insert(tx, _SHIFT_TIMERS, writes.shifted_timers, "(%s::uuid, %s::text, %s::int[], %s)"),
         *_clear(tx, writes.cleared),
         *_insert(tx, _ADD_OUTPUTS, writes.outputs, "(%s, %s, %s, %s::int[], %s::int[], %s, %s, %s, %s, %s)"),
         *_insert(tx, _ADD_ATTEMPTS, writes.attempts, "(%s, %s, %s, %s, %s::int[]" + ", %s" * 10 + ")"),

@@ -195,23 +195,36 @@ def tenant_of(tx: Transaction, instance_id: UUID) -> str | None:
 
 
 def find(tx: Transaction, which: Filter, *, offset: int, limit: int) -> list[Record]:
-    """List instances, newest change first."""
+    """List instances, newest change first.
+
+    Those that have ended come from an index in that order; those that have not are sorted. Only what the page shows is
+    read in full.
+    """
     conditions, parameters = _conditions(which)
-    return [
-        _record_of(row)
-        for row in tx.query(
-            f"{_RECORD} WHERE {conditions} ORDER BY i.updated_at DESC, i.id DESC OFFSET %s LIMIT %s",
-            (*parameters, offset, limit),
-        )
-    ]
+    source = _source(which)
+    newest = "ORDER BY {0} DESC, i.id DESC LIMIT %s"
+    rows = tx.query(
+        "WITH page AS (SELECT id FROM ("
+        f"(SELECT i.id, i.updated_at FROM {source} WHERE i.settled_at IS NULL AND {conditions} "
+        f"{newest.format('i.updated_at')}) UNION ALL "
+        f"(SELECT i.id, i.settled_at FROM {source} WHERE i.settled_at IS NOT NULL AND {conditions} "
+        f"{newest.format('i.settled_at')})) AS found ORDER BY updated_at DESC, id DESC OFFSET %s LIMIT %s) "
+        f"{_RECORD} WHERE i.id IN (SELECT id FROM page) ORDER BY i.updated_at DESC, i.id DESC",
+        (*parameters, offset + limit, *parameters, offset + limit, offset, limit),
+    )
+    return [_record_of(row) for row in rows]
+
+
+def _source(which: Filter) -> str:
+    """Name the tables that a filter looks into."""
+    return "instances i" + (" JOIN contexts c ON c.instance_id = i.id" if which.metadata else "")
 
 
 def ids(tx: Transaction, which: Filter, *, limit: int | None = None) -> list[UUID]:
     """Name the instances a filter matches, the oldest first; None for all of them."""
     conditions, parameters = _conditions(which)
     rows = tx.query(
-        f"SELECT i.id FROM instances i JOIN contexts c ON c.instance_id = i.id WHERE {conditions} "
-        "ORDER BY i.id LIMIT %s",
+        f"SELECT i.id FROM {_source(which)} WHERE {conditions} ORDER BY i.id LIMIT %s",
         (*parameters, limit),
     )
     return [row[0] for row in rows]
@@ -274,6 +287,19 @@ def _completed(row: tuple[Any, ...], result: tuple[Any, ...] | None) -> tuple[An
         return row
     size = len(to_json({**row[2], **result[2]}).encode())
     return (*row[:2], {**row[2], **result[2]}, row[3], size, *row[5:])
+
+
+def outputs_page(tx: Transaction, instance_id: UUID, *, offset: int, limit: int) -> list[tuple[Any, ...]]:
+    """Read some output rows of an instance, in the order they were written.
+
+    Returns:
+        Rows of block_id, attempt, created_at, output, output_ref.
+    """
+    return tx.query(
+        "SELECT block_id, attempt, created_at, output, output_ref FROM outputs WHERE instance_id = %s "
+        "ORDER BY id OFFSET %s LIMIT %s",
+        (instance_id, offset, limit),
+    )
 
 
 def transitions(tx: Transaction, instance_id: UUID, limit: int) -> list[tuple[Any, ...]]:

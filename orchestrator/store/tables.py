@@ -12,6 +12,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Computed,
     DateTime,
     Index,
     Integer,
@@ -102,6 +103,23 @@ instances = Table(
     Column("parent_block_id", Text),
     Column("parent_iteration", ARRAY(Integer)),
     Column("depth", SmallInteger, nullable=False, server_default=text("0")),
+    # `updated_at` of an instance that has ended, for an index. An index over `updated_at` itself would make each step's
+    # update of this row write to every index.
+    Column(
+        "settled_at",
+        DateTime(timezone=True),
+        Computed("CASE WHEN state IN ('completed', 'failed', 'cancelled') THEN updated_at END", persisted=True),
+    ),
+    # Instances that have ended, in the order of lists.
+    Index(
+        "instances_settled_idx",
+        "tenant_id",
+        text("settled_at DESC"),
+        text("id DESC"),
+        postgresql_where=text("settled_at IS NOT NULL"),
+    ),
+    # Instances that have not ended, for lists: few, and sorted when asked for.
+    Index("instances_open_idx", "tenant_id", postgresql_where=text("settled_at IS NULL")),
     # Instances of one sequence: the guard of its deletion, and the filter of lists.
     Index("instances_sequence_id_idx", "sequence_id"),
     # Instances of one session.

@@ -121,6 +121,14 @@ QUERIES: dict[str, tuple[str, Callable[[Any], object]]] = {
     ),
     "an attempt that has ended": ("attempts_step_id_idx", lambda tx: steps.is_recorded(tx, uuid4())),
     "kept signals": ("signals_kept_idx", lambda tx: reading.fill(tx, [(_slice(), Needs(signals=True))])),
+    "ended instances in the order of lists": (
+        "instances_settled_idx",
+        lambda tx: instances.find(tx, instances.Filter(tenant_id="t"), offset=0, limit=100),
+    ),
+    "instances that have not ended": (
+        "instances_open_idx",
+        lambda tx: instances.find(tx, instances.Filter(tenant_id="t"), offset=0, limit=100),
+    ),
     "instances of a session": (
         "instances_session_id_idx",
         lambda tx: instances.ids(tx, instances.Filter(session_id=INSTANCE)),

@@ -31,6 +31,7 @@ from orchestrator.core.changes import (
     SessionWritten,
     TimerGone,
     TimerPut,
+    TimersShifted,
     TransitionRecorded,
 )
 from orchestrator.core.decider import Decision, decide
@@ -42,6 +43,7 @@ from orchestrator.core.events import (
     Created,
     Event,
     MailArrived,
+    Rescheduled,
     RetryRequested,
     StateForced,
     TimerFired,
@@ -164,6 +166,8 @@ class World(Protocol):
     def signal(self, instance_id: UUID, body: Mapping[str, Any]) -> None: ...
     def retry(self, instance_id: UUID) -> None: ...
     def force(self, instance_id: UUID, state: str, not_before: datetime | None = None) -> None: ...
+    def force_many(self, instance_id: UUID, state: str) -> None: ...
+    def reschedule(self, instance_id: UUID, by: timedelta) -> int: ...
     def replace_context(self, instance_id: UUID, data: Any, config: Any) -> None: ...
     def inject(self, instance_id: UUID, blocks: Sequence[Mapping[str, Any]], position: int | None = None) -> None: ...
     def elapse(self, instance_id: UUID, by: timedelta) -> None: ...
@@ -577,6 +581,9 @@ class PureWorld:
                     self._timers[instance_id][key] = due_at
                 case TimerGone(key=key):
                     self._timers[instance_id].pop(key, None)
+                case TimersShifted(keys=keys, by=by):
+                    timers = self._timers[instance_id]
+                    timers.update({key: timers[key] + by for key in keys if key in timers})
                 case AttemptRecorded():
                     self._attempts[instance_id].append((change.key.block_id, change.attempt, change.outcome))
                 case SessionWritten(session_id=owner) | SessionMemberGone(session_id=owner):
@@ -759,6 +766,12 @@ class PureWorld:
 
     def force(self, instance_id: UUID, state: str, not_before: datetime | None = None) -> None:
         self._ask(instance_id, StateForced(state=InstanceState(state), not_before=not_before))
+
+    def force_many(self, instance_id: UUID, state: str) -> None:
+        self._ask(instance_id, StateForced(state=InstanceState(state), is_checked=False))
+
+    def reschedule(self, instance_id: UUID, by: timedelta) -> int:
+        return self.decide(instance_id, Rescheduled(by=by)).refusal is None
 
     def replace_context(self, instance_id: UUID, data: Any, config: Any) -> None:
         self._ask(instance_id, ContextReplaced(data=data, config=config))
@@ -1024,6 +1037,12 @@ class StoredWorld:
 
     def force(self, instance_id: UUID, state: str, not_before: datetime | None = None) -> None:
         self.engine.set_state(instance_id, InstanceState(state), not_before)
+
+    def force_many(self, instance_id: UUID, state: str) -> None:
+        self.engine.set_state_of_many([instance_id], InstanceState(state))
+
+    def reschedule(self, instance_id: UUID, by: timedelta) -> int:
+        return self.engine.reschedule_many([instance_id], by)
 
     def replace_context(self, instance_id: UUID, data: Any, config: Any) -> None:
         self.engine.replace_context(instance_id, data, config)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import assert_never
 from uuid import UUID
 
@@ -30,6 +31,7 @@ from orchestrator.core.changes import (
     StepPut,
     TimerGone,
     TimerPut,
+    TimersShifted,
     TransitionRecorded,
 )
 from orchestrator.core.model import BESIDE, Instance, ItemKey, NodeKey, OutputKey, Step
@@ -100,6 +102,8 @@ def _write(tx: Base, rows: Rows, owner: UUID, change: Change) -> None:  # noqa: 
             put(rows.timers, key, due_at)
         case TimerGone(key=key):
             tx.journal.drop(rows.timers, key)
+        case TimersShifted(keys=keys, by=by):
+            _shift_timers(tx, rows, keys, by)
         case OutputAdded():
             _add_output(tx, rows, change)
         case AttemptRecorded():
@@ -141,6 +145,12 @@ def _write(tx: Base, rows: Rows, owner: UUID, change: Change) -> None:  # noqa: 
             pass  # done before all others, as there: rows of the same commit stay
         case _:
             assert_never(change)
+
+
+def _shift_timers(tx: Base, rows: Rows, keys: Iterable[NodeKey], by: timedelta) -> None:
+    for key in keys:
+        if key in rows.timers:
+            tx.journal.put(rows.timers, key, rows.timers[key] + by)
 
 
 def _put_step(tx: Base, rows: Rows, owner: UUID, step: Step) -> None:
