@@ -29,7 +29,6 @@ BLOCK_MEMBERS_WITHOUT_EFFECT: Final = (
     "rate_limit",
     "resource_pool",
     "fallback_handler",
-    "retain_iterations",
 )
 
 MAX_NAME_BYTES: Final = 255

@@ -76,6 +76,22 @@ class OutputAdded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutputsTrimmed:
+    """Of each of some blocks only the newest output rows stay.
+
+    Args:
+        lane: Rows of this lane and of the lanes below it count as one series; others are not touched.
+        keep: Rows of each block that stay, at least 1.
+        since: Rows of this iteration and later ones are in use and stay; None if no older ones are.
+    """
+
+    blocks: tuple[str, ...]
+    lane: Iteration
+    keep: int
+    since: Iteration | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorRowsRemoved:
     """The rows that record failures of the former round are dropped by a retry."""
 
@@ -233,6 +249,7 @@ Change = (
     | TimerGone
     | TimersShifted
     | OutputAdded
+    | OutputsTrimmed
     | ErrorRowsRemoved
     | AttemptRecorded
     | TransitionRecorded

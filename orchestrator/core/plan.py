@@ -105,6 +105,7 @@ class Plan:
         self._params: dict[str, CompiledParams] = {}
         self._beside: dict[str, BesideParams] = {}
         self._lists: dict[str, tuple[tuple[str, ...], ...]] = {}
+        self._within: dict[str, tuple[str, ...]] = {}
         self.root: tuple[str, ...] = tuple(block.id for block in definition.blocks)
         self._place(tuple(definition.blocks), parent=None, branch=0, loops=(), lane_depth=0, is_shielded=False)
 
@@ -217,6 +218,12 @@ class Plan:
     def branches(self, block_id: str) -> tuple[tuple[str, ...], ...]:
         """Give the ids of all lists of a composite."""
         return self._lists[block_id]
+
+    def within(self, loop_id: str) -> tuple[str, ...]:
+        """Give the ids of all blocks inside a loop or for_each, at any depth."""
+        if loop_id not in self._within:
+            self._within[loop_id] = tuple(name for name, place in self.places.items() if loop_id in place.loops)
+        return self._within[loop_id]
 
     def depth(self, block_id: str) -> int:
         """Count the loops around a block."""

@@ -25,6 +25,7 @@ from orchestrator.core.changes import (
     MetadataMerged,
     NodePut,
     OutputAdded,
+    OutputsTrimmed,
     SessionMemberGone,
     SessionWritten,
     SignalConsumed,
@@ -284,7 +285,7 @@ class Slice:
                     pass
                 case CheckpointSaved():
                     pass
-                case ChildCreated() | LetterWritten():
+                case OutputsTrimmed() | ChildCreated() | LetterWritten():
                     pass
 
     def forget_ended(self) -> None:

@@ -26,6 +26,7 @@ from orchestrator.core.changes import (
     MetadataMerged,
     NodePut,
     OutputAdded,
+    OutputsTrimmed,
     SessionMemberGone,
     SessionWritten,
     SignalConsumed,
@@ -45,6 +46,7 @@ from orchestrator.core.model import (
     ROOT_KEY,
     Instance,
     ItemKey,
+    Iteration,
     KeptSignal,
     Node,
     NodeKey,
@@ -443,6 +445,11 @@ class Turn:
                 ref=ref,
             )
         )
+
+    def trim_outputs(self, key: NodeKey, *, keep: int, since: Iteration | None) -> None:
+        """Let only the newest rows of the blocks inside a loop or for_each stay; the newest one always does."""
+        blocks, lane = self.plan.within(key.block_id), self.plan.lane(key)
+        self._added.append(OutputsTrimmed(blocks=blocks, lane=lane, keep=max(1, keep), since=since))
 
     def capture_items(self, key: NodeKey, items: tuple[Any, ...]) -> None:
         """Keep the collection of a for_each as it is now."""

@@ -24,6 +24,7 @@ from orchestrator.core.changes import (
     MetadataMerged,
     NodePut,
     OutputAdded,
+    OutputsTrimmed,
     SessionMemberGone,
     SessionWritten,
     SignalConsumed,
@@ -37,7 +38,7 @@ from orchestrator.core.changes import (
     TimersShifted,
     TransitionRecorded,
 )
-from orchestrator.core.model import ROOT_KEY, Instance, NodeKey
+from orchestrator.core.model import ROOT_KEY, Instance, Iteration, NodeKey
 from orchestrator.store import checkpoints, sessions
 from orchestrator.store.injections import injection_row
 from orchestrator.store.letters import GRACE
@@ -117,6 +118,14 @@ _ADD_OUTPUTS = (
     "INSERT INTO outputs (instance_id, id, block_id, iteration, lane, output, output_ref, output_size, attempt, "
     "created_at) VALUES {}"
 )
+# The rows behind the newest `keep` of their block and lane (outputs_newest_idx). Runs after new rows are in.
+_TRIM_OUTPUTS = (
+    "DELETE FROM outputs o USING (VALUES {}) AS w (instance_id, block_id, lane, keep, since) "
+    "WHERE o.instance_id = w.instance_id AND o.block_id = w.block_id AND o.lane[1:cardinality(w.lane)] = w.lane "
+    "AND (w.since IS NULL OR o.iteration < w.since) "
+    "AND o.id <= (SELECT n.id FROM outputs n WHERE n.instance_id = w.instance_id AND n.block_id = w.block_id "
+    "AND n.lane[1:cardinality(w.lane)] = w.lane ORDER BY n.id DESC OFFSET w.keep LIMIT 1)"
+)
 _ADD_ATTEMPTS = (
     "INSERT INTO attempts (instance_id, ended_at, id, block_id, iteration, step_id, attempt, handler, queue, outcome, "
     "token, worker_id, claimed_at, error, cache_key) VALUES {}"
@@ -159,6 +168,7 @@ class WriteSet:
     steps: dict[RowKey, Row | None] = field(default_factory=dict)
     timers: dict[RowKey, Row | None] = field(default_factory=dict)
     outputs: list[Row] = field(default_factory=list)
+    trimmed: dict[tuple[UUID, str, Iteration], Row] = field(default_factory=dict)
     attempts: list[Row] = field(default_factory=list)
     transitions: list[Row] = field(default_factory=list)
     contexts: dict[UUID, Row] = field(default_factory=dict)
@@ -216,6 +226,10 @@ class WriteSet:
                     self.kept_signals.append((owner, signal.id, signal.name, to_json(signal.payload)))
                 case SignalConsumed(id=signal_id):
                     self.consumed_signals.append((owner, signal_id))
+                case OutputsTrimmed():
+                    self.trimmed |= {
+                        (owner, each, change.lane): _trimming_row(owner, each, change) for each in change.blocks
+                    }
                 case ErrorRowsRemoved():
                     self.cleared.append(owner)
                 case SessionWritten() | SessionMemberGone():
@@ -250,6 +264,11 @@ def _output_row(owner: UUID, change: OutputAdded) -> Row:
         change.attempt,
         change.created_at,
     )
+
+
+def _trimming_row(owner: UUID, block_id: str, change: OutputsTrimmed) -> Row:
+    since = list(change.since) if change.since is not None else None
+    return (owner, block_id, list(change.lane), change.keep, since)
 
 
 def _attempt_row(owner: UUID, change: AttemptRecorded) -> Row:
@@ -304,6 +323,9 @@ def apply(tx: Transaction, writes: WriteSet) -> None:
         *_insert(tx, _SHIFT_TIMERS, writes.shifted_timers, "(%s::uuid, %s::text, %s::int[], %s)"),
         *_clear(tx, writes.cleared),
         *_insert(tx, _ADD_OUTPUTS, writes.outputs, "(%s, %s, %s, %s::int[], %s::int[], %s, %s, %s, %s, %s)"),
+        *_insert(
+            tx, _TRIM_OUTPUTS, list(writes.trimmed.values()), "(%s::uuid, %s::text, %s::int[], %s::int, %s::int[])"
+        ),
         *_insert(tx, _ADD_ATTEMPTS, writes.attempts, "(%s, %s, %s, %s, %s::int[]" + ", %s" * 10 + ")"),
         *_insert(tx, _ADD_TRANSITIONS, writes.transitions, "(" + "%s, " * 8 + "%s)"),
         *_insert(tx, _PUT_CONTEXTS, list(writes.contexts.values()), "(%s, %s, %s)"),

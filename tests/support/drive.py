@@ -27,6 +27,7 @@ from orchestrator.core.changes import (
     LetterWritten,
     MetadataMerged,
     OutputAdded,
+    OutputsTrimmed,
     SessionMemberGone,
     SessionWritten,
     TimerGone,
@@ -574,6 +575,8 @@ class PureWorld:
                 case OutputAdded():
                     row = Row(change.key.block_id, change.output, change.attempt, change.key.iteration, change.ref)
                     self._add_row(instance_id, row)
+                case OutputsTrimmed():
+                    self._trim(instance_id, change)
                 case ErrorRowsRemoved():
                     self._rows[instance_id] = [r for r in self._rows[instance_id] if r.ref != "__error__"]
                     self._refill_outputs(instance_id)
@@ -618,6 +621,16 @@ class PureWorld:
         for index, known in enumerate(rows):
             if (known.block_id, known.iteration) == (row.block_id, row.iteration):
                 rows[index] = replace(known, output={**known.output, **row.output})
+
+    def _trim(self, instance_id: UUID, change: OutputsTrimmed) -> None:
+        plan = self._slices[instance_id].plan
+        gone: list[Row] = []
+        for block_id in change.blocks:
+            series = [row for row in self._rows[instance_id] if row.block_id == block_id]
+            lanes = [plan.lane(NodeKey(block_id, row.iteration))[: len(change.lane)] for row in series]
+            series = [row for row, lane in zip(series, lanes, strict=True) if lane == change.lane]
+            gone += [r for r in series[: -change.keep] if change.since is None or r.iteration < change.since]
+        self._rows[instance_id] = [row for row in self._rows[instance_id] if all(row is not each for each in gone)]
 
     def _refill_outputs(self, instance_id: UUID) -> None:
         current = self._slices[instance_id]

@@ -16,7 +16,7 @@ from orchestrator.core.composites.nodes import (
 )
 from orchestrator.core.model import Node, NodeKey, StepError
 from orchestrator.core.states import NodeState
-from orchestrator.core.turn import Turn
+from orchestrator.core.turn import Ended, Turn
 from sequences import document
 from sequences.collection import resolve_collection
 from sequences.references import references
@@ -31,7 +31,8 @@ def enter(turn: Turn, key: NodeKey, block: document.ForEach, memory: Memory | No
         _reopen(turn, key, block, memory)
         return
     items = _collect(turn, key, block)
-    node = open_composite(turn, key, {"total": len(items), "next": 0, "open": 0, "finished": 0, **_ALL_WELL})
+    begun = {"total": len(items), "next": 0, "open": 0, "finished": 0}
+    node = open_composite(turn, key, {**begun, **_ALL_WELL, **_running(block, [])})
     if items:
         turn.capture_items(key, items)
     _fill(turn, node, block)
@@ -40,10 +41,16 @@ def enter(turn: Turn, key: NodeKey, block: document.ForEach, memory: Memory | No
 def _reopen(turn: Turn, key: NodeKey, block: document.ForEach, memory: Memory) -> None:
     again = memory["again"]
     known = {"total": memory["total"], "next": memory["next"], "open": len(again)}
-    node = open_composite(turn, key, {**known, "finished": memory["next"] - len(again), **_ALL_WELL})
+    known["finished"] = known["next"] - known["open"]
+    node = open_composite(turn, key, {**known, **_ALL_WELL, **_running(block, again)})
     for index in again:
         start_list(turn, key.block_id, 0, (*key.iteration, index))
     _fill(turn, node, block)
+
+
+def _running(block: document.ForEach, items: list[int]) -> Memory:
+    """Note which items are in progress if old rows are dropped: theirs stay."""
+    return {} if block.retain_iterations is None else {"running": items}
 
 
 def _collect(turn: Turn, key: NodeKey, block: document.ForEach) -> tuple[Any, ...]:
@@ -62,6 +69,8 @@ def _fill(turn: Turn, node: Node, block: document.ForEach) -> None:
     memory = dict(node.memory)
     while (wants_more := _wants_more(memory, block)) and not is_spent(turn):
         start_iteration(turn, node.key, memory["next"])
+        if block.retain_iterations is not None:
+            memory["running"] = [*memory["running"], memory["next"]]
         memory["next"] += 1
         memory["open"] += 1
     if wants_more and not memory["polling"]:
@@ -78,10 +87,15 @@ def _wants_more(memory: Memory, block: document.ForEach) -> bool:
     return is_well and memory["open"] < block.concurrency and memory["next"] < memory["total"]
 
 
-def item_ended(turn: Turn, key: NodeKey, block: document.ForEach, result: NodeState, error: StepError | None) -> None:
+def item_ended(turn: Turn, key: NodeKey, block: document.ForEach, ended: Ended, result: NodeState) -> None:
     """Count an item that has ended, and start the next; after a failure, none."""
     node = turn.open_node(key)
+    error = ended.error
     memory = dict(node.memory)
+    if block.retain_iterations is not None:
+        running = [index for index in memory["running"] if (*key.iteration, index) != ended.key.iteration]
+        memory["running"] = running
+        turn.trim_outputs(key, keep=block.retain_iterations, since=(*key.iteration, min(running)) if running else None)
     memory["open"] -= 1
     memory["finished"] += 1
     if result is not NodeState.COMPLETED:

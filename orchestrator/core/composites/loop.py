@@ -1,4 +1,7 @@
-"""Loop: a list repeated while a condition holds (sequences contract §3.4)."""
+"""Loop: a list repeated while a condition holds (sequences contract §3.4).
+
+`retain_iterations: 0` keeps one row of each block, as 1 does: what a block has said can always be read.
+"""
 
 from orchestrator.core.composites.nodes import (
     Memory,
@@ -63,6 +66,8 @@ def body_ended(turn: Turn, key: NodeKey, block: document.Loop, result: NodeState
     """Count an iteration that has ended, and begin the next one, now or after a pause."""
     node = turn.open_node(key)
     n = node.memory["n"]
+    if block.retain_iterations is not None:
+        turn.trim_outputs(key, keep=block.retain_iterations, since=None)
     if result is NodeState.CANCELLED or (result is NodeState.FAILED and not block.continue_on_error):
         settle(turn, node, result, error)
         return

@@ -88,7 +88,7 @@ def advance(turn: Turn, ended: Ended) -> None:
         case document.Loop() as block:
             loop.body_ended(turn, parent, block, result, ended.error)
         case document.ForEach() as block:
-            for_each.item_ended(turn, parent, block, result, ended.error)
+            for_each.item_ended(turn, parent, block, ended, result)
         case document.TryCatch():
             try_catch.list_ended(turn, parent, place.branch, result, ended)
         case document.ABSplit():

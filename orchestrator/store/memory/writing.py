@@ -21,6 +21,7 @@ from orchestrator.core.changes import (
     MetadataMerged,
     NodePut,
     OutputAdded,
+    OutputsTrimmed,
     SessionMemberGone,
     SessionWritten,
     SignalConsumed,
@@ -141,6 +142,8 @@ def _write(tx: Base, rows: Rows, owner: UUID, change: Change) -> None:  # noqa: 
             letters.write_letter(tx, letter)
         case LetterOpened(id=letter_id):
             letters.open_letter(tx, letter_id)
+        case OutputsTrimmed():
+            _trim_outputs(tx, rows, change)
         case ErrorRowsRemoved():
             pass  # done before all others, as there: rows of the same commit stay
         case _:
@@ -182,6 +185,17 @@ def _note_newest(tx: Base, rows: Rows, change: OutputAdded) -> None:
         name = OutputKey(change.key.block_id, lane)
         if name not in rows.newest or rows.newest[name] < change.id:
             tx.journal.put(rows.newest, name, change.id)
+
+
+def _trim_outputs(tx: Base, rows: Rows, change: OutputsTrimmed) -> None:
+    series: dict[str, list[UUID]] = {block_id: [] for block_id in change.blocks}
+    for output_id, row in rows.outputs.items():
+        if row.change.key.block_id in series and row.change.lane[: len(change.lane)] == change.lane:
+            series[row.change.key.block_id].append(output_id)
+    for output_ids in series.values():
+        for old in sorted(output_ids)[: -change.keep]:
+            if change.since is None or rows.outputs[old].change.key.iteration < change.since:
+                tx.journal.drop(rows.outputs, old)
 
 
 def _remove_error_rows(tx: Base, rows: Rows) -> None:
