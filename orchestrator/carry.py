@@ -6,7 +6,7 @@ second commit. Steps it does not take are rung for directly, a few for each queu
 
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -14,6 +14,7 @@ from orchestrator.core.changes import Change, StepPut, steps_left
 from orchestrator.core.model import Step
 from orchestrator.core.states import Activity, StepState
 from orchestrator.core.steps import runs_in_process
+from orchestrator.core.values import replace
 from orchestrator.store.steps import Worker
 from sequences.durations import after
 

@@ -4,7 +4,6 @@ Gates are passed in the order of §5.1; one that is closed leaves the step on a 
 will open it, and nothing else. A step that is re-entered continues behind the gate it stood at.
 """
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
@@ -29,6 +28,7 @@ from orchestrator.core.steps import (
     passed_before,
 )
 from orchestrator.core.turn import Turn
+from orchestrator.core.values import replace
 from sequences import document
 from sequences.durations import after
 from sequences.expressions import ExpressionError

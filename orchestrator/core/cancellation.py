@@ -4,14 +4,13 @@ A cancelled leaf ends as `cancelled` and that end travels up like any other: lis
 finally list, and the instance is cancelled when the last shielded leaf is done.
 """
 
-from dataclasses import replace
-
 from orchestrator.core import children
 from orchestrator.core.holding import release_held
 from orchestrator.core.model import ROOT_KEY, Node, NodeKey, Step
 from orchestrator.core.states import Activity, NodeState, StepState
 from orchestrator.core.steps import block_of, cancel_step
 from orchestrator.core.turn import Ended, Turn
+from orchestrator.core.values import replace
 
 _STARTED = frozenset({StepState.READY, StepState.CLAIMED, StepState.ASLEEP, StepState.GATE, StepState.INTERCEPTED})
 

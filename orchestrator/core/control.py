@@ -1,6 +1,5 @@
 """What people do to a whole instance: pause, resume, set its state, retry it (sequences contract §9.2, §9.4, §9.7)."""
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from orchestrator.core import hooks
@@ -14,6 +13,7 @@ from orchestrator.core.slice import Needs, Unloaded
 from orchestrator.core.states import Activity, InstanceState, NodeState, StepState
 from orchestrator.core.steps import runs_in_process
 from orchestrator.core.turn import Enter, Turn
+from orchestrator.core.values import replace
 
 
 def start(turn: Turn, not_before: datetime | None) -> None:

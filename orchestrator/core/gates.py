@@ -4,7 +4,7 @@ A gate with choices (`wait_for_input`) stands before the handler; an open gate (
 takes any payload. An answer may come before its gate opens: it is kept on the signal's row.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.core import asides, budgets
@@ -16,6 +16,7 @@ from orchestrator.core.outcomes import Failed, FailureKind
 from orchestrator.core.states import Activity, StepState
 from orchestrator.core.steps import block_of, complete_step, fail_step, make_ready
 from orchestrator.core.turn import Turn, rfc3339
+from orchestrator.core.values import replace
 from sequences import document
 from sequences.durations import after
 from sequences.signals import HUMAN_INPUT_PREFIX, exact_choice, nameless_choice

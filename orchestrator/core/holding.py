@@ -1,12 +1,11 @@
 """Keeping steps back while an instance is held, and letting them go (sequences contract §9.4)."""
 
-from dataclasses import replace
-
 from orchestrator.core import children, gates
 from orchestrator.core.model import Step
 from orchestrator.core.states import StepState
 from orchestrator.core.steps import block_of, make_ready
 from orchestrator.core.turn import Turn
+from orchestrator.core.values import replace
 
 
 def hold(turn: Turn, step: Step) -> None:

@@ -29,16 +29,21 @@ class IdMaker:
     def __init__(self, random: Random) -> None:
         self._random = random
         self._counter = random.getrandbits(_COUNTER_BITS - 1)
+        self._moment = _EPOCH
+        self._of_moment = _bits_of(_EPOCH)
 
     def __call__(self, moment: datetime) -> UUID:
         """Make the id of something that happens at `moment` (aware UTC)."""
-        microseconds = (moment - _EPOCH) // _MICROSECOND
-        milliseconds, rest = divmod(microseconds, 1000)
+        if moment != self._moment:
+            self._moment, self._of_moment = moment, _bits_of(moment)
         self._counter = (self._counter + 1) % (1 << _COUNTER_BITS)
-        value = (milliseconds & ((1 << 48) - 1)) << 80
-        value |= 7 << 76
-        value |= (rest * 4096 // 1000) << 64
-        value |= 2 << 62  # the variant; 62 bits are left
-        value |= self._counter << _RANDOM_BITS
-        value |= self._random.getrandbits(_RANDOM_BITS)
-        return UUID(int=value)
+        return UUID(int=self._of_moment | self._counter << _RANDOM_BITS | self._random.getrandbits(_RANDOM_BITS))
+
+
+def _bits_of(moment: datetime) -> int:
+    """Give the bits that all ids of one moment share; the lower 62 are left."""
+    milliseconds, rest = divmod((moment - _EPOCH) // _MICROSECOND, 1000)
+    value = (milliseconds & ((1 << 48) - 1)) << 80
+    value |= 7 << 76
+    value |= (rest * 4096 // 1000) << 64
+    return value | 2 << 62  # the variant

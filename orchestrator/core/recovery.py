@@ -1,11 +1,10 @@
 """What happens to a step whose worker has died (RELIABILITY A7), or does not get round to it."""
 
-from dataclasses import replace
-
 from orchestrator.core.control import park
 from orchestrator.core.model import Step
 from orchestrator.core.steps import make_ready
 from orchestrator.core.turn import Turn
+from orchestrator.core.values import replace
 
 
 def lose(turn: Turn, step: Step, reason: str) -> None:

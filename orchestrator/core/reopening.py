@@ -7,7 +7,6 @@ catch list has handled, or that a loop went on after, stays the failure it was.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from orchestrator.core.composites.race import is_won
 from orchestrator.core.composites.saga import is_rolling_back
@@ -17,6 +16,7 @@ from orchestrator.core.plan import FINALLY_LIST, Plan
 from orchestrator.core.states import NodeState
 from orchestrator.core.steps import PASSED
 from orchestrator.core.turn import Turn
+from orchestrator.core.values import replace
 from sequences import document
 
 

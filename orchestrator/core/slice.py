@@ -56,6 +56,9 @@ from orchestrator.core.model import (
 from orchestrator.core.plan import Plan
 from orchestrator.core.shared import folded
 
+ITEMS_IN_HAND: Final = 100
+"""Items of a for_each that a slice takes over when they are captured; the others are loaded in portions."""
+
 ABSENT: Final = object()
 """Known not to exist, as opposed to not loaded."""
 UNKNOWN: Final = object()
@@ -261,7 +264,7 @@ class Slice:
                 case StateGone(name=name):
                     self.state[name] = ABSENT
                 case ItemsCaptured(key=key, items=items):
-                    self.items.update({ItemKey(key, index): item for index, item in enumerate(items)})
+                    self.items.update({ItemKey(key, index): item for index, item in enumerate(items[:ITEMS_IN_HAND])})
                 case SignalKept(signal=signal):
                     if self.signals is not None:
                         self.signals[signal.id] = signal

@@ -3,7 +3,6 @@
 The gates before and behind the handler are in `gates.py` and `attempts.py`; they all end here.
 """
 
-from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -15,6 +14,7 @@ from orchestrator.core.outcomes import Failed, FailureKind
 from orchestrator.core.slice import ABSENT
 from orchestrator.core.states import Activity, NodeState, StepState
 from orchestrator.core.turn import Ended, Reuse, Turn
+from orchestrator.core.values import replace
 from sequences import document
 from sequences.durations import after
 from sequences.handlers import is_builtin, is_endpoint, is_unsupported

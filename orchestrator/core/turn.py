@@ -5,7 +5,7 @@ A turn is private to `decide`: it is thrown away when the decision needs more, a
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any
@@ -59,6 +59,7 @@ from orchestrator.core.plan import Injection, Plan
 from orchestrator.core.shared import folded
 from orchestrator.core.slice import ABSENT, Needs, Slice, Unloaded
 from orchestrator.core.states import Activity, NodeState, StepState
+from orchestrator.core.values import overwrite, replace
 from sequences.document import ForEach
 from sequences.durations import after
 from sequences.references import ALL, References
@@ -258,18 +259,16 @@ class Turn:
     def _require(self, references: References, outputs: Any) -> None:
         if self.slice.is_new:
             return
-        names = frozenset() if references.state is ALL else references.state
-        needs = Needs(
-            outputs=frozenset(k for k in outputs if k not in self._outputs and k not in self.slice.outputs),
-            state=frozenset(n for n in names if n not in self._state and n not in self.slice.state),
-            whole_state=references.state is ALL and not self.slice.whole_state,
-            context=(references.data or references.config) and self._context is None and self.slice.context is None,
-            session=references.session and self._lacks_session(),
-        )
-        if self.slice.whole_state:
-            needs = replace(needs, state=frozenset())
-        if needs != Needs():
-            raise Unloaded(needs)
+        names = frozenset() if references.state is ALL or self.slice.whole_state else references.state
+        lacking = frozenset(key for key in outputs if key not in self._outputs and key not in self.slice.outputs)
+        unset = frozenset(name for name in names if name not in self._state and name not in self.slice.state)
+        whole_state = references.state is ALL and not self.slice.whole_state
+        context = (references.data or references.config) and self._context is None and self.slice.context is None
+        session = references.session and self._lacks_session()
+        if lacking or unset or whole_state or context or session:
+            raise Unloaded(
+                Needs(outputs=lacking, state=unset, whole_state=whole_state, context=context, session=session)
+            )
 
     def _lacks_session(self) -> bool:
         return self.instance.session_id is not None and self._session is None and self.slice.session is None
@@ -325,8 +324,11 @@ class Turn:
     # -- writing -------------------------------------------------------------------------------------------------
 
     def amend(self, **values: Any) -> None:
-        """Change fields of the instance."""
-        self.instance = replace(self.instance, **values)
+        """Change fields of the instance: of a copy of the turn's own, in place."""
+        if self.instance is self.slice.instance:
+            self.instance = replace(self.instance, **values)
+        else:
+            overwrite(self.instance, **values)
 
     def end(self, result: NodeState, error: StepError | None) -> None:
         """Note that the root list has ended, and how."""
@@ -558,8 +560,8 @@ class Turn:
     def changes(self) -> tuple[Change, ...]:
         """Give what the turn changes; the instance first, with its version risen."""
         updated_at = self.instance.updated_at if self.keeps_updated_at else self.now
-        instance = replace(self.instance, version=self.instance.version + 1, updated_at=updated_at)
-        changes: list[Change] = [InstancePut(instance=instance)]
+        self.amend(version=self.instance.version + 1, updated_at=updated_at)
+        changes: list[Change] = [InstancePut(instance=self.instance)]
         changes += [NodePut(node=node) for node in self._nodes.values()]
         changes += [StepPut(step=s) if s is not None else StepGone(key=k) for k, s in self._steps.items()]
         changes += [TimerPut(key=k, due_at=d) if d else TimerGone(key=k) for k, d in self._timers.items()]

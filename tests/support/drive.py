@@ -23,6 +23,7 @@ from orchestrator.core.changes import (
     CheckpointSaved,
     ChildCreated,
     ErrorRowsRemoved,
+    ItemsCaptured,
     LetterOpened,
     LetterWritten,
     MetadataMerged,
@@ -57,6 +58,7 @@ from orchestrator.core.model import (
     ROOT_KEY,
     Claim,
     Instance,
+    ItemKey,
     Node,
     NodeKey,
     OutputKey,
@@ -446,6 +448,7 @@ class PureWorld:
         self._ids = IdMaker(self._random)
         self._slices: dict[UUID, Slice] = {}
         self._rows: dict[UUID, list[Row]] = {}
+        self._items: dict[tuple[UUID, ItemKey], Any] = {}
         self._timers: dict[UUID, dict[NodeKey, datetime]] = {}
         self._attempts: dict[UUID, list[tuple[str, int, str]]] = {}
         self._moves: dict[UUID, list[tuple[str, str]]] = {}
@@ -539,7 +542,7 @@ class PureWorld:
             current.letters = {letter.id: letter for letter in sorted(mine, key=lambda letter: letter.id)}
         if needs.session:
             self._read_session(current)
-        assert not needs.items, "an item of a for_each was never captured"
+        current.items.update({key: self._items[current.instance.id, key] for key in needs.items})
 
     def _startable(self, name: SequenceName) -> Startable | None:
         fitting = [each for each in self._defined if each.name == name.name and name.version in {None, each.version}]
@@ -580,6 +583,8 @@ class PureWorld:
                 case ErrorRowsRemoved():
                     self._rows[instance_id] = [r for r in self._rows[instance_id] if r.ref != "__error__"]
                     self._refill_outputs(instance_id)
+                case ItemsCaptured(key=key, items=items):
+                    self._items |= {(instance_id, ItemKey(key, index)): item for index, item in enumerate(items)}
                 case TimerPut(key=key, due_at=due_at):
                     self._timers[instance_id][key] = due_at
                 case TimerGone(key=key):

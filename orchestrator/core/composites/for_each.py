@@ -1,7 +1,6 @@
 """For each: a list run once for each item of a collection (sequences contract §3.5)."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from orchestrator.core.composites.nodes import (
@@ -17,6 +16,7 @@ from orchestrator.core.composites.nodes import (
 from orchestrator.core.model import Node, NodeKey, StepError
 from orchestrator.core.states import NodeState
 from orchestrator.core.turn import Ended, Turn
+from orchestrator.core.values import replace
 from sequences import document
 from sequences.collection import resolve_collection
 from sequences.references import references

@@ -1,12 +1,12 @@
 """What all composites do with their own node and their lists."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from orchestrator.core.model import Iteration, Node, NodeKey, StepError
 from orchestrator.core.states import NodeState
 from orchestrator.core.turn import Ended, Enter, Turn
+from orchestrator.core.values import replace
 
 Memory = Mapping[str, Any]
 
