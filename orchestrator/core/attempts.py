@@ -4,8 +4,9 @@ Gates are passed in the order of §5.1; one that is closed leaves the step on a 
 will open it, and nothing else. A step that is re-entered continues behind the gate it stood at.
 """
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 from orchestrator.core import budgets, caching, calendars, context, deadlines, gates, injection, interceptors
 from orchestrator.core.asides import Answer, from_json
@@ -35,6 +36,9 @@ from sequences.expressions import ExpressionError
 from sequences.handlers import is_builtin
 from sequences.schemas import compile_schema
 
+_NOT_STARTED: Final[Mapping[str, Any]] = {"started_at": None, "deadline_at": None}
+"""Of a step that something holds up before it has started. One that nothing holds up starts when it is reached."""
+
 
 def enter_step(turn: Turn, key: NodeKey) -> None:
     """Reach a step for the first time: test its guard, then start at its first gate."""
@@ -58,6 +62,8 @@ def enter_step(turn: Turn, key: NodeKey) -> None:
         priority=turn.instance.priority,
         timeout=block.timeout,
         entered_at=turn.now,
+        started_at=turn.now,
+        deadline_at=_deadline_at(turn, block),
     )
     passed = passed_before(turn, key)
     if passed is Passed.HANDLER:
@@ -66,7 +72,7 @@ def enter_step(turn: Turn, key: NodeKey) -> None:
     if block.delay is not None and passed is None:
         due_at = _delay_due(turn, block.delay)
         if due_at > turn.now:
-            turn.put_step(replace(step, wake_at=due_at))
+            turn.put_step(replace(step, wake_at=due_at, **_NOT_STARTED))
             return
     _pass_window(turn, step)
 
@@ -91,7 +97,8 @@ def _pass_window(turn: Turn, step: Step) -> None:
     if window is not None:
         opening = calendars.next_opening(window, now=turn.now, timezone=turn.instance.timezone)
     if opening is not None:
-        turn.put_step(replace(step, state=StepState.WINDOW, activity=Activity.SCHEDULED, wake_at=opening))
+        outside = replace(step, state=StepState.WINDOW, activity=Activity.SCHEDULED, wake_at=opening, **_NOT_STARTED)
+        turn.put_step(outside)
         return
     step = _started(turn, step)
     if gates.comes_first(block_of(turn, step.key)) and passed_before(turn, step.key) is not Passed.GATE:
@@ -103,9 +110,13 @@ def _pass_window(turn: Turn, step: Step) -> None:
 def _started(turn: Turn, step: Step) -> Step:
     """Stamp a step that has passed what holds up its start; its deadline counts from here."""
     turn.amend(current_step=step.key.block_id, current_step_started_at=turn.now)
-    deadline = block_of(turn, step.key).deadline
-    deadline_at = after(turn.now, deadline) if deadline is not None else None
-    return replace(step, started_at=turn.now, deadline_at=deadline_at)
+    if step.started_at is not None:
+        return step
+    return replace(step, started_at=turn.now, deadline_at=_deadline_at(turn, block_of(turn, step.key)))
+
+
+def _deadline_at(turn: Turn, block: document.Step) -> datetime | None:
+    return after(turn.now, block.deadline) if block.deadline is not None else None
 
 
 def wake(turn: Turn, step: Step) -> None:

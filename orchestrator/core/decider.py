@@ -238,8 +238,8 @@ def _see_to_what_is_beside(turn: Turn, event: Event) -> None:
         state = _final_state(turn.ending.state, is_cancelling=turn.instance.is_cancelling)
         interceptors.ended(turn, state, turn.ending.error)
         hooks.begin(turn, state, turn.ending.error)
-    begins = isinstance(event, Created) or turn.instance.round != turn.slice.instance.round
-    sla.watch(turn, begins=begins)
+    if turn.plan.definition.sla is not None:
+        sla.watch(turn, begins=isinstance(event, Created) or turn.instance.round != turn.slice.instance.round)
 
 
 def _is_about_a_call(event: Event) -> bool:
