@@ -194,3 +194,35 @@ def test_500_async_handlers_wait_at_once_in_one_process(
         assert os.getpid() not in pids
         assert seconds < 5
         assert most <= 10
+
+
+def test_interceptors_and_hooks_are_run_by_workers(stack: Stack) -> None:
+    redact = {"handler": "transform", "params": {"output": {"hidden": True}}}
+    members: dict[str, Any] = {
+        "interceptors": {
+            "before_step": {"handler": "effect", "params": {"seen": "{{ step.id }}"}},
+            "after_step": redact,
+            "on_failure": {"handler": "log", "params": {"message": "{{ error.message }}"}},
+        },
+        "on_failure": [
+            step("tidy", "effect", params={"seen": "{{ error.message }}"}),
+            step("gone", "http_request", params={"url": "http://127.0.0.1:1/"}),
+            step("last", "noop"),
+        ],
+    }
+    blocks = [step("a"), step("boom", "fail", params={"message": "no"})]
+    [instance_id] = stack.start_instances(stack.define(blocks, **members))
+    assert stack.wait_for_end([instance_id], within=20) == {instance_id: "failed"}
+
+    def rows() -> dict[str, Any]:
+        return stack.outputs_of(instance_id)
+
+    wait_until(lambda: "last" in rows() and "_result" in rows()["_interceptor:before:boom"], lambda: str(rows()), 20)
+    found = rows()
+    assert found["a"] == {"hidden": True}
+    assert found["_interceptor:before:a"]["_result"]
+    assert found["_interceptor:on_failure"] == {"message": "no", "_result": {"message": "no"}}
+    assert list(found)[-2:] == ["tidy", "last"]
+    assert stack.states([instance_id]) == {instance_id: "failed"}
+    open_steps = lambda: stack.query("SELECT 1 FROM steps WHERE instance_id = %s", (instance_id,))  # noqa: E731
+    wait_until(lambda: not open_steps(), "calls are left", 10)

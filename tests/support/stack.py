@@ -257,9 +257,9 @@ class Stack:
 
     # -- sequences and instances ---------------------------------------------------------------------------------
 
-    def define(self, blocks: Sequence[Mapping[str, Any]], name: str | None = None) -> UUID:
+    def define(self, blocks: Sequence[Mapping[str, Any]], name: str | None = None, **members: Any) -> UUID:
         """Store a sequence; returns its id."""
-        return define(self.store, blocks, name or f"s{next(self._names)}")
+        return define(self.store, blocks, name or f"s{next(self._names)}", **members)
 
     def start_instances(self, sequence_id: UUID, count: int = 1, data: Any = None) -> list[UUID]:
         """Start instances through the engine, as a client in Python does."""
@@ -313,7 +313,7 @@ class Stack:
         return moment
 
 
-def define(store: Store, blocks: Sequence[Mapping[str, Any]], name: str) -> UUID:
+def define(store: Store, blocks: Sequence[Mapping[str, Any]], name: str, **members: Any) -> UUID:
     """Store a sequence; returns its id."""
     document = to_document(
         parse_definition(
@@ -325,6 +325,7 @@ def define(store: Store, blocks: Sequence[Mapping[str, Any]], name: str) -> UUID
                 "version": 1,
                 "created_at": datetime.now(UTC).isoformat(),
                 "blocks": list(blocks),
+                **members,
             }
         )
     )
