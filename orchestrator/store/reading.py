@@ -269,12 +269,15 @@ HIDDEN_ROWS = frozenset({"__in_progress__", "__retry__"})
 
 
 def _fill_child_rows(tx: Transaction, wanted: Wanted) -> None:
-    """Read all output rows of children that have ended: rows are only ever added, so no lock is needed."""
+    """Read the output rows of children that have ended: rows are only ever added, so no lock is needed.
+
+    What was written beside the flow (`BESIDE`), as by interceptors, is no output of a block.
+    """
     for current, needs in wanted:
         for child in needs.child_rows:
             rows = tx.query(
                 "SELECT id, block_id, output, output_ref, output_size, attempt, created_at FROM outputs "
-                "WHERE instance_id = %s ORDER BY id",
+                "WHERE instance_id = %s AND lane[1] IS DISTINCT FROM -1 ORDER BY id",
                 (child,),
             )
             current.child_rows[child] = [shown_row(child, row) for row in rows if row[3] not in HIDDEN_ROWS]

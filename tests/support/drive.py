@@ -535,7 +535,9 @@ class PureWorld:
             current.sequences[name] = self._startable(name)
         for child in needs.child_rows:
             current.child_rows[child] = [
-                {"block_id": row.block_id, "output": row.output, "instance_id": str(child)} for row in self.rows(child)
+                {"block_id": row.block_id, "output": row.output, "instance_id": str(child)}
+                for row in self.rows(child)
+                if row.iteration[:1] != (BESIDE,)
             ]
         if needs.letters:
             mine = [letter for letter in self._letters if letter.recipient == current.instance.id]

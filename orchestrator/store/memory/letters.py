@@ -9,7 +9,7 @@ from uuid import UUID
 
 from orchestrator.core.changes import ChildCreated
 from orchestrator.core.letters import Letter, read_content, written_content
-from orchestrator.core.model import ROOT_KEY, Instance, SequenceName, Startable
+from orchestrator.core.model import BESIDE, ROOT_KEY, Instance, SequenceName, Startable
 from orchestrator.core.slice import Needs, Slice
 from orchestrator.store.letters import GRACE
 from orchestrator.store.memory.base import Base
@@ -88,7 +88,8 @@ def fill(tx: Base, current: Slice, needs: Needs) -> None:
         current.sequences[name] = _startable(tx, current.instance, name)
     for child in needs.child_rows:
         rows = tx.tables.instances.get(child, Rows()).outputs
-        shown = [rows[output_id] for output_id in sorted(rows) if rows[output_id].change.ref not in HIDDEN_ROWS]
+        made = [rows[output_id] for output_id in sorted(rows) if rows[output_id].change.lane[:1] != (BESIDE,)]
+        shown = [row for row in made if row.change.ref not in HIDDEN_ROWS]
         current.child_rows[child] = [
             shown_row(
                 child,

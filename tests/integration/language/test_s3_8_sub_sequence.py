@@ -58,6 +58,15 @@ def test_s3_8_parent_waits_and_goes_on_with_the_rows_of_its_child(world: World) 
     assert flow.tree() == {"call": "completed", "after": "completed"}
 
 
+def test_s3_8_rows_of_interceptors_are_no_rows_of_the_child(world: World) -> None:
+    world.define("child", [step("a")], interceptors={"before_step": {"handler": "noop"}}, sla={"max_runtime": 1000})
+    flow = world.start([CALL])
+    only_child(flow).ring()
+    assert run_all(flow).state == "completed"
+    assert [row["block_id"] for row in flow.output("call")] == ["a"]
+    assert "_sla:runtime" in only_child(flow).row_ids()
+
+
 def test_s3_8_child_inherits_config_priority_zone_and_dry_run(world: World) -> None:
     world.define("child", [ext("a")])
     flow = world.start([CALL], config={"c": 1}, priority=3, timezone="Europe/Berlin", dry_run=True)
