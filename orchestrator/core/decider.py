@@ -239,7 +239,12 @@ def _see_to_what_is_beside(turn: Turn, event: Event) -> None:
         interceptors.ended(turn, state, turn.ending.error)
         hooks.begin(turn, state, turn.ending.error)
     if turn.plan.definition.sla is not None:
-        sla.watch(turn, begins=isinstance(event, Created) or turn.instance.round != turn.slice.instance.round)
+        sla.watch(turn, begins=isinstance(event, Created) or _begins(turn.slice.instance, turn.instance))
+
+
+def _begins(former: Instance, now: Instance) -> bool:
+    """Tell whether an instance has been started, as a child is by its parent, or reopened."""
+    return former.round != now.round or (former.started_at is None and now.started_at is not None)
 
 
 def _is_about_a_call(event: Event) -> bool:
