@@ -75,13 +75,8 @@ def _tree_warnings(blocks: tuple[Block, ...], place: _Place) -> Iterator[str]:
 
 
 def _bound_words(block: Block) -> frozenset[str]:
-    match block:
-        case ForEach():
-            return frozenset({block.item_var, "index", "item_index"})
-        case Loop():
-            return frozenset({"iteration"})
-        case _:
-            return frozenset()
+    """Name what templates find in a block; `iteration` of a loop is for its conditions only."""
+    return frozenset({block.item_var, "index", "item_index"}) if isinstance(block, ForEach) else frozenset()
 
 
 def _after_failure(blocks: tuple[Block, ...]) -> Iterator[str]:

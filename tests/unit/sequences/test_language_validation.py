@@ -190,6 +190,7 @@ def test_injected_blocks_are_checked_alike() -> None:
         ((step(params={"x": "{{ data.x | uper }}"}),), "did you mean `upper`"),
         ((step(params={"x": "a {{ data.x"}),), "unclosed `{{`"),
         ((step(cache_key="{{ foo }}"),), "unknown template root: foo"),
+        ((block("loop", condition="x", body=[step(params="{{ iteration }}")]),), "unknown template root: iteration"),
         ((step(params={"x": "{{ outputs.nope.x }}"}),), "unknown block `nope`"),
         ((step(when="outputs.nope.x"),), "unknown block `nope`"),
         ((step(handler="assert", params={"condition": "outputs.nope"}),), "unknown block `nope`"),
