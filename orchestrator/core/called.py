@@ -1,6 +1,5 @@
 """What the end of a call beside the flow means (see `asides.py`). Only after_step and notices touch the flow."""
 
-from dataclasses import replace
 from typing import assert_never
 
 from orchestrator.core import asides, attempts, context, gates, hooks, injection
@@ -10,6 +9,7 @@ from orchestrator.core.model import NodeKey, Step
 from orchestrator.core.outcomes import Completed, Failed, Outcome, Suspended
 from orchestrator.core.states import StepState
 from orchestrator.core.turn import Turn
+from orchestrator.core.values import replace
 from sequences.durations import after
 
 

@@ -10,7 +10,7 @@ call it waits for) and `merges` (see `Completed`).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from orchestrator.core import asides
@@ -30,6 +30,7 @@ from orchestrator.core.slice import ABSENT
 from orchestrator.core.states import Activity, InstanceState, StepState
 from orchestrator.core.steps import block_of, cannot_run
 from orchestrator.core.turn import Turn
+from orchestrator.core.values import replace
 from sequences.document import Interceptor, Interceptors
 from sequences.durations import after
 from sequences.handlers import is_builtin, is_endpoint
