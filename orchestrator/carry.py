@@ -34,6 +34,7 @@ class CarryOn:
         instant: Those of them that never block: up to `limit` of their steps are claimed together.
         limit: Steps it takes at most; 0 to take none.
         rounds_left: Says how many more steps of an instance it may run in a row.
+        least_priority: Steps below it are left to others: something more urgent waits for this worker.
     """
 
     worker: Worker
@@ -42,6 +43,7 @@ class CarryOn:
     instant: frozenset[str]
     limit: int
     rounds_left: Callable[[UUID], int]
+    least_priority: int = -1
 
 
 @dataclass(slots=True)
@@ -73,6 +75,8 @@ class ReadySteps:
     def _claimed(self, instance_id: UUID, step: Step, now: datetime) -> Step | None:
         carry = self.carry_on
         if carry is None or self._is_full or self._taken >= carry.limit:
+            return None
+        if step.priority < carry.least_priority:
             return None
         if step.queue not in carry.queues or step.handler not in carry.handlers or carry.rounds_left(instance_id) <= 0:
             return None

@@ -4,7 +4,7 @@ Each verb is one transaction: load what the event touches, let the core decide, 
 out after the commit; nothing waits for them, and nothing is lost with them.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -168,16 +168,21 @@ class Engine:
     def claim(self, worker: Worker, wish: Wish, *, step_id: UUID | None = None) -> list[Claim]:
         """Claim ready steps of a queue; may be none.
 
-        The first is the one a hint names, if it is still ready, else the most urgent. More are claimed with it only if
-        all of them are of handlers that can be run together.
+        The first is the one a hint names, if it is still ready and none is of a higher priority, else the most urgent.
+        More are claimed with it only if all of them are of handlers that can be run together.
         """
         with self.store.transaction(is_losable=True) as tx:
-            first = tx.claim_one(step_id, wish.handlers, worker) if step_id is not None else None
+            first = tx.claim_one(step_id, wish.handlers, worker, yields=True) if step_id is not None else None
             claims = [first] if first is not None else tx.claim_next(wish.queue, wish.handlers, 1, worker)
             if claims and claims[0].handler in wish.together and wish.limit > 1:
                 claims += tx.claim_next(wish.queue, list(wish.together), wish.limit - 1, worker)
         self._forget(claims)
         return claims
+
+    def most_urgent(self, queues: Collection[str], handlers: Collection[str]) -> int:
+        """Give the highest priority among the steps that these handlers could run now; -1 if there is none."""
+        with self.store.transaction(is_losable=True) as tx:
+            return tx.most_urgent(list(queues), list(handlers))
 
     def held_by(self, worker: Worker) -> list[Claim]:
         """List the claims of one child of a worker process, also those it may not know of."""
@@ -324,7 +329,7 @@ class Engine:
         """Go on with nodes whose moment has come; returns how many it was still true for."""
         events: dict[UUID, list[TimerFired]] = {}
         for due in timers:
-            events.setdefault(due.instance_id, []).append(TimerFired(key=due.key))
+            events.setdefault(due.instance_id, []).append(TimerFired(key=due.key, due_at=due.due_at))
         passed = self._pass(events)
         meant = {
             (instance_id, event.key)
@@ -491,7 +496,8 @@ class Engine:
     def _pass_alone(self, events: Events, carry_on: CarryOn | None = None) -> dict[UUID, Passed]:
         ready = ReadySteps(carry_on, self._known.names(), rings=self._rings)
         passed = self._turnstile.pass_through(events, ready.rewrite)
-        self._ring([hint for each in passed.values() for hint in hints_for(each.ready)])
+        left = [step for each in passed.values() for step in each.ready]
+        self._ring(hints_for(sorted(left, key=lambda step: (-step.priority, step.ready_at or step.entered_at))))
         return passed
 
 

@@ -39,6 +39,7 @@ from workers.pace import Pace
 from workers.patience import Patience
 from workers.registry import Handler, HandlerSource
 from workers.step_events import StepEvents
+from workers.urgency import Urgency
 
 log = structlog.get_logger()
 
@@ -79,6 +80,7 @@ class Executor:
         self._instant = frozenset(name for name, known in found.items() if known is not None and known.is_instant)
         self._awaitable = frozenset(name for name, known in found.items() if known is not None and known.is_async)
         self._pace = Pace()
+        self._urgency = Urgency(lambda: engine.most_urgent(self._queues, names))
         self._bystander = Bystander(self._settle)
         self._coroutines = Coroutines(settings.async_capacity, self._report_coroutines)
         self._rounds: Counter[UUID] = Counter()
@@ -199,6 +201,7 @@ class Executor:
             instant=self._quick,
             limit=self._settings.batch_size,
             rounds_left=lambda instance_id: self._settings.carry_on_steps - self._rounds[instance_id],
+            least_priority=self._urgency.now(),
         )
 
     def _finish(self, reports: Sequence[Report], carry_on: CarryOn | None) -> list[Claim]:

@@ -21,6 +21,7 @@ def start(turn: Turn, not_before: datetime | None) -> None:
     if not_before is not None and not_before > turn.now:
         turn.put_timer(ROOT_KEY, not_before)
         return
+    turn.queue_as_of(not_before)
     turn.amend(started_at=turn.now)
     turn.todo.append(Enter(NodeKey(turn.plan.root[0])))
 

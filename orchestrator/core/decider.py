@@ -167,7 +167,8 @@ def _begin(turn: Turn, event: Event) -> bool:  # noqa: PLR0912 - one case for ea
             if (step := _claimed_step(turn, claim)) is None:
                 return False
             (called if is_beside(claim.key) else recovery).give_back(turn, step)
-        case TimerFired(key=key):
+        case TimerFired(key=key, due_at=due_at):
+            turn.queue_as_of(due_at)
             return _timer_fired(turn, key)
         case PauseRequested():
             control.pause(turn)

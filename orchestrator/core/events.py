@@ -44,9 +44,14 @@ class AttemptReturned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimerFired:
-    """The moment a node waited for has come. What it waited for stands on its own row."""
+    """The moment a node waited for has come. What it waited for stands on its own row.
+
+    Args:
+        due_at: That moment, if it is known: what begins now is queued as if it had begun then.
+    """
 
     key: NodeKey
+    due_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

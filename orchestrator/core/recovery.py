@@ -27,10 +27,10 @@ def lose(turn: Turn, step: Step, reason: str) -> None:
         message = f"step {step.key.block_id!r} lost its worker {again.losses} times: {reason}"
         park(turn, replace(again, token=None), message)
     else:
-        make_ready(turn, again, ready_at=turn.instance.created_at)
+        make_ready(turn, again, ready_at=turn.instance.created_at, expires_at=step.expires_at)
 
 
 def give_back(turn: Turn, step: Step) -> None:
     """Let another worker have a step that was claimed and not begun; it keeps its place in the queue."""
     unclaimed = replace(step, worker_id=None, worker_name=None, slot=None, claimed_at=None)
-    make_ready(turn, unclaimed, ready_at=step.ready_at)
+    make_ready(turn, unclaimed, ready_at=step.ready_at, expires_at=step.expires_at)

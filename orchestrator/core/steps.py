@@ -48,13 +48,14 @@ def block_of(turn: Turn, key: NodeKey) -> document.Step:
     return block
 
 
-def make_ready(turn: Turn, step: Step, *, ready_at: datetime | None = None) -> None:
+def make_ready(turn: Turn, step: Step, *, ready_at: datetime | None = None, expires_at: datetime | None = None) -> None:
     """Let a worker have the step; while the instance is held, keep it until the pause ends.
 
     Args:
-        ready_at: The step's place in its queue; None puts it behind all others.
+        ready_at: The step's place in its queue; None puts it behind all that were due before.
+        expires_at: End of the time-out of a task whose attempt goes on with another worker; None for a new attempt.
     """
-    ready_at = ready_at or turn.now
+    ready_at = ready_at or turn.queued_at
     step = replace(
         step,
         state=StepState.READY,
@@ -74,12 +75,12 @@ def make_ready(turn: Turn, step: Step, *, ready_at: datetime | None = None) -> N
         fail_step(turn, step, Failed(message=reason, retryable=False))
         return
     try:
-        _offer(turn, step)
+        _offer(turn, step, expires_at)
     except InputError as error:
         fail_step(turn, step, Failed(message=str(error), retryable=False, kind=FailureKind.INPUT))
 
 
-def _offer(turn: Turn, step: Step) -> None:
+def _offer(turn: Turn, step: Step, expires_at: datetime | None) -> None:
     """Put a step where workers find it, or complete it from the cache; InputError when its inputs cannot be made."""
     cache_key = caching.key_of(turn, block_of(turn, step.key), step.key)
     if cache_key is not None:
@@ -91,7 +92,8 @@ def _offer(turn: Turn, step: Step) -> None:
     if runs_in_process(step.handler):
         turn.put_step(replace(step, activity=Activity.RUNNING))
         return
-    expires_at = after(step.ready_at or turn.now, step.timeout) if step.timeout is not None else None
+    if expires_at is None and step.timeout is not None:
+        expires_at = after(turn.now, step.timeout)
     turn.put_step(replace(step, activity=Activity.WAITING, wake_at=expires_at, expires_at=expires_at))
     prepare(turn, step.key)
 

@@ -123,6 +123,7 @@ class Turn:
         self.todo: deque[Enter | Ended | Reuse] = deque()
         self.lists_begun = 0
         self.ending: Ended | None = None
+        self.queued_at: datetime = self.now
         self._nodes: dict[NodeKey, Node] = {}
         self._steps: dict[NodeKey, Step | None] = {}
         self._timers: dict[NodeKey, datetime | None] = {}
@@ -316,6 +317,11 @@ class Turn:
     def random_uuid(self) -> UUID:
         """Make the random UUID that `uuid()` gives."""
         return UUID(int=self.facts.random.getrandbits(128), version=4)
+
+    def queue_as_of(self, due_at: datetime | None) -> None:
+        """Let what begins in this turn stand in its queue as if it had begun when it was due."""
+        if due_at is not None:
+            self.queued_at = min(due_at, self.now)
 
     def after_seconds(self, seconds: float) -> datetime:
         """Give the moment that many seconds from now."""

@@ -98,8 +98,16 @@ class Transaction(Protocol):
 
     # -- claims ----------------------------------------------------------------------------------------------------
 
-    def claim_one(self, step_id: UUID, handlers: Sequence[str], worker: Worker) -> Claim | None:
-        """Claim the step a hint names; None if it is no longer ready, or its handler is unknown here."""
+    def claim_one(
+        self, step_id: UUID, handlers: Sequence[str], worker: Worker, *, yields: bool = False
+    ) -> Claim | None:
+        """Claim the step a hint names; None if it is no longer ready, or its handler is unknown here.
+
+        With `yields` also while a step of a higher priority could be had from its queue.
+        """
+
+    def most_urgent(self, queues: Sequence[str], handlers: Sequence[str]) -> int:
+        """Give the highest priority among ready steps of some queues and handlers; -1 if there is none."""
 
     def claim_next(self, queue: str, handlers: Sequence[str], limit: int, worker: Worker) -> list[Claim]:
         """Claim up to `limit` ready steps of a queue and some handlers, the most urgent first."""

@@ -43,6 +43,7 @@ class PostgresTransaction(session.Transaction):
     newest_checkpoints = checkpoints.newest
 
     claim_one = steps.claim_one
+    most_urgent = steps.most_urgent
     claim_next = steps.claim_next
     claim_tasks = steps.claim_tasks
     claims_of = steps.claims_of

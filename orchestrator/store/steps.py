@@ -26,7 +26,12 @@ WHERE s.id = free.id
 RETURNING s.instance_id, {_STEP}
 """
 _FREE_STEP = """
-SELECT id FROM steps WHERE id = %(step_id)s AND state = 'ready' AND handler = ANY(%(handlers)s) FOR UPDATE SKIP LOCKED
+SELECT id FROM steps WHERE id = %(step_id)s AND state = 'ready' AND handler = ANY(%(handlers)s) {}
+FOR UPDATE SKIP LOCKED
+"""
+_IS_NOT_OUTRANKED = """
+AND NOT EXISTS (SELECT 1 FROM steps u WHERE u.state = 'ready' AND u.queue = steps.queue AND u.priority > steps.priority
+                AND u.handler = ANY(%(handlers)s))
 """
 _FREE_IN_QUEUE = """
 SELECT id FROM steps
@@ -70,11 +75,30 @@ def _claimed(rows: Sequence[Sequence[Any]]) -> list[Claim]:
     return [claim_of(row[0], step_of(row[1:])) for row in rows]
 
 
-def claim_one(tx: Transaction, step_id: UUID, handlers: Sequence[str], worker: Worker) -> Claim | None:
-    """Claim the step a hint names; None if it is no longer ready, or its handler is unknown here: a normal ending."""
+def claim_one(
+    tx: Transaction, step_id: UUID, handlers: Sequence[str], worker: Worker, *, yields: bool = False
+) -> Claim | None:
+    """Claim the step a hint names; None if it is no longer ready, or its handler is unknown here: a normal ending.
+
+    Args:
+        yields: Leave it, too, while a step of a higher priority could be had from its queue.
+    """
     parameters = {**_worker(worker), "step_id": step_id, "handlers": list(handlers)}
-    claims = _claimed(tx.query(_CLAIM.format(_FREE_STEP), parameters))
+    free = _FREE_STEP.format(_IS_NOT_OUTRANKED if yields else "")
+    claims = _claimed(tx.query(_CLAIM.format(free), parameters))
     return claims[0] if claims else None
+
+
+def most_urgent(tx: Transaction, queues: Sequence[str], handlers: Sequence[str]) -> int:
+    """Give the highest priority among ready steps of some queues and handlers; -1 if there is none."""
+    rows = tx.query(
+        "SELECT max(u.priority) FROM unnest(%s::text[]) AS q (name) CROSS JOIN LATERAL (SELECT priority FROM steps s "
+        "WHERE s.state = 'ready' AND s.queue = q.name AND s.handler = ANY(%s) ORDER BY priority DESC, ready_at LIMIT 1"
+        ") AS u",
+        (list(queues), list(handlers)),
+    )
+    found = rows[0][0] if rows else None
+    return -1 if found is None else int(found)
 
 
 def claim_next(tx: Transaction, queue: str, handlers: Sequence[str], limit: int, worker: Worker) -> list[Claim]:

@@ -96,6 +96,11 @@ QUERIES: dict[str, tuple[str, Callable[[Any], object]]] = {
         lambda tx: steps.claim_next(tx, "gpu", ["noop"], 1, WORKER),
     ),
     "the step a hint names": ("steps_id_key", lambda tx: steps.claim_one(tx, uuid4(), ["noop"], WORKER)),
+    "a hinted step that yields": (
+        "steps_id_key",
+        lambda tx: steps.claim_one(tx, uuid4(), ["noop"], WORKER, yields=True),
+    ),
+    "the highest priority that waits": ("steps_ready_idx", lambda tx: steps.most_urgent(tx, ["gpu"], ["noop"])),
     "tasks for a polling worker": (
         "steps_ready_idx",
         lambda tx: steps.claim_tasks(

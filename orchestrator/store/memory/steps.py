@@ -29,10 +29,23 @@ def _claim(tx: Base, owner: UUID, row: StepRow, worker: Worker) -> Claim:
     return claim_of(owner, taken)
 
 
-def claim_one(tx: Base, step_id: UUID, handlers: Sequence[str], worker: Worker) -> Claim | None:
+def claim_one(
+    tx: Base, step_id: UUID, handlers: Sequence[str], worker: Worker, *, yields: bool = False
+) -> Claim | None:
     """Claim the step a hint names; None if it is no longer ready, or its handler is unknown here."""
     found = [(o, r) for o, r in _open(tx, StepState.READY) if r.step.id == step_id and r.step.handler in handlers]
-    return _claim(tx, *found[0], worker) if found else None
+    if not found:
+        return None
+    (owner, row), *_ = found
+    if yields and most_urgent(tx, [row.step.queue], handlers) > row.step.priority:
+        return None
+    return _claim(tx, owner, row, worker)
+
+
+def most_urgent(tx: Base, queues: Sequence[str], handlers: Sequence[str]) -> int:
+    """Give the highest priority among ready steps of some queues and handlers; -1 if there is none."""
+    ready = (row.step for _, row in _open(tx, StepState.READY))
+    return max((s.priority for s in ready if s.queue in queues and s.handler in handlers), default=-1)
 
 
 def claim_next(tx: Base, queue: str, handlers: Sequence[str], limit: int, worker: Worker) -> list[Claim]:

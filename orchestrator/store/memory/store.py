@@ -41,6 +41,7 @@ class MemoryTransaction(Base):
     look_at = reading.look_at
 
     claim_one = steps.claim_one
+    most_urgent = steps.most_urgent
     claim_next = steps.claim_next
     claim_tasks = steps.claim_tasks
     claims_of = steps.claims_of

@@ -20,7 +20,8 @@ def test_holidays_of_the_config_count_for_both_kinds_of_business_days(members: d
 def test_time_out_of_a_task_goes_on_while_one_worker_dies_and_another_takes_over() -> None:
     world = PureWorld()
     flow = world.start([step("a", "external", timeout=10_000)])
+    world.clock += timedelta(seconds=1)
     claim = flow.claim("a")
-    world.clock += timedelta(seconds=8)
+    world.clock += timedelta(seconds=7)
     assert flow.lose(claim)
     assert flow.check().due_in() == 2
