@@ -23,6 +23,7 @@ from orchestrator.core.events import (
     ContextReplaced,
     Created,
     Event,
+    Migrated,
     Rescheduled,
     RetryRequested,
     StateForced,
@@ -466,6 +467,28 @@ class Engine:
     def replace_context(self, instance_id: UUID, data: Any, config: Any) -> None:
         """Replace the data and config sections, in any state."""
         self._one(instance_id, ContextReplaced(data=data, config=config))
+
+    def migrate(self, instance_id: UUID, sequence_id: UUID) -> None:
+        """Let an instance go over to another definition, whatever it is doing.
+
+        Raises:
+            NotFound: There is no such instance, or no such definition.
+            InvalidArgument: The instance has ended.
+        """
+        self._one(instance_id, self._migrated(sequence_id))
+
+    def migrate_many(self, ids: Sequence[UUID], sequence_id: UUID) -> Tally:
+        """Let many instances go over to another definition; those that have ended stay where they are."""
+        event = self._migrated(sequence_id)
+        return self._tell_many(ids, lambda: event)
+
+    def _migrated(self, sequence_id: UUID) -> Event:
+        try:
+            with self.store.transaction() as tx:
+                plan = self._turnstile.plans(tx, [sequence_id])[sequence_id]
+        except LookupError as error:
+            raise NotFound(f"sequence {sequence_id}") from error
+        return Migrated(sequence_id=sequence_id, plan=plan)
 
     def inject(self, instance_id: UUID, blocks: tuple[document.Block, ...], position: int | None = None) -> Instance:
         """Let blocks join the root list of an instance, in any state; returns the instance as it then reads.

@@ -258,8 +258,7 @@ def first_needs(events: Sequence[Event]) -> Callable[[Plan], Needs]:
     def needs(plan: Plan) -> Needs:
         known = [key for key in own if key.block_id in plan.places and not is_beside(key)]
         around = frozenset(ancestor for key in known for ancestor in plan.ancestors(key))
-        steps = frozenset(key for key in own if key in known or is_beside(key))
-        return Needs(steps=steps, nodes=around, letters=has_mail)
+        return Needs(steps=own, nodes=around, letters=has_mail)
 
     return needs
 

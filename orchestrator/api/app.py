@@ -14,6 +14,7 @@ from orchestrator.api import (
     documentation,
     health,
     instances,
+    migrations,
     plans,
     queues,
     reading,
@@ -39,6 +40,7 @@ THREADS = POOL_SIZE + POOL_OVERFLOW
 
 _PRODUCT = (
     tooling.router,
+    migrations.router,
     sequences.router,
     reading.router,
     bulk.router,

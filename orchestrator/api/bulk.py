@@ -40,7 +40,7 @@ MAX_OFFSET_SECONDS = 100 * 366 * 24 * 3600
 def set_states(serving: Serving, caller: CallerDependency, body: Body) -> Response:
     """Set the state of all matching instances, whatever theirs is."""
     request = body.read(BulkState)
-    matching = _matching(serving, _filter(caller, request.filter))
+    matching = _matching(serving, filter_of(caller, request.filter))
     return Json({"count": serving.engine.set_state_of_many(matching, request.state)})
 
 
@@ -48,7 +48,7 @@ def set_states(serving: Serving, caller: CallerDependency, body: Body) -> Respon
 def reschedule(serving: Serving, caller: CallerDependency, body: Body) -> Response:
     """Shift what the matching instances that are scheduled wait for."""
     request = body.read(BulkReschedule)
-    which = _filter(caller, request.filter)
+    which = filter_of(caller, request.filter)
     if abs(request.offset_secs) > MAX_OFFSET_SECONDS:
         raise InvalidArgument(f"offset_secs must be within ±{MAX_OFFSET_SECONDS}")
     if which.states is not None and InstanceState.SCHEDULED not in which.states:
@@ -61,7 +61,7 @@ def reschedule(serving: Serving, caller: CallerDependency, body: Body) -> Respon
 def batch_action(serving: Serving, caller: CallerDependency, body: Body) -> Response:
     """Retry, or send a signal to, all matching instances; those it means nothing to are skipped."""
     request = body.read(BatchAction)
-    which = _filter(caller, request.filter)
+    which = filter_of(caller, request.filter)
     signal = _signal(request)
     if not 1 <= request.limit <= MAX_TOUCHED:
         raise InvalidArgument(f"limit must be from 1 to {MAX_TOUCHED}")
@@ -90,7 +90,8 @@ def _signal(request: BatchAction) -> SignalType | None:
             return Control(request.action.value)
 
 
-def _filter(caller: Caller, written: InstanceFilter) -> Filter:
+def filter_of(caller: Caller, written: InstanceFilter) -> Filter:
+    """Read the filter of a bulk operation; InvalidArgument if it names no tenant."""
     tenant_id = caller.narrowed(written.tenant_id)
     if not tenant_id:
         raise InvalidArgument("bulk operations require a tenant_id")

@@ -1,10 +1,11 @@
 """Shapes of the requests and answers that change what an instance still has to do (contract, api §9, §10.5)."""
 
 from typing import Annotated, Any
+from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, StrictBool
 
-from orchestrator.api.shapes import Shape
+from orchestrator.api.shapes import InstanceFilter, Shape
 
 Position = Annotated[int, Field(strict=True, lt=2**31)]
 
@@ -22,3 +23,36 @@ class Injected(Shape):
     injected_block_ids: list[str]
     position: int | None
     total_injected: int
+
+
+class MigrateInstance(Shape):
+    """An instance, and the version it goes over to."""
+
+    instance_id: UUID
+    target_sequence_id: UUID
+
+
+class MigratedInstance(Shape):
+    """What an instance left, and what it went over to."""
+
+    migrated: bool
+    instance_id: UUID
+    from_sequence_id: UUID
+    to_sequence_id: UUID
+
+
+class MigrateInstances(Shape):
+    """Instances by a filter, and the version they go over to; a dry run only counts."""
+
+    filter: InstanceFilter
+    target_sequence_id: UUID
+    dry_run: StrictBool = False
+
+
+class MigratedInstances(Shape):
+    """How many instances were meant; those that have ended, or are there already, are skipped."""
+
+    matched: int
+    migrated: int
+    skipped: int
+    failed: int

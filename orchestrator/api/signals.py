@@ -15,6 +15,7 @@ from orchestrator.api.documentation import accepts
 from orchestrator.api.instances import check_owned
 from orchestrator.api.services import Serving
 from orchestrator.api.shapes import Approvals, SendSignal, SignalAccepted
+from orchestrator.core.leaving import former_plan
 from orchestrator.core.plan import Plan
 from orchestrator.store import instances, reading
 from sequences.document import Step, WaitForInput, WaitForSignal
@@ -81,8 +82,10 @@ def _approval(
     opened_at: datetime,
     wake_at: datetime | None,
     metadata: Any,
+    former: Any,
 ) -> dict[str, Any] | None:
     """Show an open gate; None if the definition has lost its block."""
+    plan = plan if former is None else former_plan(plan, former)
     place = plan.places.get(block_id)
     if place is None or not isinstance(place.block, Step):
         return None

@@ -9,14 +9,13 @@ from uuid import UUID
 from orchestrator.api.services import Services
 from orchestrator.core.ids import IdMaker
 from orchestrator.core.inputs import InputError, Inputs, prepare
-from orchestrator.core.model import NodeKey, is_beside
+from orchestrator.core.model import NodeKey
 from orchestrator.core.slice import Slice, Unloaded
 from orchestrator.core.states import StepState
 from orchestrator.core.turn import Facts, Turn, context_view
 from orchestrator.store import reading
 from orchestrator.store.postgres import PostgresTransaction
 from orchestrator.store.steps import HeldTask
-from sequences.document import Step
 from sequences.scope import Scope, plain
 
 _EMPTY_RUNTIME: dict[str, Any] = {
@@ -117,9 +116,7 @@ def inputs_now(serving: Services, tx: PostgresTransaction, tasks: Iterable[HeldT
     made: dict[UUID, Inputs] = {}
     for task in tasks:
         current = slices.get(task.instance_id)
-        place = current.plan.places.get(task.step.key.block_id) if current is not None else None
-        is_step = place is not None and isinstance(place.block, Step)
-        if current is None or not (is_step or is_beside(task.step.key)):
+        if current is None:
             continue
         current.steps[task.step.key] = task.step
         inputs = _inputs(tx, current, task.step.key)

@@ -16,7 +16,7 @@ from typing import Any
 
 from orchestrator.core.model import Claim, NodeKey, Step, is_beside
 from orchestrator.core.states import Activity, StepState
-from orchestrator.core.steps import DEFAULT_QUEUE, block_of, cannot_run, runs_in_process
+from orchestrator.core.steps import DEFAULT_QUEUE, cannot_run, runs_in_process
 from orchestrator.core.turn import Turn
 from sequences import document
 from sequences.durations import after
@@ -84,7 +84,11 @@ def block_of_claim(turn: Turn, claim: Claim) -> document.Step:
     """Give the definition of a claimed step; a call beside the flow has the form of one for whoever runs it."""
     if is_beside(claim.key):
         return document.Step.model_construct(id=claim.key.block_id, handler=claim.handler, timeout=LONGEST)
-    return block_of(turn, claim.key)
+    place = turn.plan_of(claim.key).places.get(claim.key.block_id)
+    if place is None or not isinstance(place.block, document.Step):
+        # It has ended, and its block is in no plan any more.
+        return document.Step(id=claim.key.block_id, handler=claim.handler)
+    return place.block
 
 
 def about(step: Step) -> Mapping[str, Any]:

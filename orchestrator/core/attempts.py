@@ -50,6 +50,11 @@ def enter_step(turn: Turn, key: NodeKey) -> None:
     except ExpressionError as error:
         fail_unstarted(turn, key, f"when guard of step {key.block_id!r} is invalid: {error}")
         return
+    former = turn.withdrawn.get(key)
+    if former is not None and former.state is StepState.GATE and gates.comes_first(block):
+        turn.put_step(replace(former, former=None))
+        return
+    reached_at = former.entered_at if former is not None else turn.now
     step = Step(
         key=key,
         id=turn.new_id(),
@@ -61,30 +66,33 @@ def enter_step(turn: Turn, key: NodeKey) -> None:
         tenant_id=turn.instance.tenant_id,
         priority=turn.instance.priority,
         timeout=block.timeout,
-        entered_at=turn.now,
+        entered_at=reached_at,
         started_at=turn.now,
         deadline_at=_deadline_at(turn, block),
     )
     passed = passed_before(turn, key)
     if passed is Passed.HANDLER:
-        gates.open_gate(turn, _started(turn, step))
+        if gates.comes_last(block):
+            gates.open_gate(turn, _started(turn, step))
+        else:  # the definition was replaced by one without that gate
+            end_node(turn, key, NodeState.COMPLETED)
         return
     if block.delay is not None and passed is None:
-        due_at = _delay_due(turn, block.delay)
+        due_at = _delay_due(turn, block.delay, reached_at)
         if due_at > turn.now:
             turn.put_step(replace(step, wake_at=due_at, **_NOT_STARTED))
             return
     _pass_window(turn, step)
 
 
-def _delay_due(turn: Turn, delay: document.Delay) -> datetime:
+def _delay_due(turn: Turn, delay: document.Delay, reached_at: datetime) -> datetime:
     holidays: Any = []
     if delay.business_days_only or delay.count == "business":
         config = turn.context.config
         holidays = config.get("holidays") or [] if isinstance(config, dict) else []
     return calendars.delay_due(
         delay,
-        start=turn.now,
+        start=reached_at,
         timezone=turn.instance.timezone,
         holidays=[day for day in holidays if isinstance(day, str)] if isinstance(holidays, list) else [],
         random=turn.facts.random,

@@ -35,7 +35,15 @@ def request_cancel(turn: Turn) -> None:
 
 
 def drop_start_timer(turn: Turn) -> bool:
-    """End the wait for the moment at which a client lets the instance start or go on; False if it does not wait.
+    """End the wait for the moment at which a client lets the instance start or go on; False if it does not wait."""
+    waits = waits_for_its_start(turn)
+    if waits:
+        turn.drop_timer(ROOT_KEY)
+    return waits
+
+
+def waits_for_its_start(turn: Turn) -> bool:
+    """Tell whether a moment is awaited at which a client lets the instance start or go on.
 
     A slice does not hold timers. This wait is what is counted as scheduled beyond the open steps and polling loops.
     """
@@ -43,8 +51,6 @@ def drop_start_timer(turn: Turn) -> bool:
     if turn.instance.started_at is not None:
         waits -= sum(s.activity is Activity.SCHEDULED and s.state is not StepState.HELD for s in turn.open_steps())
         waits -= len(_polling(turn))
-    if waits > 0:
-        turn.drop_timer(ROOT_KEY)
     return waits > 0
 
 
@@ -54,7 +60,7 @@ def cancel_inside(turn: Turn, key: NodeKey) -> None:
     What is about to be entered, and what would follow a finally list, is not open yet: the walk turns it away.
     """
     for step in turn.open_steps():
-        if key in turn.plan.stoppers(step.key):
+        if key in turn.plan_of(step.key).stoppers(step.key):
             cancel_step(turn, step)
     for node in _polling(turn):
         if key in turn.plan.stoppers(node.key):
@@ -65,7 +71,7 @@ def cancel_inside(turn: Turn, key: NodeKey) -> None:
 
 
 def _is_shielded(turn: Turn, step: Step) -> bool:
-    if turn.plan.places[step.key.block_id].is_shielded:
+    if turn.plan_of(step.key).places[step.key.block_id].is_shielded:
         return True
     return not block_of(turn, step.key).cancellable and step.state in _STARTED
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from orchestrator.core.letters import Letter
 from orchestrator.core.model import Instance, Iteration, KeptSignal, Node, NodeKey, Step
-from orchestrator.core.plan import Injection
+from orchestrator.core.plan import Injection, Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +240,13 @@ class LetterOpened:
     id: UUID
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanReplaced:
+    """The instance has gone over to another definition; what was injected is in its plan again."""
+
+    plan: Plan
+
+
 Change = (
     InstancePut
     | NodePut
@@ -267,6 +274,7 @@ Change = (
     | ChildCreated
     | LetterWritten
     | LetterOpened
+    | PlanReplaced
 )
 
 

@@ -34,6 +34,7 @@ def start_time_came(turn: Turn) -> bool:
         start(turn, None)
     else:
         release_held(turn)
+        turn.walks_again = turn.instance.round > 0  # a migration meanwhile has entered nothing
     return True
 
 
@@ -142,6 +143,7 @@ def _set_going(turn: Turn, not_before: datetime | None) -> None:
         turn.put_timer(ROOT_KEY, not_before)
     else:
         release_held(turn)
+        turn.walks_again = turn.instance.round > 0
 
 
 def retry(turn: Turn) -> None:

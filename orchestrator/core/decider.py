@@ -19,6 +19,7 @@ from orchestrator.core import (
     hooks,
     injection,
     interceptors,
+    migration,
     recovery,
     sla,
 )
@@ -36,6 +37,7 @@ from orchestrator.core.events import (
     Created,
     Event,
     MailArrived,
+    Migrated,
     PauseRequested,
     Rescheduled,
     ResumeRequested,
@@ -106,6 +108,8 @@ def _decide(turn: Turn, event: Event) -> Decision | Needs:
         if not _begin(turn, event):
             return Decision(is_stale=True)
         composites.walk(turn)
+        if turn.ending is not None and turn.instance.round > 0:
+            cancellation.withdraw_everything(turn)  # a plan that was replaced may leave open what it no longer reaches
         _see_to_what_is_beside(turn, event)
         _settle_instance(turn, event)
     except Unloaded as unloaded:
@@ -141,6 +145,8 @@ def _refusal(instance: Instance, event: Event) -> str | None:
         case PauseRequested() | ResumeRequested() | CancelRequested() | ContextUpdated() | SignalReceived():
             ended = f"cannot send signal to instance {instance.id}: target is in a terminal state"
             return ended if state.is_terminal else None
+        case Migrated() if state.is_terminal:
+            return f"cannot migrate instance {instance.id}: it has ended ({state})"
         case RetryRequested() if state is not InstanceState.FAILED:
             return f"can only retry failed instances, current state: {state}"
         case StateForced(state=target, is_checked=True) if target not in INSTANCE_MOVES[state]:
@@ -196,6 +202,8 @@ def _begin(turn: Turn, event: Event) -> bool:  # noqa: PLR0912 - one case for ea
             return False  # a letter holds no news of letters
         case BatchActed():
             raise TypeError("a batch action is decided by what it wraps")
+        case Migrated(sequence_id=sequence_id, plan=plan):
+            migration.migrate(turn, sequence_id, plan)
         case _:
             assert_never(event)
     return True
@@ -220,10 +228,9 @@ def _timer_fired(turn: Turn, key: NodeKey) -> bool:
     if is_beside(key):
         return sla.alarm(turn, key)
     place = turn.plan.places.get(key.block_id)
-    if place is None:
-        return False
-    if not isinstance(place.block, document.Step):
-        return composites.poll(turn, key)
+    is_composite = place is not None and not isinstance(place.block, document.Step)
+    if is_composite and composites.poll(turn, key):
+        return True
     step = turn.step(key)
     if step is None or step.timer_at is None or step.timer_at > turn.now:
         return False

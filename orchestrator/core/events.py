@@ -8,6 +8,7 @@ from uuid import UUID
 
 from orchestrator.core.model import Claim, NodeKey, StepError
 from orchestrator.core.outcomes import Outcome
+from orchestrator.core.plan import Plan
 from orchestrator.core.states import InstanceState
 from sequences.document import Block
 
@@ -156,6 +157,14 @@ class MailArrived:
     """There may be a letter for the instance: the oldest one is opened. It stands in the store, not in the event."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migrated:
+    """Go over to another definition, in any state but a terminal one."""
+
+    sequence_id: UUID
+    plan: Plan
+
+
 Event = (
     Created
     | AttemptFinished
@@ -175,4 +184,5 @@ Event = (
     | BlocksInjected
     | ChildEnded
     | MailArrived
+    | Migrated
 )

@@ -10,6 +10,7 @@ from orchestrator.core.model import NodeKey
 from orchestrator.core.outcomes import BlocksAdded, Completed, Failed
 from orchestrator.core.plan import Injection
 from orchestrator.core.slice import Needs, Unloaded
+from orchestrator.core.states import NodeState
 from orchestrator.core.turn import Turn
 from sequences.document import Block, walk
 from sequences.validation import MAX_BLOCKS
@@ -57,8 +58,13 @@ def _unstarted(turn: Turn, position: int) -> str | None:
     """Name the root block at a position among those that have not started; None for the end."""
     root = [NodeKey(block_id) for block_id in turn.plan.root]
     _load(turn, set(root))
-    unstarted = [key.block_id for key in root if turn.node(key) is None and turn.step(key) is None]
+    unstarted = [key.block_id for key in root if not _has_started(turn, key)]
     return unstarted[position] if position < len(unstarted) else None
+
+
+def _has_started(turn: Turn, key: NodeKey) -> bool:
+    node = turn.node(key)
+    return turn.step(key) is not None or (node is not None and node.state is not NodeState.PENDING)
 
 
 def _load(turn: Turn, keys: set[NodeKey]) -> None:

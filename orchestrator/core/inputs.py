@@ -41,10 +41,11 @@ def prepare(turn: Turn, key: NodeKey, *, whole_context: bool = False) -> Inputs:
     """
     if is_beside(key):
         return _prepare_call(turn, key, whole_context=whole_context)
-    block = turn.plan.places[key.block_id].block
+    plan = turn.plan_of(key)
+    block = plan.places[key.block_id].block
     if not isinstance(block, document.Step):
         raise TypeError(f"block {key.block_id!r} is not a step")
-    compiled = turn.plan.params(block)
+    compiled = plan.params(block)
     references = compiled.references | WHOLE_CONTEXT if whole_context else compiled.references
     if block.handler == REVIEW and block.wait_for_input is not None:
         references |= References(outputs=frozenset({block.id}))  # what its gate was answered

@@ -89,11 +89,12 @@ class Instance:
         is_held: A pause was asked for: no further step starts.
         is_cancelling: A cancel was accepted and shielded work is being finished.
         parked_reason: Why the engine stopped this instance for a human; None if it did not.
-        round: How often the instance was reopened by a retry.
+        round: How often the root list was walked anew: by a retry, a resume, a migration.
         session_id: The session whose data it shares with other instances; None without one.
         budget: Limits by name, as the client gave them; None without any.
         input_tokens: Tokens that models have read for its steps, as far as their outputs say so.
         output_tokens: Tokens that models have written for its steps.
+        leaving: Open steps that were entered under a definition the instance has left since.
         injected: Blocks that were injected into its root list; 0 spares every reader the look for injections.
         parent: The block whose child this is; None for an instance that was started from outside.
         depth: Parents above it.
@@ -114,6 +115,7 @@ class Instance:
     is_cancelling: bool = False
     parked_reason: str | None = None
     round: int = 0
+    leaving: int = 0
     injected: int = 0
     run_id: UUID | None = None
     current_step: str | None = None
@@ -171,6 +173,8 @@ class Step:
         output: What a sleeping step will return; what an intercepted one has returned.
         memory: What else is kept of it: see `interceptors.py` for steps of the flow, `asides.py` for calls beside it.
         cache_key: Name under which its output will be cached; None if it is not.
+        former: The block as it read in the definition it was entered under, and what is around it, if the instance has
+            left that definition; see `leaving.py`.
     """
 
     key: NodeKey
@@ -201,6 +205,7 @@ class Step:
     output: Any = None
     memory: Mapping[str, Any] | None = None
     cache_key: str | None = None
+    former: Any = None
 
     @property
     def timer_at(self) -> datetime | None:

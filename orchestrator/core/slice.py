@@ -26,6 +26,7 @@ from orchestrator.core.changes import (
     NodePut,
     OutputAdded,
     OutputsTrimmed,
+    PlanReplaced,
     SessionMemberGone,
     SessionWritten,
     SignalConsumed,
@@ -273,6 +274,8 @@ class Slice:
                         self.signals.pop(signal_id, None)
                 case ErrorRowsRemoved():
                     self.outputs.clear()
+                case PlanReplaced(plan=plan):
+                    self.plan = plan
                 case InjectionAdded(injection=injection):
                     self.plan = self.plan.with_injection(injection)
                 case SessionWritten() | SessionMemberGone():

@@ -42,7 +42,7 @@ def runs_in_process(handler: str) -> bool:
 
 def block_of(turn: Turn, key: NodeKey) -> document.Step:
     """Give the definition of a step."""
-    block = turn.plan.places[key.block_id].block
+    block = turn.plan_of(key).places[key.block_id].block
     if not isinstance(block, document.Step):
         raise TypeError(f"block {key.block_id!r} is not a step")
     return block
@@ -118,7 +118,7 @@ def fail_step(turn: Turn, step: Step, failure: Failed) -> None:
     turn.remove_step(step)
     _leave_error_row(turn, step.key, failure)
     error = StepError(step_id=step.key.block_id, message=failure.message, details=failure.details)
-    end_node(turn, step.key, NodeState.FAILED, started_at=step.entered_at, error=error, passed=_passed(turn, step))
+    end_node(turn, step.key, NodeState.FAILED, started_at=step.entered_at, error=error, passed=passed_by(turn, step))
 
 
 def fail_unstarted(turn: Turn, key: NodeKey, message: str) -> None:
@@ -129,7 +129,7 @@ def fail_unstarted(turn: Turn, key: NodeKey, message: str) -> None:
 
 def _leave_error_row(turn: Turn, key: NodeKey, failure: Failed) -> None:
     """Leave the row of a failed in-process step of the root list, so that its flow's outputs are not empty (§5.4)."""
-    is_root = turn.plan.places[key.block_id].parent is None
+    is_root = turn.plan_of(key).places[key.block_id].parent is None
     if is_root and runs_in_process(block_of(turn, key).handler):
         row = {"__error__": True, "retryable": False, "message": failure.message}
         turn.add_output(key, row, ref=ERROR_REF)
@@ -140,11 +140,11 @@ def cancel_step(turn: Turn, step: Step) -> None:
     if step.state is StepState.CLAIMED:
         turn.record_attempt(step, "cancelled")
     turn.remove_step(step)
-    end_node(turn, step.key, NodeState.CANCELLED, started_at=step.entered_at, passed=_passed(turn, step))
+    end_node(turn, step.key, NodeState.CANCELLED, started_at=step.entered_at, passed=passed_by(turn, step))
 
 
-def _passed(turn: Turn, step: Step) -> Passed | None:
-    """Say what a step has behind it that a retry must not ask for again."""
+def passed_by(turn: Turn, step: Step) -> Passed | None:
+    """Say what a step has behind it that is not asked for again when it is entered anew."""
     match step.state:
         case StepState.DELAYED:
             return None
@@ -187,4 +187,10 @@ def end_node(
     if former is not None and former.started_at is not None:
         started_at = former.started_at
     turn.put_node(Node(key=key, state=state, started_at=started_at, completed_at=turn.now, memory=memory))
-    turn.todo.append(Ended(key, state, error))
+    if not turn.is_leaving(key):
+        turn.todo.append(Ended(key, state, error))
+        return
+    # Where the new definition has the step, walking again comes past its end. Where it has not, a failure is nobody's.
+    turn.walks_again = True
+    if state is NodeState.FAILED and key.block_id not in turn.plan.places:
+        turn.end(state, error)

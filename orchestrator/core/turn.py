@@ -27,6 +27,7 @@ from orchestrator.core.changes import (
     NodePut,
     OutputAdded,
     OutputsTrimmed,
+    PlanReplaced,
     SessionMemberGone,
     SessionWritten,
     SignalConsumed,
@@ -40,6 +41,7 @@ from orchestrator.core.changes import (
     TimersShifted,
     TransitionRecorded,
 )
+from orchestrator.core.leaving import former_plan
 from orchestrator.core.letters import Content, Letter
 from orchestrator.core.model import (
     BESIDE,
@@ -112,7 +114,13 @@ class Reuse:
 
 
 class Turn:
-    """The working copy of one decision."""
+    """The working copy of one decision.
+
+    Attributes:
+        todo: What follows from what has been decided so far.
+        walks_again: Whether the plan is walked from its root once that is done (see `migration.py`).
+        withdrawn: Steps taken back in this turn, as they stood.
+    """
 
     def __init__(self, current: Slice, facts: Facts) -> None:
         self.slice = current
@@ -121,6 +129,8 @@ class Turn:
         self.instance: Instance = current.instance
         self.now: datetime = max(facts.now, current.instance.updated_at + timedelta(microseconds=1))
         self.todo: deque[Enter | Ended | Reuse] = deque()
+        self.walks_again = False
+        self.withdrawn: dict[NodeKey, Step] = {}
         self.lists_begun = 0
         self.ending: Ended | None = None
         self.queued_at: datetime = self.now
@@ -228,12 +238,14 @@ class Turn:
 
         Raises Unloaded with everything that is missing at once.
         """
-        items, counters = self._for_each_names(key)
+        plan = self.plan_of(key)
+        items, counters = self._for_each_names(plan, key)
         wanted = self.plan.places if references.outputs is ALL else references.outputs
+        # A block that is not in the plan may have a row all the same, if the plan was another once.
         outputs_wanted = {
-            block_id: OutputKey(block_id, self.plan.lane_seen_from(key, block_id))
+            block_id: OutputKey(block_id, plan.lane_seen_from(key, block_id))
             for block_id in wanted
-            if block_id in self.plan.places
+            if block_id in self.plan.places or self.instance.round > 0
         }
         self._require(references, outputs_wanted.values())
         outputs = {
@@ -284,13 +296,13 @@ class Turn:
             seen = {name: self.state_value(name) for name in references.state}
         return {name: value for name, value in seen.items() if value is not ABSENT}
 
-    def _for_each_names(self, key: NodeKey) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _for_each_names(self, plan: Plan, key: NodeKey) -> tuple[dict[str, Any], dict[str, Any]]:
         """Give the item variables and the index variables of the for_eachs around a node; inner ones win."""
         items: dict[str, Any] = {}
         counters: dict[str, Any] = {}
-        place = self.plan.places.get(key.block_id)
+        place = plan.places.get(key.block_id)
         for depth, loop_id in enumerate(place.loops if place is not None else ()):
-            block = self.plan.places[loop_id].block
+            block = plan.places[loop_id].block
             if isinstance(block, ForEach):
                 index = key.iteration[depth]
                 items[block.item_var] = self.item(ItemKey(NodeKey(loop_id, key.iteration[:depth]), index))
@@ -299,11 +311,25 @@ class Turn:
 
     def _own_error(self, key: NodeKey) -> dict[str, Any]:
         """Give the `_error` that a node of a concurrent round handles; other rounds overwrite the one in the data."""
-        for ancestor in self.plan.catching(key):
+        for ancestor in self.plan_of(key).catching(key):
             node = self.node(ancestor)
             if node is not None and node.memory.get("caught"):
                 return {"_error": node.memory["caught"]}
         return {}
+
+    def is_leaving(self, key: NodeKey) -> bool:
+        """Tell whether a step was entered under a definition that the instance has left since."""
+        step = self._seen_step(key)
+        return step is not None and step.former is not None
+
+    def plan_of(self, key: NodeKey) -> Plan:
+        """Give the plan a step was entered under: for one that is leaving, what is left of the former one."""
+        step = self._seen_step(key)
+        return self.plan if step is None or step.former is None else former_plan(self.plan, step.former)
+
+    def _seen_step(self, key: NodeKey) -> Step | None:
+        """Give a step that is open, or was before this turn closed it."""
+        return self._steps.get(key) or self.slice.steps.get(key)
 
     def runtime(self, key: NodeKey) -> dict[str, Any]:
         """Give the runtime section of the context as a node of this instance sees it."""
@@ -408,7 +434,11 @@ class Turn:
         self._added.append(TimersShifted(keys=tuple(keys), by=by))
 
     def _count(self, step: Step | None, by: int) -> None:
-        if step is None or step.state is StepState.HELD:
+        if step is None:
+            return
+        if step.former is not None:
+            self.amend(leaving=self.instance.leaving + by)
+        if step.state is StepState.HELD:
             return
         match step.activity:
             case Activity.RUNNING:
@@ -439,7 +469,7 @@ class Turn:
 
     def add_output(self, key: NodeKey, output: Any, *, attempt: int = 0, ref: str | None = None) -> None:
         """Append an output row."""
-        lane = self.plan.lane(key)
+        lane = self.plan_of(key).lane(key)
         self._outputs[OutputKey(key.block_id, lane)] = output
         self._outputs[OutputKey(key.block_id, None)] = output
         self._added.append(
@@ -560,6 +590,17 @@ class Turn:
         self.plan = self.plan.with_injection(injection)
         self.amend(injected=self.instance.injected + len(injection.blocks))
         self._added.append(InjectionAdded(injection=injection))
+
+    def replace_plan(self, sequence_id: UUID, plan: Plan) -> None:
+        """Go over to another definition; what is walked from here on walks its plan."""
+        self.plan = plan
+        self.amend(sequence_id=sequence_id, round=self.instance.round + 1)
+        self._added.append(PlanReplaced(plan=plan))
+
+    def withdraw(self, step: Step) -> None:
+        """Take back a step that only waits, as if it had not been reached; it may be entered again in this turn."""
+        self.remove_step(step)
+        self.withdrawn[step.key] = step
 
     # -- the result ----------------------------------------------------------------------------------------------
 

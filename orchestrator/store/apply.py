@@ -25,6 +25,7 @@ from orchestrator.core.changes import (
     NodePut,
     OutputAdded,
     OutputsTrimmed,
+    PlanReplaced,
     SessionMemberGone,
     SessionWritten,
     SignalConsumed,
@@ -69,6 +70,8 @@ _MUTABLE = (
     ("parked_reason", "text"),
     ("round", "int"),
     ("injected", "int"),
+    ("leaving", "int"),
+    ("sequence_id", "uuid"),
     ("run_id", "uuid"),
     ("current_step", "text"),
     ("current_step_started_at", "timestamptz"),
@@ -238,6 +241,8 @@ class WriteSet:
                     self.checkpoints.append((owner, change))
                 case MetadataMerged(values=values):
                     self.metadata.append((owner, to_json(values)))
+                case PlanReplaced():
+                    pass  # the instance's row names the new definition
                 case InjectionAdded(injection=injection):
                     self.injections.append(injection_row(owner, injection))
                 case ChildCreated():

@@ -230,6 +230,18 @@ def ids(tx: Transaction, which: Filter, *, limit: int | None = None) -> list[UUI
     return [row[0] for row in rows]
 
 
+def matching(tx: Transaction, which: Filter) -> list[tuple[UUID, str, UUID]]:
+    """Read id, state and sequence of all instances that a filter means, the oldest first."""
+    conditions, parameters = _conditions(which)
+    return [
+        (row[0], row[1], row[2])
+        for row in tx.query(
+            f"SELECT i.id, i.state, i.sequence_id FROM {_source(which)} WHERE {conditions} ORDER BY i.id",
+            parameters,
+        )
+    ]
+
+
 def _conditions(which: Filter) -> tuple[str, list[Any]]:
     conditions: list[str] = ["true"]
     parameters: list[Any] = []
@@ -363,10 +375,11 @@ def open_gates(
     """List open human gates, most recently updated first.
 
     Returns:
-        Rows of instance_id, tenant_id, namespace, sequence_id, block_id, ready_at, wake_at, metadata.
+        Rows of instance_id, tenant_id, namespace, sequence_id, block_id, ready_at, wake_at, metadata, former.
     """
     return tx.query(
-        "SELECT s.instance_id, i.tenant_id, i.namespace, i.sequence_id, s.block_id, s.ready_at, s.wake_at, c.metadata "
+        "SELECT s.instance_id, i.tenant_id, i.namespace, i.sequence_id, s.block_id, s.ready_at, s.wake_at, c.metadata, "
+        "s.former "
         "FROM steps s JOIN instances i ON i.id = s.instance_id JOIN contexts c ON c.instance_id = s.instance_id "
         "WHERE s.state = 'gate' AND (%(tenant)s IS NULL OR s.tenant_id = %(tenant)s) "
         "AND (%(namespace)s IS NULL OR i.namespace = %(namespace)s) "

@@ -14,14 +14,14 @@ INSTANCE_COLUMNS = (
     "id, tenant_id, namespace, sequence_id, state, version, priority, timezone, running, waiting, scheduled, is_held, "
     "is_cancelling, parked_reason, round, run_id, current_step, current_step_started_at, total_steps, dry_run, "
     "dry_run_auto_approve, started_at, created_at, updated_at, session_id, budget, input_tokens, output_tokens, "
-    "injected, parent_id, parent_block_id, parent_iteration, depth"
+    "injected, parent_id, parent_block_id, parent_iteration, depth, leaving"
 )
 INSTANCE_WIDTH = len(INSTANCE_COLUMNS.split(","))
 NODE_COLUMNS = "block_id, iteration, state, started_at, completed_at, memory"
 STEP_COLUMNS = (
     "block_id, iteration, id, state, activity, handler, queue, is_queue_named, tenant_id, priority, attempt, losses, "
     "entered_at, ready_at, wake_at, timeout, expires_at, hinted_at, token, worker_id, worker_name, slot, claimed_at, "
-    "claim_epoch, output, started_at, deadline_at, memory, cache_key"
+    "claim_epoch, output, started_at, deadline_at, memory, cache_key, former"
 )
 
 
@@ -59,6 +59,7 @@ def instance_of(row: Sequence[Any]) -> Instance:
         injected=row[28],
         parent=None if row[29] is None else Parent(instance_id=row[29], key=key_of(row[30], row[31])),
         depth=row[32],
+        leaving=row[33],
     )
 
 
@@ -98,6 +99,7 @@ def instance_row(i: Instance) -> tuple[Any, ...]:
         None if i.parent is None else i.parent.key.block_id,
         None if i.parent is None else list(i.parent.key.iteration),
         i.depth,
+        i.leaving,
     )
 
 
@@ -161,6 +163,7 @@ def step_of(row: Sequence[Any]) -> Step:
         deadline_at=row[26],
         memory=row[27],
         cache_key=row[28],
+        former=row[29],
     )
 
 
@@ -197,6 +200,7 @@ def step_row(instance_id: UUID, s: Step) -> tuple[Any, ...]:
         s.deadline_at,
         to_json(s.memory) if s.memory is not None else None,
         s.cache_key,
+        to_json(s.former) if s.former is not None else None,
     )
 
 

@@ -103,6 +103,7 @@ instances = Table(
     Column("parent_block_id", Text),
     Column("parent_iteration", ARRAY(Integer)),
     Column("depth", SmallInteger, nullable=False, server_default=text("0")),
+    Column("leaving", Integer, nullable=False, server_default=text("0")),
     # `updated_at` of an instance that has ended, for an index. An index over `updated_at` itself would make each step's
     # update of this row write to every index.
     Column(
@@ -211,6 +212,7 @@ steps = Table(
     Column("checkpoint_seq", Integer, nullable=False, server_default=text("0")),
     _moment("hinted_at"),
     Column("hints", Integer, nullable=False, server_default=text("0")),
+    Column("former", JSON(none_as_null=True)),
     PrimaryKeyConstraint("instance_id", "block_id", "iteration"),
     UniqueConstraint("id"),
     # The next ready step of a queue, in claiming order; also the backlog the dispatcher hints.

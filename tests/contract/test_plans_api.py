@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.contract.client import Api, step
+from tests.contract.client import Api, definition, step
 
 LATER = "2099-01-01T00:00:00Z"
 
@@ -113,3 +113,78 @@ def test_api_13_injected_step_is_a_task_with_its_params(api: Api):
     assert [task["params"] for task in api.http.get("/workers/tasks").json() if task["block_id"] == "x"] == [{"n": 5}]
     (task,) = api.poll("late")
     assert (task["block_id"], task["params"]) == ("x", {"n": 5})
+
+
+# -- migration -------------------------------------------------------------------------------------------------------
+
+
+def migrate(api: Api, instance_id: str, target: str, **request: Any) -> Any:
+    body = {"instance_id": instance_id, "target_sequence_id": target}
+    return api.http.post("/sequences/migrate-instance", json=body, **request)
+
+
+def test_api_9_migration_is_answered_at_once_while_a_step_runs(api: Api):
+    first, second = api.sequence(step("w"), noop("b")), api.sequence(step("w"), noop("x"))
+    instance_id = api.start_of(first)
+    (task,) = api.poll()
+    answer = migrate(api, instance_id, second)
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {"migrated": True, "instance_id": instance_id, "from_sequence_id": first, "to_sequence_id": second},
+    )
+    assert api.instance(instance_id)["sequence_id"] == second
+    assert api.report(task, "complete", output={"n": 1}).status_code == 200
+    api.run_builtins()
+    assert api.state(instance_id) == "completed"
+    assert [row["block_id"] for row in api.outputs(instance_id)] == ["w", "x"]
+    assert api.states(instance_id) == dict.fromkeys("wx", "completed")
+
+
+def test_api_9_task_of_the_former_version_is_still_described(api: Api):
+    instance_id = api.start(step("w", params={"n": 1}))
+    (task,) = api.poll()
+    assert migrate(api, instance_id, api.sequence(noop("x"))).status_code == 200
+    (listed,) = api.http.get("/workers/tasks").json()
+    assert (listed["id"], listed["params"]) == (task["id"], {"n": 1})
+
+
+def test_api_9_migration_refusals_change_nothing(api: Api):
+    first, second = api.sequence(step("w")), api.sequence(noop("x"))
+    instance_id = api.start_of(first)
+    foreign = api.http.post(
+        "/sequences", json=definition(noop("x"), tenant_id="other"), headers={"X-Tenant-Id": "other"}
+    ).json()["id"]
+    assert migrate(api, str(uuid4()), second).status_code == 404
+    assert migrate(api, instance_id, str(uuid4())).status_code == 404
+    answer = migrate(api, instance_id, foreign)
+    assert (answer.status_code, answer.json()["error"][:11]) == (403, "forbidden: ")
+    assert migrate(api, instance_id, foreign, headers={"X-Tenant-Id": "other"}).status_code == 404
+    assert migrate(api, "text", second).status_code == 422
+    assert api.http.post("/sequences/migrate-instance", json={"instance_id": instance_id}).status_code == 422
+    assert api.instance(instance_id)["sequence_id"] == first
+    api.signal(instance_id, "cancel")
+    answer = migrate(api, instance_id, second)
+    assert (answer.status_code, answer.json()["error"][:18]) == (400, "invalid argument: ")
+    assert api.instance(instance_id)["sequence_id"] == first
+
+
+def test_api_20_10_bulk_migration_counts(api: Api):
+    first, second = api.sequence(step("w")), api.sequence(step("w"), noop("x"))
+    ids = [api.start_of(first, metadata={"batch": "a"}) for _ in range(3)]
+    api.start_of(first, metadata={"batch": "b"})
+    api.signal(ids[0], "cancel")
+    body = {"filter": {"sequence_id": first, "metadata": {"batch": "a"}}, "target_sequence_id": second}
+    expected = {"matched": 3, "migrated": 2, "skipped": 1, "failed": 0}
+    for dry_run, sequences in ((True, {first}), (False, {second})):
+        answer = api.http.post("/sequences/migrate-instances", json={**body, "dry_run": dry_run})
+        assert (answer.status_code, answer.json()) == (200, expected)
+        assert {api.instance(instance_id)["sequence_id"] for instance_id in ids[1:]} == sequences
+    again = {**body, "filter": {"states": ["waiting"], "metadata": {"batch": "a"}}}
+    answer = api.http.post("/sequences/migrate-instances", json=again).json()
+    assert answer == {"matched": 2, "migrated": 0, "skipped": 2, "failed": 0}
+
+
+def test_api_20_10_bulk_migration_needs_a_tenant_and_a_target(api: Api):
+    body = {"filter": {}, "target_sequence_id": str(uuid4())}
+    assert api.http.post("/sequences/migrate-instances", json=body).status_code == 404
+    assert api.http.post("/sequences/migrate-instances", json={"filter": {"states": ["x"]}}).status_code == 422

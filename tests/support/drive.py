@@ -45,6 +45,7 @@ from orchestrator.core.events import (
     Created,
     Event,
     MailArrived,
+    Migrated,
     Rescheduled,
     RetryRequested,
     StateForced,
@@ -173,6 +174,7 @@ class World(Protocol):
     def reschedule(self, instance_id: UUID, by: timedelta) -> int: ...
     def replace_context(self, instance_id: UUID, data: Any, config: Any) -> None: ...
     def inject(self, instance_id: UUID, blocks: Sequence[Mapping[str, Any]], position: int | None = None) -> None: ...
+    def migrate(self, instance_id: UUID, blocks: Sequence[Mapping[str, Any]]) -> None: ...
     def elapse(self, instance_id: UUID, by: timedelta) -> None: ...
     def fire(self, instance_id: UUID, key: NodeKey) -> bool: ...
     def restart(self) -> None: ...
@@ -365,6 +367,11 @@ class Flow:
 
     def inject(self, *blocks: Mapping[str, Any], position: int | None = None) -> "Flow":
         self.world.inject(self.id, blocks, position)
+        return self
+
+    def migrate(self, *blocks: Mapping[str, Any]) -> "Flow":
+        """Go over to a new definition of these blocks; the former one is deleted."""
+        self.world.migrate(self.id, blocks)
         return self
 
     # -- what must always hold -------------------------------------------------------------------------------------
@@ -645,7 +652,8 @@ class PureWorld:
             if row.iteration[:1] == (BESIDE,):
                 current.outputs[OutputKey(row.block_id, (BESIDE,))] = row.output
                 continue
-            lane = current.plan.lane(NodeKey(row.block_id, row.iteration))
+            known = row.block_id in current.plan.places
+            lane = current.plan.lane(NodeKey(row.block_id, row.iteration)) if known else ()
             current.outputs[OutputKey(row.block_id, lane)] = row.output
             current.outputs[OutputKey(row.block_id, None)] = row.output
 
@@ -798,6 +806,10 @@ class PureWorld:
 
     def inject(self, instance_id: UUID, blocks: Sequence[Mapping[str, Any]], position: int | None = None) -> None:
         self._ask(instance_id, BlocksInjected(blocks=check_blocks(list(blocks)), position=position))
+
+    def migrate(self, instance_id: UUID, blocks: Sequence[Mapping[str, Any]]) -> None:
+        definition = definition_of(blocks)
+        self._ask(instance_id, Migrated(sequence_id=definition.id, plan=Plan(definition)))
 
     def _ask(self, instance_id: UUID, event: Event) -> None:
         decision = self.decide(instance_id, event)
@@ -1069,6 +1081,14 @@ class StoredWorld:
 
     def inject(self, instance_id: UUID, blocks: Sequence[Mapping[str, Any]], position: int | None = None) -> None:
         self.engine.inject(instance_id, check_blocks(list(blocks)), position)
+
+    def migrate(self, instance_id: UUID, blocks: Sequence[Mapping[str, Any]]) -> None:
+        definition, former = definition_of(blocks), self.instance(instance_id).sequence_id
+        self._define(definition)
+        self.engine.migrate(instance_id, definition.id)
+        with self.store.transaction() as tx:
+            tx.execute("DELETE FROM sequences WHERE id = %s", (former,))
+        self.restart()
 
     def elapse(self, instance_id: UUID, by: timedelta) -> None:
         """Move everything this instance waits for back by some time, as if that time had passed."""

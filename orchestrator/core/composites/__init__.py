@@ -8,8 +8,8 @@ its own row, in `memory`; it changes only under the instance's lock:
     loop       n (the iteration it is in, or comes to next), polling (it is between two iterations), silent (blocks of
                the body that the condition reads and that have not completed yet)
     for_each   total, next (index to start), open, finished, polling (it lets go amid starting items), failed,
-               cancelled, error; running (items in progress) if old rows are dropped; while it is reopened also again
-               (items that did not end well)
+               cancelled, error; running (items in progress) if old rows are dropped, or from a
+               migration on; while it is reopened also again (items that did not end well)
     router     choice (index of the list that runs, None for none)
     try_catch  phase, result, error, origin (the list before finally), caught (its own `_error`: others overwrite the
                shared one, before a retry or while rounds of a for_each run at once)

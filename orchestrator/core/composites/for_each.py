@@ -69,7 +69,7 @@ def _fill(turn: Turn, node: Node, block: document.ForEach) -> None:
     memory = dict(node.memory)
     while (wants_more := _wants_more(memory, block)) and not is_spent(turn):
         start_iteration(turn, node.key, memory["next"])
-        if block.retain_iterations is not None:
+        if "running" in memory:
             memory["running"] = [*memory["running"], memory["next"]]
         memory["next"] += 1
         memory["open"] += 1
@@ -92,9 +92,10 @@ def item_ended(turn: Turn, key: NodeKey, block: document.ForEach, ended: Ended, 
     node = turn.open_node(key)
     error = ended.error
     memory = dict(node.memory)
-    if block.retain_iterations is not None:
-        running = [index for index in memory["running"] if (*key.iteration, index) != ended.key.iteration]
+    running = [index for index in memory.get("running", ()) if (*key.iteration, index) != ended.key.iteration]
+    if "running" in memory:
         memory["running"] = running
+    if block.retain_iterations is not None:
         turn.trim_outputs(key, keep=block.retain_iterations, since=(*key.iteration, min(running)) if running else None)
     memory["open"] -= 1
     memory["finished"] += 1
@@ -111,3 +112,16 @@ def item_ended(turn: Turn, key: NodeKey, block: document.ForEach, ended: Ended, 
 def poll(turn: Turn, node: Node, block: document.ForEach) -> None:
     """Start further items in this decision."""
     _fill(turn, node, block)
+
+
+def go_on(turn: Turn, node: Node, block: document.ForEach) -> None:
+    """Come past the items in progress again.
+
+    Which these are is noted by a migration (`running`); a block that began after it has all of them open.
+    """
+    running = node.memory.get("running")
+    if running is None:
+        return
+    for index in running:
+        start_list(turn, block.id, 0, (*node.key.iteration, index))
+    _fill(turn, replace(node, memory={**node.memory, "open": len(running)}), block)

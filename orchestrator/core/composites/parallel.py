@@ -8,10 +8,14 @@ from orchestrator.core.turn import Turn
 from sequences import document
 
 
-def enter(turn: Turn, key: NodeKey, block: document.Parallel) -> None:
-    """Start every branch; without any, the block is complete."""
+def enter(turn: Turn, key: NodeKey, block: document.Parallel, *, is_stopping: bool = False) -> None:
+    """Start every branch, or come past all of them again; without any, the block is complete.
+
+    Args:
+        is_stopping: A branch has failed before, and ends the others.
+    """
     branches = [number for number, branch in enumerate(block.branches) if branch]
-    well = {"stopping": False, "failed": False, "cancelled": False, "error": None}
+    well = {"stopping": is_stopping, "failed": False, "cancelled": False, "error": None}
     node = open_composite(turn, key, {"open": len(branches), **well})
     if not branches:
         settle(turn, node, NodeState.COMPLETED)

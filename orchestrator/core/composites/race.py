@@ -25,6 +25,16 @@ def enter(turn: Turn, key: NodeKey, block: document.Race, memory: Memory | None)
         start_list(turn, key.block_id, number, key.iteration)
 
 
+def go_on(turn: Turn, node: Node, block: document.Race) -> None:
+    """Come past all branches again; what is decided stays decided."""
+    runners = [number for number, branch in enumerate(block.branches) if branch]
+    node = remember(turn, node, open=len(runners), cancelled=False)
+    if not runners:
+        _settle(turn, node)
+    for number in runners:
+        start_list(turn, block.id, number, node.key.iteration)
+
+
 def is_won(memory: Memory | None) -> bool:
     """Tell whether a branch has completed first."""
     return memory is not None and memory["result"] == NodeState.COMPLETED

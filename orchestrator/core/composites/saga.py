@@ -25,6 +25,14 @@ def enter(turn: Turn, key: NodeKey, block: document.Saga, memory: Memory | None)
         _act(turn, node, block)
 
 
+def go_on(turn: Turn, node: Node, block: document.Saga) -> None:
+    """Come past the saga again: past its actions from the first one, or on with the roll-back."""
+    if is_rolling_back(node.memory):
+        _undo_next(turn, node)
+    else:
+        _act(turn, remember(turn, node, at=0, done=[]), block)
+
+
 def is_rolling_back(memory: Memory) -> bool:
     """Tell whether an action has failed after others that must be undone."""
     return bool(memory.get("caught") and memory["done"])

@@ -29,6 +29,17 @@ def enter(turn: Turn, key: NodeKey, memory: Memory | None) -> None:
         settle(turn, node, NodeState.COMPLETED)
 
 
+def go_on(turn: Turn, node: Node) -> None:
+    """Come past the list in progress again; if the definition has lost it, it is over."""
+    phase = TryPhase(node.memory["phase"])
+    if start_list(turn, node.key.block_id, LIST_OF_PHASE[phase], node.key.iteration):
+        return
+    if phase is TryPhase.FINALLY:
+        settle(turn, node, NodeState(node.memory["result"]), StepError.from_json(node.memory["error"]))
+    else:
+        _begin_finally(turn, node, NodeState.COMPLETED, None)
+
+
 def phase_to_go_on_with(memory: Memory | None) -> TryPhase:
     """Say with which list a try_catch begins, or goes on when it is retried: the last one that did not end well."""
     if not memory:

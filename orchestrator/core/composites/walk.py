@@ -5,8 +5,9 @@ from typing import assert_never
 from orchestrator.core.attempts import enter_step, reuse
 from orchestrator.core.children import enter_child
 from orchestrator.core.composites import for_each, loop, parallel, race, router, saga, scope, split, try_catch
-from orchestrator.core.composites.nodes import Memory, must_end
-from orchestrator.core.model import NodeKey
+from orchestrator.core.composites.nodes import Memory, must_end, start_iteration
+from orchestrator.core.migration import is_occupied, walk_again
+from orchestrator.core.model import Node, NodeKey, StepError
 from orchestrator.core.states import NodeState
 from orchestrator.core.steps import end_node
 from orchestrator.core.turn import Ended, Enter, Reuse, Turn
@@ -17,7 +18,11 @@ _OK = frozenset({NodeState.COMPLETED, NodeState.SKIPPED})
 
 def walk(turn: Turn) -> None:
     """Do everything that follows from what has ended or begun, until only open leaves are left."""
-    while turn.todo:
+    while turn.todo or turn.walks_again:
+        if not turn.todo:
+            turn.walks_again = False
+            walk_again(turn)
+            continue
         task = turn.todo.popleft()
         if isinstance(task, Enter):
             enter(turn, task.key)
@@ -28,10 +33,15 @@ def walk(turn: Turn) -> None:
 
 
 def enter(turn: Turn, key: NodeKey) -> None:
-    """Start a block, or go on with one that a retry reopened; a block that has completed is never run again."""
+    """Start a block, or go on with one that is open or reopened; a block that has ended is never run again."""
     former = turn.node(key) if turn.instance.round > 0 else None
-    if former is not None and former.state in _OK:
-        turn.todo.append(Ended(key, former.state))
+    if former is not None and former.state.is_terminal:
+        turn.todo.append(Ended(key, former.state, StepError.from_json(former.memory.get("error"))))
+        return
+    if former is not None and former.state is not NodeState.PENDING:
+        _go_on(turn, former)
+        return
+    if turn.instance.round > 0 and (_is_open_step(turn, key) or is_occupied(turn, key)):
         return
     if must_end(turn, key):
         end_node(turn, key, NodeState.CANCELLED)
@@ -65,6 +75,35 @@ def _start(turn: Turn, key: NodeKey, memory: Memory | None) -> None:
             enter_child(turn, key, block)
         case _ as block:
             assert_never(block)
+
+
+def _is_open_step(turn: Turn, key: NodeKey) -> bool:
+    return isinstance(turn.plan.places[key.block_id].block, document.Step) and turn.step(key) is not None
+
+
+def _go_on(turn: Turn, node: Node) -> None:
+    """Come past an open composite again: enter the lists that are in progress; what is open there is left alone."""
+    match turn.plan.places[node.key.block_id].block:
+        case document.Parallel() as block:
+            parallel.enter(turn, node.key, block, is_stopping=node.memory["stopping"])
+        case document.Race() as block:
+            race.go_on(turn, node, block)
+        case document.Router() as block:
+            router.enter(turn, node.key, block, node.memory)
+        case document.Loop() if not node.memory.get("polling"):
+            start_iteration(turn, node.key, node.memory["n"])
+        case document.ForEach() as block:
+            for_each.go_on(turn, node, block)
+        case document.TryCatch():
+            try_catch.go_on(turn, node)
+        case document.ABSplit() as block:
+            split.enter(turn, node.key, block, node.memory)
+        case document.CancellationScope():
+            scope.enter(turn, node.key)
+        case document.Saga() as block:
+            saga.go_on(turn, node, block)
+        case _:
+            pass  # it waits for a moment or for a child
 
 
 def advance(turn: Turn, ended: Ended) -> None:

@@ -22,6 +22,7 @@ from orchestrator.core.changes import (
     NodePut,
     OutputAdded,
     OutputsTrimmed,
+    PlanReplaced,
     SessionMemberGone,
     SessionWritten,
     SignalConsumed,
@@ -136,6 +137,8 @@ def _write(tx: Base, rows: Rows, owner: UUID, change: Change) -> None:  # noqa: 
             put(rows.context, None, rows.context[None]._replace(metadata=to_text(merged)))
         case InjectionAdded(injection=injection):
             tx.journal.insert(rows.injections, injection.number, injection)
+        case PlanReplaced():
+            pass  # the instance's row names the new definition
         case ChildCreated():
             letters.create_child(tx, change, rows)
         case LetterWritten(letter=letter):

@@ -1,0 +1,62 @@
+"""What is kept of a definition that an instance has left while a step of it ran (sequences contract §1, Migration).
+
+The step ends as it would have: its retry policy, its schema, its lane, the items of the for_eachs around it. So the
+root block around it is kept on the step's own row, with nothing else inside, and the old definition is needed by
+nobody: it may be deleted at once.
+"""
+
+from typing import Any
+
+from orchestrator.core.plan import Plan
+from sequences.document import (
+    ABSplit,
+    Block,
+    CancellationScope,
+    ForEach,
+    Loop,
+    Parallel,
+    Race,
+    Router,
+    Saga,
+    TryCatch,
+    parse_blocks,
+    to_document,
+)
+
+_TRY_LISTS = ("try_block", "catch_block", "finally_block")
+
+
+def kept_of(plan: Plan, block_id: str) -> dict[str, Any]:
+    """Give the document of the root block around a block, with only the way to that block inside."""
+    block = plan.places[block_id].block
+    while (parent := plan.places[block.id].parent) is not None:
+        block = _around(plan.places[parent].block, plan.places[block.id].branch, block)
+    return to_document(block)
+
+
+def _around(composite: Block, branch: int, inside: Block) -> Block:
+    only = (inside,)
+    match composite:
+        case Parallel() | Race():
+            return composite.model_copy(update={"branches": (only,)})
+        case Loop() | ForEach():
+            return composite.model_copy(update={"body": only})
+        case Router():
+            return composite.model_copy(update={"routes": (), "default": only})
+        case TryCatch():
+            return composite.model_copy(update={**dict.fromkeys(_TRY_LISTS, ()), _TRY_LISTS[branch]: only})
+        case ABSplit():
+            variant = composite.variants[branch].model_copy(update={"blocks": only})
+            return composite.model_copy(update={"variants": (variant,)})
+        case CancellationScope():
+            return composite.model_copy(update={"blocks": only})
+        case Saga():
+            step = composite.steps[branch // 2].model_copy(update={"action": inside, "compensation": None})
+            return composite.model_copy(update={"steps": (step,)})
+        case _:
+            raise TypeError(f"a block of type {composite.type!r} has no lists")
+
+
+def former_plan(plan: Plan, kept: dict[str, Any]) -> Plan:
+    """Compile what `kept_of` gave, as a plan of its own."""
+    return Plan(plan.definition.model_copy(update={"blocks": parse_blocks([kept])}))
