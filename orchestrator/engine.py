@@ -38,6 +38,7 @@ from orchestrator.core.slice import Needs, Slice, Unloaded
 from orchestrator.core.states import InstanceState, StepState
 from orchestrator.core.steps import runs_in_process
 from orchestrator.core.turn import Turn, context_view, runtime_section
+from orchestrator.emitting import Emission, Emitted, Emitter
 from orchestrator.errands import Errands, Messenger
 from orchestrator.errors import InvalidArgument, NotFound, PayloadTooLarge
 from orchestrator.exchange import Begun, Finished, NewInstance, OtherFlow, Report, Started, Tally, Wish, Work
@@ -134,7 +135,7 @@ class Engine:
 
     def _instance_of(self, request: NewInstance, now: datetime) -> Instance:
         return Instance(
-            id=self._turnstile.new_id(now),
+            id=request.id or self._turnstile.new_id(now),
             tenant_id=request.tenant_id,
             namespace=request.namespace,
             sequence_id=request.sequence_id,
@@ -382,6 +383,14 @@ class Engine:
             ended_at=seen.ended_at,
             current_node=seen.newest_block or instance.current_step or first,
         )
+
+    def emit(self, emission: Emission) -> Emitted:
+        """Start the flow of a trigger in the name of a step; the same answer whenever the same step asks again.
+
+        Raises:
+            RequestError: There is no such trigger in the tenant, it is switched off, or its sequence refuses the data.
+        """
+        return Emitter(self.store, self).emit(emission)
 
     def latest_checkpoint(self, instance_id: UUID) -> tuple[Any, datetime] | None:
         """Read the newest checkpoint of an instance; None if it has none."""

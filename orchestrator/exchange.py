@@ -1,7 +1,7 @@
 """What is handed through the door: requests for instances, wishes for work, work, and reports of it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -31,6 +31,11 @@ class NewInstance:
     not_before: datetime | None = None
     session_id: UUID | None = None
     budget: Mapping[str, int] | None = None
+    id: UUID | None = None
+
+    def under(self, instance_id: UUID) -> "NewInstance":
+        """Give the request for an instance of a certain id; without one it gets an id when it is accepted."""
+        return replace(self, id=instance_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
+from orchestrator.emitting import Emitted
+from orchestrator.errors import NotFound
 from orchestrator.exchange import OtherFlow
 from sequences.scope import Scope
 from sequences.step_fields import WaitForInput
@@ -40,6 +42,11 @@ class Flows(Protocol):
     def look_at(self, instance_id: UUID) -> OtherFlow | None:
         """Read an instance; None if the tenant has none of that id."""
 
+    def emit(
+        self, slug: str, data: Any, meta: dict[str, Any], *, dedupe_key: str | None, is_tenant_wide: bool
+    ) -> Emitted:
+        """Start the flow of a trigger; the same answer whenever the same step asks again. Raises `RequestError`."""
+
     def new_id(self) -> UUID:
         """Make an id that sorts by time, for something that is written together with the handler's output."""
 
@@ -50,6 +57,12 @@ class NoFlows:
     def look_at(self, instance_id: UUID) -> OtherFlow | None:
         """See nothing."""
         return None
+
+    def emit(
+        self, slug: str, data: Any, meta: dict[str, Any], *, dedupe_key: str | None, is_tenant_wide: bool
+    ) -> Emitted:
+        """Start nothing."""
+        raise NotFound(f"trigger {slug}")
 
     def new_id(self) -> UUID:
         """Make an id."""

@@ -23,6 +23,7 @@ from orchestrator.api import (
     signals,
     tasks,
     tooling,
+    triggers,
 )
 from orchestrator.api.answers import add_error_answers
 from orchestrator.api.edge import PREFIX, Door, Edge
@@ -33,6 +34,7 @@ from orchestrator.engine import Engine
 from orchestrator.errors import ConfigurationError
 from orchestrator.settings import Settings
 from orchestrator.store.postgres import postgres_of
+from orchestrator.triggers import Triggers
 
 POOL_SIZE, POOL_OVERFLOW = 10, 10
 """Connections of the store an API process should open: together as many as it has threads."""
@@ -47,6 +49,7 @@ _PRODUCT = (
     instances.router,
     checkpoints.router,
     sessions.router,
+    triggers.router,
     plans.router,
     signals.router,
     tasks.router,
@@ -82,6 +85,7 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
         store=store,
         catalogue=Catalogue(store),
         metrics=Metrics(store),
+        triggers=Triggers(store, engine),
     )
     product = APIRouter(prefix=PREFIX)
     for router in _PRODUCT:

@@ -11,12 +11,21 @@ from orchestrator.api.answers import Json
 from orchestrator.api.auth import Caller, CallerDependency
 from orchestrator.api.instances import check_owned
 from orchestrator.api.services import Services, Serving
-from orchestrator.api.shapes import Attempt, AuditRow, BlockOutput, InstancePage, TaskInstance, Timeline, TreeNode
-from orchestrator.api.views import attempt_view, audit_view, instance_view, output_views, timeline_entry
+from orchestrator.api.shapes import (
+    Attempt,
+    AuditRow,
+    BlockOutput,
+    EffectView,
+    InstancePage,
+    TaskInstance,
+    Timeline,
+    TreeNode,
+)
+from orchestrator.api.views import attempt_view, audit_view, effect_view, instance_view, output_views, timeline_entry
 from orchestrator.core import tree
 from orchestrator.core.states import InstanceState
 from orchestrator.errors import InvalidArgument, NotFound
-from orchestrator.store import instances
+from orchestrator.store import effects, instances
 from orchestrator.store.instances import Filter
 
 router = APIRouter(tags=["instances"])
@@ -130,6 +139,17 @@ def read_children(serving: Serving, caller: CallerDependency, instance_id: Insta
     check_owned(serving, caller, instance_id)
     with serving.store.transaction() as tx:
         return Json([instance_view(record) for record in instances.children(tx, instance_id)])
+
+
+@router.get("/instances/{id}/effects", responses={200: {"model": list[EffectView]}})
+def read_effects(
+    serving: Serving, caller: CallerDependency, instance_id: InstanceId, tenant_id: str | None = None
+) -> Response:
+    """Read what the steps of an instance have done outside of it, in order."""
+    with serving.store.transaction() as tx:
+        if instances.get(tx, instance_id, caller.narrowed(tenant_id)) is None:
+            raise NotFound(f"instance {instance_id}")
+        return Json([effect_view(done) for done in effects.find(tx, instance_id)])
 
 
 @router.get("/instances/{id}/audit", responses={200: {"model": list[AuditRow]}})

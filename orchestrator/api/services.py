@@ -12,6 +12,7 @@ from orchestrator.engine import Engine
 from orchestrator.settings import Settings
 from orchestrator.slices import Plans
 from orchestrator.store.postgres import PostgresStore
+from orchestrator.triggers import Triggers
 
 
 @dataclass(slots=True, eq=False)
@@ -27,6 +28,7 @@ class Services:
     store: PostgresStore
     catalogue: Catalogue
     metrics: Metrics
+    triggers: Triggers
     plans: Plans = field(default_factory=Plans)
     pollers: Pollers = field(default_factory=Pollers)
 

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from orchestrator.api.shapes import PRIORITIES
 from orchestrator.core.turn import context_view, runtime_section
+from orchestrator.store.effects import EffectDone
 from orchestrator.store.instances import Record
 
 _HIDDEN_ROWS = frozenset({"__in_progress__", "__retry__"})
@@ -90,3 +91,22 @@ def attempt_view(row: tuple[Any, ...]) -> dict[str, Any]:
         "error",
     )
     return dict(zip(names, row, strict=True))
+
+
+def effect_view(done: EffectDone) -> dict[str, Any]:
+    """Show what a step has done outside of its flow."""
+    return {
+        "id": done.id,
+        "tenant_id": done.tenant_id,
+        "instance_id": done.instance_id,
+        "block_id": done.key.block_id,
+        "kind": done.kind,
+        "state": "committed",
+        "destination_fingerprint": done.destination_fingerprint,
+        "idempotency_key": done.idempotency_key,
+        "request_sha256": done.request_sha256,
+        "provider_receipt_id": done.provider_receipt_id,
+        "attempt": done.attempt,
+        "created_at": done.created_at,
+        "updated_at": done.created_at,
+    }

@@ -16,12 +16,14 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from orchestrator.core.changes import Change
-from orchestrator.core.model import Claim, Instance
+from orchestrator.core.model import Claim, Instance, NodeKey
 from orchestrator.core.plan import Injection
 from orchestrator.core.slice import Needs, Slice
 from orchestrator.store.definitions import StoredDefinition
+from orchestrator.store.effects import EffectDone
 from orchestrator.store.instances import Profile, Seen
 from orchestrator.store.steps import Due, Worker
+from orchestrator.store.triggers import Trigger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +157,25 @@ class Transaction(Protocol):
 
     def postpone_timer(self, due: Due, by: timedelta) -> None:
         """Look at a timer again later, unless it was set anew since it was seen."""
+
+    # -- triggers and effects --------------------------------------------------------------------------------------
+
+    def trigger(self, slug: str) -> Trigger | None:
+        """Read a trigger; None if there is none of that slug."""
+
+    def newest_definition(
+        self, tenant_id: str, namespace: str, name: str, *, version: int | None = None
+    ) -> StoredDefinition | None:
+        """Read the highest version of a name that is not deprecated, or the version given; None if there is none."""
+
+    def reserve_emission(self, tenant_id: str, scope: str, key: str, instance_id: UUID) -> UUID | None:
+        """Take the key of an emission; the instance that was started under it, None if it was free."""
+
+    def effect_of_step(self, instance_id: UUID, key: NodeKey, round_number: int) -> EffectDone | None:
+        """Read what a step has done in this round of its instance; None if nothing yet."""
+
+    def insert_effect(self, done: EffectDone) -> None:
+        """Store the row of an act, in the transaction of the act. A second one of the same step is refused."""
 
     # -- letters ---------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from orchestrator.store import (
     apply,
     checkpoints,
     definitions,
+    effects,
     injections,
     installation,
     instances,
@@ -21,6 +22,7 @@ from orchestrator.store import (
     session,
     sessions,
     steps,
+    triggers,
     upkeep,
     workers,
 )
@@ -57,6 +59,12 @@ class PostgresTransaction(session.Transaction):
     next_due = steps.next_due
     drop_timers = steps.drop_timers
     postpone_timer = steps.postpone_timer
+
+    trigger = triggers.get
+    newest_definition = definitions.newest
+    reserve_emission = effects.reserve_emission
+    effect_of_step = effects.of_step
+    insert_effect = effects.insert
 
     waiting_letters = letters.waiting
     overdue_letters = letters.overdue

@@ -373,6 +373,51 @@ letters = Table(
     Index("letters_due_at_idx", "due_at"),
 )
 
+triggers = Table(
+    "triggers",
+    metadata,
+    Column("slug", Text, primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("namespace", Text, nullable=False),
+    Column("sequence_name", Text, nullable=False),
+    Column("version", Integer),
+    Column("trigger_type", Text, nullable=False),
+    Column("config", JSON(none_as_null=False)),
+    Column("secret", Text),
+    Column("enabled", Boolean, nullable=False),
+    _moment("created_at", nullable=False),
+    _moment("updated_at", nullable=False),
+)
+
+effects = Table(
+    "effects",
+    metadata,
+    *_key(),
+    Column("round", Integer, nullable=False),
+    Column("id", Uuid, nullable=False),
+    Column("tenant_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("destination_fingerprint", Text, nullable=False),
+    Column("idempotency_key", Text),
+    Column("request_sha256", Text, nullable=False),
+    Column("provider_receipt_id", Text),
+    Column("attempt", Integer, nullable=False),
+    Column("answer", JSON, nullable=False),
+    _moment("created_at", nullable=False),
+    PrimaryKeyConstraint("instance_id", "block_id", "iteration", "round"),
+)
+
+emission_keys = Table(
+    "emission_keys",
+    metadata,
+    Column("tenant_id", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("instance_id", Uuid, nullable=False),
+    PrimaryKeyConstraint("tenant_id", "scope", "key"),
+)
+
 workers = Table(
     "workers",
     metadata,

@@ -42,6 +42,7 @@ def builtin_registry(*, egress: Egress | None = None) -> Registry:
     registry.register("http_request", http_request(egress), merge_output=False)
     registry.register("human_review", human_review(egress), merge_output=False)
     registry.register("send_signal", flows.send_signal, merge_output=False)
+    registry.register("emit_event", flows.emit_event, merge_output=False)
     registry.register("query_instance", flows.query_instance, merge_output=False)
     for name in sorted(BUILTIN_HANDLERS - set(registry.names())):
         registry.register(name, not_built_yet(name), merge_output=False, instant=True)

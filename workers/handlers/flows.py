@@ -1,18 +1,22 @@
-"""Built-in handlers that have to do with other instances: send_signal, query_instance. Source: contract §11.
+"""Built-in handlers that have to do with other instances: send_signal, query_instance, emit_event (contract §11).
 
 A signal is a letter that is written together with the handler's output: a crash in between sends nothing, and the step
-that is run again sends once.
+that is run again sends once. What is emitted is committed before the report, with a row that names the step: the step
+that is run again finds it.
 """
 
 from typing import Any, Final
 from uuid import UUID
 
+import orjson
+
 from orchestrator.core.outcomes import Completed, Failed, Outcome, SignalPosted
 from orchestrator.core.turn import rfc3339
+from orchestrator.errors import NotFound, RequestError
 from sequences.signals import SignalError, parse_signal_type, written_type
 from workers.context import StepContext
 from workers.failures import failed
-from workers.handlers.params import members, missing, wrong_input
+from workers.handlers.params import is_text, members, missing, wrong_input
 
 NOT_FOUND: Final = "target instance not found"
 """Said of an unknown instance and of another tenant's alike."""
@@ -60,6 +64,42 @@ def query_instance(ctx: StepContext, params: Any) -> Outcome:
             "current_node": seen.current_node,
         }
     )
+
+
+def emit_event(ctx: StepContext, params: Any) -> Outcome:
+    """Start a flow through a trigger of the same tenant."""
+    given = members(params)
+    slug, data, meta = given.get("trigger_slug"), given.get("data", {}), given.get("meta")
+    key, scope = given.get("dedupe_key"), given.get("dedupe_scope")
+    if not is_text(slug):
+        return missing("trigger_slug")
+    if key is not None and (not is_text(key) or len(key.encode()) > MAX_KEY_BYTES):
+        return wrong_input(f"dedupe_key must be a non-empty string of at most {MAX_KEY_BYTES} bytes")
+    if scope not in {None, "parent", "tenant"}:
+        return wrong_input('dedupe_scope must be "parent" or "tenant"')
+    if len(orjson.dumps(data)) > MAX_DATA_BYTES:
+        return wrong_input(f"data are larger than {MAX_DATA_BYTES} bytes")
+    meta = meta if isinstance(meta, dict) else {}
+    if ctx.dry_run:
+        would = {"trigger_slug": slug, "data": data, "meta": meta}
+        placeholders = {"instance_id": None, "sequence_name": None, "deduped": False}
+        return Completed(output={"dry_run": True, "handler": "emit_event", "would": would, **placeholders})
+    try:
+        emitted = ctx.flows.emit(slug, data, meta, dedupe_key=key, is_tenant_wide=scope == "tenant")
+    except RequestError as error:
+        return failed(_SAID.get(type(error), "") + str(error), retryable=False)
+    return Completed(
+        output={
+            "instance_id": str(emitted.instance_id),
+            "sequence_name": emitted.sequence_name,
+            "deduped": emitted.deduped,
+        }
+    )
+
+
+MAX_DATA_BYTES: Final = 4 * 1024 * 1024
+MAX_KEY_BYTES: Final = 1024
+_SAID: Final[dict[type[RequestError], str]] = {NotFound: "not found: "}
 
 
 def _instance_id(given: dict[str, Any]) -> UUID | Failed:

@@ -13,6 +13,7 @@ from orchestrator.core.model import BESIDE, ROOT_KEY, Instance, SequenceName, St
 from orchestrator.core.slice import Needs, Slice
 from orchestrator.store.letters import GRACE
 from orchestrator.store.memory.base import Base
+from orchestrator.store.memory.emitting import newest_definition
 from orchestrator.store.memory.tables import ContextRow, LetterRow, Rows, from_text, to_text
 from orchestrator.store.reading import HIDDEN_ROWS, LETTERS_AT_ONCE, shown_row
 
@@ -116,14 +117,7 @@ def _letter(row: LetterRow) -> Letter:
 
 
 def _startable(tx: Base, instance: Instance, name: SequenceName) -> Startable | None:
-    whose = (instance.tenant_id, instance.namespace, name.name)
-    fitting = [
-        each
-        for each in tx.tables.definitions.values()
-        if (each.tenant_id, each.namespace, each.name) == whose
-        and (not each.deprecated if name.version is None else each.version == name.version)
-    ]
-    if not fitting:
+    newest = newest_definition(tx, instance.tenant_id, instance.namespace, name.name, version=name.version)
+    if newest is None:
         return None
-    newest = max(fitting, key=attrgetter("version"))
     return Startable(sequence_id=newest.id, input_schema=newest.document.get("input_schema"))

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
 
-from orchestrator.store.memory import letters, reading, steps, workers, writing
+from orchestrator.store.memory import emitting, letters, reading, steps, workers, writing
 from orchestrator.store.memory.base import Base
 from orchestrator.store.memory.clock import VirtualClock
 from orchestrator.store.memory.tables import Journal, Tables
@@ -55,6 +55,12 @@ class MemoryTransaction(Base):
     next_due = steps.next_due
     drop_timers = steps.drop_timers
     postpone_timer = steps.postpone_timer
+
+    trigger = emitting.trigger
+    newest_definition = emitting.newest_definition
+    reserve_emission = emitting.reserve_emission
+    effect_of_step = emitting.effect_of_step
+    insert_effect = emitting.insert_effect
 
     waiting_letters = letters.waiting
     overdue_letters = letters.overdue

@@ -16,6 +16,8 @@ from orchestrator.core.changes import AttemptRecorded, OutputAdded, TransitionRe
 from orchestrator.core.model import Instance, ItemKey, Node, NodeKey, OutputKey, Step
 from orchestrator.core.plan import Injection
 from orchestrator.store.definitions import StoredDefinition
+from orchestrator.store.effects import EffectDone
+from orchestrator.store.triggers import Trigger
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -195,6 +197,9 @@ class Tables:
     keys: dict[tuple[str, bool, str], UUID] = field(default_factory=dict)
     sessions: dict[UUID, Json] = field(default_factory=dict)
     letters: dict[UUID, LetterRow] = field(default_factory=dict)
+    triggers: dict[str, Trigger] = field(default_factory=dict)
+    emissions: dict[tuple[str, str, str], UUID] = field(default_factory=dict)
+    effects: dict[tuple[UUID, NodeKey, int], EffectDone] = field(default_factory=dict)
     definitions: dict[UUID, StoredDefinition] = field(default_factory=dict)
     workers: dict[UUID, WorkerRow] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)

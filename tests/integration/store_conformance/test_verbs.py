@@ -50,6 +50,7 @@ from orchestrator.core.plan import Injection, Plan
 from orchestrator.core.slice import ABSENT, Needs, Slice
 from orchestrator.core.states import InstanceState, NodeState, StepState
 from orchestrator.store import interface
+from orchestrator.store.effects import EffectDone
 from orchestrator.store.instances import Profile
 from orchestrator.store.memory import MemoryTransaction
 from orchestrator.store.postgres import PostgresTransaction
@@ -610,3 +611,49 @@ def test_a_look_at_an_instance_names_its_newest_block(house: House) -> None:
     final = put(flow, state=InstanceState.COMPLETED)
     house.write(flow, final)
     assert newest() == ("call", final.instance.updated_at)
+
+
+# -- triggers and effects ----------------------------------------------------------------------------------------------
+
+
+def test_the_key_of_an_emission_is_taken_once_in_its_scope(house: House) -> None:
+    tenant, first, second = f"t-{uuid4()}", uuid4(), uuid4()
+    with house.store.transaction() as tx:
+        assert tx.reserve_emission(tenant, "tenant", "k", first) is None
+        assert tx.reserve_emission(tenant, "tenant", "k", second) == first
+        assert tx.reserve_emission(tenant, str(first), "k", second) is None
+        assert tx.trigger(f"no-{uuid4()}") is None
+
+
+def test_the_act_of_a_step_is_found_in_its_round(house: House) -> None:
+    flow = house.instance()
+    done = EffectDone(
+        id=house.new_id(),
+        tenant_id="t",
+        instance_id=flow.id,
+        key=NodeKey("emit", (1,)),
+        round=0,
+        kind="message",
+        destination_fingerprint="d",
+        request_sha256="r",
+        provider_receipt_id="p",
+        attempt=2,
+        answer={"deduped": False},
+        created_at=house.now(),
+    )
+    with house.store.transaction() as tx:
+        tx.insert_effect(done)
+        assert tx.effect_of_step(flow.id, done.key, 0) == done
+        assert tx.effect_of_step(flow.id, done.key, 1) is None
+        assert tx.effect_of_step(flow.id, NodeKey("emit"), 0) is None
+
+
+def test_a_definition_is_found_by_name(house: House) -> None:
+    name = f"s-{uuid4()}"
+    made = [definition_of([step("a")], name=name, version=number) for number in (1, 2)]
+    for each in made:
+        house.define(each)
+    with house.store.transaction() as tx:
+        found = [tx.newest_definition("t", "n", name, version=version) for version in (None, 1, 7)]
+        assert tx.newest_definition("other", "n", name) is None
+    assert [None if each is None else each.id for each in found] == [made[1].id, made[0].id, None]

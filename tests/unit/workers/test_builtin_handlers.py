@@ -34,8 +34,9 @@ BUILT = {"noop", "log", "sleep", "fail", "set_state", "get_state", "merge_state"
     "human_review",
     "send_signal",
     "query_instance",
+    "emit_event",
 }
-WITH_OTHERS = {"http_request", "human_review", "send_signal", "query_instance"}
+WITH_OTHERS = {"http_request", "human_review", "send_signal", "query_instance", "emit_event"}
 """They wait for the network or the store."""
 
 

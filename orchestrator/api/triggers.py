@@ -1,0 +1,133 @@
+"""Triggers (contract, api §15, §20.8)."""
+
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Path, Request
+from starlette.responses import Response
+
+from orchestrator.api.addresses import Limit
+from orchestrator.api.answers import Json, error
+from orchestrator.api.auth import CallerDependency
+from orchestrator.api.bodies import Body, RawBody
+from orchestrator.api.creation import check_context_size, patiently
+from orchestrator.api.documentation import accepts
+from orchestrator.api.services import Serving
+from orchestrator.api.shapes import ChangeTrigger, Context, CreateTrigger, TriggerFired, TriggerView
+from orchestrator.store.triggers import Trigger
+
+router = APIRouter(tags=["triggers"])
+MAX_LISTED = 1000
+REDACTED: Final = "[REDACTED]"
+OLDEST_SECONDS, AHEAD_SECONDS = 300, 60
+"""A signature is taken this long after, and before, the moment it names."""
+
+Slug = Annotated[str, Path(alias="slug")]
+_NONCE: Final = re.compile(r"[\x21-\x7e]{16,128}")
+
+
+@router.post(
+    "/triggers", status_code=201, responses={201: {"model": TriggerView}}, openapi_extra=accepts(CreateTrigger)
+)
+def create_trigger(serving: Serving, caller: CallerDependency, body: Body) -> Response:
+    """Make a trigger; its slug is nobody else's."""
+    request = body.read(CreateTrigger)
+    caller.claim_tenant(request.tenant_id)
+    now = serving.engine.now()
+    trigger = Trigger(**request.model_dump(), created_at=now, updated_at=now)
+    return Json(_view(serving.triggers.create(trigger)), status_code=201)
+
+
+@router.get("/triggers", responses={200: {"model": list[TriggerView]}})
+def list_triggers(
+    serving: Serving, caller: CallerDependency, tenant_id: str | None = None, limit: Limit = MAX_LISTED
+) -> Response:
+    """List triggers by slug."""
+    found = serving.triggers.find(tenant=caller.narrowed(tenant_id), limit=min(limit, MAX_LISTED))
+    return Json([_view(trigger) for trigger in found])
+
+
+@router.get("/triggers/{slug}", responses={200: {"model": TriggerView}})
+def read_trigger(serving: Serving, caller: CallerDependency, slug: Slug) -> Response:
+    """Read a trigger; its secret is never shown."""
+    return Json(_view(serving.triggers.get(slug, tenant=caller.tenant)))
+
+
+@router.patch("/triggers/{slug}", responses={200: {"model": TriggerView}}, openapi_extra=accepts(ChangeTrigger))
+def change_trigger(serving: Serving, caller: CallerDependency, slug: Slug, body: Body) -> Response:
+    """Change what is given (an extension of the wire format); a null secret or version takes it away."""
+    request = body.read(ChangeTrigger)
+    changes = request.model_dump(include=request.model_fields_set)
+    if changes.get("enabled", True) is None:
+        del changes["enabled"]
+    return Json(_view(serving.triggers.change(slug, changes, tenant=caller.tenant)))
+
+
+@router.delete("/triggers/{slug}", status_code=204)
+def delete_trigger(serving: Serving, caller: CallerDependency, slug: Slug) -> Response:
+    """Remove a trigger; flows that it has started go on."""
+    serving.triggers.delete(slug, tenant=caller.tenant)
+    return Response(status_code=204)
+
+
+@router.post("/triggers/{slug}/fire", status_code=201, responses={201: {"model": TriggerFired}})
+def fire_trigger(serving: Serving, caller: CallerDependency, request: Request, slug: Slug, body: Body) -> Response:
+    """Start a flow; 200 with the first one's id when the trigger's idempotency key is known."""
+    trigger = serving.triggers.get(slug, tenant=caller.tenant)
+    if trigger.secret is not None and not _may_fire(trigger.secret, request, body):
+        return error(401, "unauthorized")
+    payload = body.json_or_none()
+    check_context_size(Context(data=payload), serving.settings.max_context_bytes)
+    started = patiently(lambda: serving.triggers.fire(trigger, payload, {"source": "http_fire"}))
+    answer = {"instance_id": started.id, "trigger": slug, "sequence_name": trigger.sequence_name}
+    if started.is_duplicate:
+        return Json({**answer, "deduplicated": True}, status_code=200)
+    return Json(answer, status_code=201)
+
+
+def _may_fire(secret: str, request: Request, body: RawBody) -> bool:
+    """Tell whether a caller knows the secret: it is named, or the body is signed with it."""
+    named = request.headers.get("x-trigger-secret")
+    if named is not None:
+        return secrets.compare_digest(named.encode(), secret.encode())
+    return is_signed(secret, request, body.content, now=time.time())
+
+
+def is_signed(secret: str, request: Request, content: bytes, *, now: float) -> bool:
+    """Tell whether a body carries a fresh signature made with a secret (contract, api §15).
+
+    Args:
+        now: Seconds since 1970.
+    """
+    timestamp = request.headers.get("x-trigger-timestamp", "")
+    nonce = request.headers.get("x-trigger-nonce", "")
+    if not re.fullmatch(r"\d{1,12}", timestamp, re.ASCII) or _NONCE.fullmatch(nonce) is None:
+        return False
+    if not -AHEAD_SECONDS <= now - int(timestamp) <= OLDEST_SECONDS:
+        return False
+    signed = f"{timestamp}.{nonce}.".encode() + content
+    digest = hmac.new(secret.encode(), signed, hashlib.sha256).digest()
+    expected = b"v1=" + base64.urlsafe_b64encode(digest).rstrip(b"=")
+    return secrets.compare_digest(request.headers.get("x-orch8-signature", "").encode(), expected)
+
+
+def _view(trigger: Trigger) -> dict[str, Any]:
+    view: dict[str, Any] = {
+        "slug": trigger.slug,
+        "sequence_name": trigger.sequence_name,
+        "tenant_id": trigger.tenant_id,
+        "namespace": trigger.namespace,
+        "enabled": trigger.enabled,
+        "trigger_type": trigger.trigger_type,
+        "config": trigger.config,
+        "created_at": trigger.created_at,
+        "updated_at": trigger.updated_at,
+    }
+    if trigger.version is not None:
+        view["version"] = trigger.version
+    return view if trigger.secret is None else {**view, "secret": REDACTED}

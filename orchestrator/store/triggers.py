@@ -1,0 +1,92 @@
+"""Triggers: names under which flows of a sequence are started (contract, api §15)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from orchestrator.store.session import Transaction, to_json
+
+_COLUMNS = (
+    "slug, tenant_id, namespace, sequence_name, version, trigger_type, config, secret, enabled, created_at, updated_at"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trigger:
+    """A trigger.
+
+    Args:
+        version: Of the sequence; None for the newest that is not deprecated when the trigger fires.
+        secret: What whoever fires it must know; None for nothing. Never shown.
+    """
+
+    slug: str
+    tenant_id: str
+    namespace: str
+    sequence_name: str
+    version: int | None = None
+    trigger_type: str = "webhook"
+    config: Any = None
+    secret: str | None = None
+    enabled: bool = True
+    created_at: datetime
+    updated_at: datetime
+
+
+def _trigger_of(row: Sequence[Any]) -> Trigger:
+    names = [name.strip() for name in _COLUMNS.split(",")]
+    return Trigger(**dict(zip(names, row, strict=True)))
+
+
+def _row(t: Trigger) -> tuple[Any, ...]:
+    return (
+        t.slug,
+        t.tenant_id,
+        t.namespace,
+        t.sequence_name,
+        t.version,
+        t.trigger_type,
+        to_json(t.config),
+        t.secret,
+        t.enabled,
+        t.created_at,
+        t.updated_at,
+    )
+
+
+def insert(tx: Transaction, trigger: Trigger) -> bool:
+    """Store a new trigger; False if anybody has one of that slug."""
+    template = "(" + ", ".join(["%s"] * 11) + ")"
+    statement = f"INSERT INTO triggers ({_COLUMNS}) VALUES {template} ON CONFLICT DO NOTHING"
+    return bool(tx.execute(statement, _row(trigger)))
+
+
+def get(tx: Transaction, slug: str, *, lock: bool = False) -> Trigger | None:
+    """Read a trigger; None if there is none of that slug."""
+    rows = tx.query(f"SELECT {_COLUMNS} FROM triggers WHERE slug = %s" + (" FOR UPDATE" if lock else ""), (slug,))
+    return _trigger_of(rows[0]) if rows else None
+
+
+def find(tx: Transaction, tenant_id: str | None, limit: int) -> list[Trigger]:
+    """List triggers by slug, of one tenant or of all."""
+    rows = tx.query(
+        f"SELECT {_COLUMNS} FROM triggers WHERE (%(tenant)s IS NULL OR tenant_id = %(tenant)s) "
+        "ORDER BY slug LIMIT %(limit)s",
+        {"tenant": tenant_id, "limit": limit},
+    )
+    return [_trigger_of(row) for row in rows]
+
+
+def update(tx: Transaction, trigger: Trigger) -> None:
+    """Write what may change of a trigger: version, config, secret, enabled."""
+    tx.execute(
+        "UPDATE triggers SET version = %s, config = %s, secret = %s, enabled = %s, updated_at = clock_timestamp() "
+        "WHERE slug = %s",
+        (trigger.version, to_json(trigger.config), trigger.secret, trigger.enabled, trigger.slug),
+    )
+
+
+def delete(tx: Transaction, slug: str) -> None:
+    """Remove a trigger."""
+    tx.execute("DELETE FROM triggers WHERE slug = %s", (slug,))

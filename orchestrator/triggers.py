@@ -1,0 +1,138 @@
+"""The door for triggers: storing them, changing them, firing them from outside (contract, api §15, §20.8)."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+import orjson
+
+from orchestrator.catalogue import MAX_LONG_NAME_BYTES, MAX_NAME_BYTES
+from orchestrator.emitting import request_of, sequence_of
+from orchestrator.engine import Engine
+from orchestrator.errors import AlreadyExists, InvalidArgument, NotFound
+from orchestrator.exchange import Started
+from orchestrator.store import triggers
+from orchestrator.store.postgres import PostgresStore
+from orchestrator.store.triggers import Trigger
+from sequences.scope import Scope, follow
+from sequences.templates import TemplateError, compile_template
+
+_PAYLOAD_ROOTS: Final = ("payload", "data", "context.data")
+
+
+class Triggers:
+    """Stored triggers. A `tenant` argument is the scope of the caller: None sees all tenants."""
+
+    def __init__(self, store: PostgresStore, engine: Engine) -> None:
+        self._store = store
+        self._engine = engine
+
+    def create(self, trigger: Trigger) -> Trigger:
+        """Store a trigger.
+
+        Raises:
+            InvalidArgument: A name or the secret is empty or too long.
+            NotFound: There is no such sequence.
+            AlreadyExists: Somebody has a trigger of that slug.
+        """
+        for name in ("slug", "sequence_name", "tenant_id", "namespace"):
+            _check_name(name, getattr(trigger, name))
+        _check_secret(trigger.secret)
+        with self._store.transaction() as tx:
+            sequence_of(tx, trigger)
+            if not triggers.insert(tx, trigger):
+                raise AlreadyExists(f"trigger {trigger.slug}")
+        return trigger
+
+    def get(self, slug: str, *, tenant: str | None) -> Trigger:
+        """Read a trigger; NotFound if the caller has none of that slug."""
+        with self._store.transaction() as tx:
+            return _owned(triggers.get(tx, slug), slug, tenant)
+
+    def find(self, *, tenant: str | None, limit: int) -> list[Trigger]:
+        """List triggers by slug."""
+        with self._store.transaction() as tx:
+            return triggers.find(tx, tenant, limit)
+
+    def change(self, slug: str, changes: Mapping[str, Any], *, tenant: str | None) -> Trigger:
+        """Change `enabled`, `config`, `secret` or `version`; what is not named stays."""
+        with self._store.transaction() as tx:
+            found = _owned(triggers.get(tx, slug, lock=True), slug, tenant)
+            changed = replace(found, **changes)
+            _check_secret(changed.secret)
+            if "version" in changes:
+                sequence_of(tx, changed)
+            triggers.update(tx, changed)
+        return self.get(slug, tenant=tenant)
+
+    def delete(self, slug: str, *, tenant: str | None) -> None:
+        """Remove a trigger; flows that it has started go on."""
+        with self._store.transaction() as tx:
+            _owned(triggers.get(tx, slug, lock=True), slug, tenant)
+            triggers.delete(tx, slug)
+
+    def fire(self, trigger: Trigger, payload: Any, event: dict[str, Any]) -> Started:
+        """Start a flow of the sequence that the trigger names now, with the payload as its data.
+
+        Raises:
+            InvalidArgument: The trigger is switched off, or its idempotency key cannot be read.
+            NotFound: Its sequence is gone.
+            Unprocessable: The payload does not fit the sequence.
+        """
+        if not trigger.enabled:
+            raise InvalidArgument(f"trigger {trigger.slug!r} is disabled")
+        with self._store.transaction() as tx:
+            definition = sequence_of(tx, trigger)
+        key = idempotency_key(trigger.config, payload)
+        return self._engine.start_many([request_of(trigger, definition, payload, event, idempotency_key=key)])[0]
+
+
+def idempotency_key(config: Any, payload: Any) -> str | None:
+    """Read the key by which repeated fires are known: `config.idempotency_key` is a template or a path on the payload.
+
+    >>> idempotency_key({"idempotency_key": "order.id"}, {"order": {"id": 7}})
+    '7'
+    >>> idempotency_key({"idempotency_key": "o-{{ data.order.id }}"}, {"order": {"id": 7}})
+    'o-7'
+    """
+    written = config.get("idempotency_key") if isinstance(config, dict) else None
+    if not isinstance(written, str) or not written.strip():
+        return None
+    try:
+        value = compile_template(written).render(Scope(data=payload)) if "{{" in written else _at(payload, written)
+    except TemplateError as error:
+        raise InvalidArgument(f"config.idempotency_key: {error}") from error
+    if value is None or value == "":
+        return None
+    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    if len(text.encode()) > MAX_LONG_NAME_BYTES:
+        raise InvalidArgument(f"the idempotency key is longer than {MAX_LONG_NAME_BYTES} bytes")
+    return text
+
+
+def _at(payload: Any, path: str) -> Any:
+    """Follow a path; it may begin with a root that stands for the payload, if the payload has no such member."""
+    path = path.strip().removeprefix("$.")
+    found = follow(payload, tuple(path.split(".")))
+    for root in _PAYLOAD_ROOTS:
+        if found is None and path.startswith(f"{root}."):
+            found = follow(payload, tuple(path.removeprefix(f"{root}.").split(".")))
+    return found
+
+
+def _check_name(what: str, written: str) -> None:
+    if not written.strip():
+        raise InvalidArgument(f"{what} must not be empty")
+    if len(written.encode()) > MAX_NAME_BYTES:
+        raise InvalidArgument(f"{what} is longer than {MAX_NAME_BYTES} bytes")
+
+
+def _check_secret(secret: str | None) -> None:
+    if secret is not None and not secret.strip():
+        raise InvalidArgument("secret must not be empty")
+
+
+def _owned(found: Trigger | None, slug: str, tenant: str | None) -> Trigger:
+    if found is None or tenant not in {None, found.tenant_id}:
+        raise NotFound(f"trigger {slug}")
+    return found
