@@ -8,9 +8,10 @@ from typing import Any, Final
 from uuid import UUID
 
 from orchestrator.core.ids import IdMaker
+from orchestrator.core.states import InstanceState
 from orchestrator.drafts import read_definition
 from orchestrator.errors import AlreadyExists, Conflict, InvalidArgument, NotFound
-from orchestrator.store import definitions
+from orchestrator.store import definitions, removal
 from orchestrator.store.definitions import StoredDefinition
 from orchestrator.store.session import Store, Transaction
 from sequences.document import (
@@ -30,6 +31,12 @@ BLOCK_MEMBERS_WITHOUT_EFFECT: Final = (
     "resource_pool",
     "fallback_handler",
 )
+
+STATUS_MOVES: Final = {
+    "draft": frozenset({"staging", "unpublished"}),
+    "staging": frozenset({"production", "unpublished"}),
+    "production": frozenset({"unpublished"}),
+}
 
 MAX_NAME_BYTES: Final = 255
 MAX_LONG_NAME_BYTES: Final = 1024
@@ -72,7 +79,10 @@ class Catalogue:
         if is_shorthand(data):
             return self._store_next_version(definition, warnings)
         with self._store.transaction() as tx:
-            if not definitions.insert(tx, stored_form(definition)):
+            stored = stored_form(definition)
+            if removal.has_stood_for_another(tx, stored.id, stored.content_hash):
+                raise AlreadyExists(f"sequence {stored.id}: the id has stood for another content")
+            if not definitions.insert(tx, stored):
                 raise AlreadyExists(_taken(tx, definition))
         return Accepted(id=definition.id, warnings=warnings)
 
@@ -150,6 +160,40 @@ class Catalogue:
                 for name, version in names
                 if definitions.newest(tx, tenant_id, namespace, name, version=version) is None
             ]
+
+    def delete(self, sequence_id: UUID, *, tenant: str | None) -> None:
+        """Delete a version and its ended instances.
+
+        Raises:
+            NotFound: The caller has no such version.
+            Conflict: Instances that have not ended are bound to it.
+        """
+        with self._store.transaction() as tx:
+            if definitions.get(tx, sequence_id, tenant) is None:
+                raise NotFound(f"sequence {sequence_id}")
+            bound = removal.lock_instances(tx, sequence_id)
+            active = sum(not InstanceState(state).is_terminal for _, state in bound)
+            if active:
+                reason = f"{active} active instance(s) still reference it"
+                raise Conflict(f"cannot delete sequence {sequence_id}: {reason}")
+            removal.remove_instances(tx, [instance_id for instance_id, _ in bound])
+            removal.remove_sequence(tx, sequence_id)
+
+    def set_status(self, sequence_id: UUID, status: str, *, tenant: str | None) -> None:
+        """Move a version on; only the moves of `STATUS_MOVES` are allowed.
+
+        Raises:
+            NotFound: The caller has no such version.
+            InvalidArgument: The move is not allowed.
+        """
+        with self._store.transaction() as tx:
+            found = definitions.get(tx, sequence_id, tenant)
+            if found is None:
+                raise NotFound(f"sequence {sequence_id}")
+            former = found.document["status"]
+            if status not in STATUS_MOVES.get(former, frozenset()):
+                raise InvalidArgument(f"cannot move a sequence from {former} to {status}")
+            definitions.set_status(tx, sequence_id, status)
 
     def _id(self) -> UUID:
         return self._new_id(datetime.now(UTC))

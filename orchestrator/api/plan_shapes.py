@@ -1,6 +1,6 @@
 """Shapes of the requests and answers that change what an instance still has to do (contract, api §9, §10.5)."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import Field, StrictBool
@@ -56,3 +56,9 @@ class MigratedInstances(Shape):
     migrated: int
     skipped: int
     failed: int
+
+
+class SetStatus(Shape):
+    """Where a version stands from now on."""
+
+    status: Literal["draft", "staging", "production", "unpublished"]

@@ -10,6 +10,7 @@ from orchestrator.api.answers import Json
 from orchestrator.api.auth import CallerDependency
 from orchestrator.api.bodies import Body, Rejection
 from orchestrator.api.documentation import accepts
+from orchestrator.api.plan_shapes import SetStatus
 from orchestrator.api.services import Serving
 from orchestrator.api.shapes import SequenceCreated
 from sequences.document import DocumentError, SequenceDefinition
@@ -88,4 +89,18 @@ def read_sequence(serving: Serving, caller: CallerDependency, sequence_id: Seque
 def deprecate_sequence(serving: Serving, caller: CallerDependency, sequence_id: SequenceId) -> Response:
     """Take a version out of look-ups by name."""
     serving.catalogue.deprecate(sequence_id, tenant=caller.tenant)
+    return Response(status_code=204)
+
+
+@router.delete("/sequences/{id}", status_code=204)
+def delete_sequence(serving: Serving, caller: CallerDependency, sequence_id: SequenceId) -> Response:
+    """Delete a version and its ended instances."""
+    serving.catalogue.delete(sequence_id, tenant=caller.tenant)
+    return Response(status_code=204)
+
+
+@router.post("/sequences/{id}/status", status_code=204, openapi_extra=accepts(SetStatus))
+def set_status(serving: Serving, caller: CallerDependency, sequence_id: SequenceId, body: Body) -> Response:
+    """Move a version on: draft, staging, production, unpublished."""
+    serving.catalogue.set_status(sequence_id, body.read(SetStatus).status, tenant=caller.tenant)
     return Response(status_code=204)

@@ -22,7 +22,7 @@ class StoredDefinition:
     content_hash: str
 
 
-_COLUMNS = "id, tenant_id, namespace, name, version, deprecated, document, content_hash"
+_COLUMNS = "id, tenant_id, namespace, name, version, deprecated, document, content_hash, status"
 
 
 def _of(row: Sequence[Any]) -> StoredDefinition:
@@ -33,7 +33,7 @@ def _of(row: Sequence[Any]) -> StoredDefinition:
         name=row[3],
         version=row[4],
         deprecated=row[5],
-        document={**row[6], "deprecated": row[5]},
+        document={**row[6], "deprecated": row[5], "status": row[8]},
         content_hash=row[7],
     )
 
@@ -145,3 +145,8 @@ def find(
 def deprecate(tx: Transaction, sequence_id: UUID) -> bool:
     """Mark a version as deprecated; False if there is none."""
     return bool(tx.execute("UPDATE sequences SET deprecated = true WHERE id = %s", (sequence_id,)))
+
+
+def set_status(tx: Transaction, sequence_id: UUID, status: str) -> None:
+    """Write the status of a version."""
+    tx.execute("UPDATE sequences SET status = %s WHERE id = %s", (status, sequence_id))

@@ -66,6 +66,13 @@ sequences = Table(
     UniqueConstraint("tenant_id", "namespace", "name", "version"),
 )
 
+deleted_sequences = Table(
+    "deleted_sequences",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("content_hash", Text, nullable=False),
+)
+
 instances = Table(
     "instances",
     metadata,

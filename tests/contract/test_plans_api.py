@@ -188,3 +188,51 @@ def test_api_20_10_bulk_migration_needs_a_tenant_and_a_target(api: Api):
     body = {"filter": {}, "target_sequence_id": str(uuid4())}
     assert api.http.post("/sequences/migrate-instances", json=body).status_code == 404
     assert api.http.post("/sequences/migrate-instances", json={"filter": {"states": ["x"]}}).status_code == 422
+
+
+# -- deletion and status ---------------------------------------------------------------------------------------------
+
+
+def test_api_9_former_version_can_be_deleted_while_its_step_still_runs(api: Api):
+    first = api.sequence(step("w"))
+    instance_id = api.start_of(first)
+    (task,) = api.poll()
+    answer = api.http.delete(f"/sequences/{first}")
+    reason = f"conflict: cannot delete sequence {first}: 1 active instance(s) still reference it"
+    assert (answer.status_code, answer.json()) == (409, {"error": reason})
+    migrate(api, instance_id, api.sequence(noop("x")))
+    assert api.http.delete(f"/sequences/{first}").status_code == 204
+    assert api.http.get(f"/sequences/{first}").status_code == 404
+    assert api.report(task, "complete", output={"n": 1}).status_code == 200
+    api.run_builtins()
+    assert (api.state(instance_id), [row["block_id"] for row in api.outputs(instance_id)]) == ("completed", ["w", "x"])
+
+
+def test_api_9_ended_instances_go_with_their_version(api: Api):
+    document = definition(noop("a"))
+    assert api.http.post("/sequences", json=document).status_code == 201
+    instance_id = api.start_of(document["id"], idempotency_key="k")
+    api.run_builtins()
+    assert api.http.delete(f"/sequences/{document['id']}", headers={"X-Tenant-Id": "other"}).status_code == 404
+    assert api.http.delete(f"/sequences/{document['id']}").status_code == 204
+    assert api.http.get(f"/instances/{instance_id}").status_code == 404
+    assert api.http.delete(f"/sequences/{document['id']}").status_code == 404
+    assert api.http.post("/sequences", json={**document, "blocks": [noop("b")]}).status_code == 409
+    assert api.http.post("/sequences", json=document).status_code == 201
+    assert api.start_of(document["id"], idempotency_key="k") != instance_id
+
+
+def test_api_9_status_moves_on_and_never_back(api: Api):
+    sequence = api.sequence(noop("a"), status="draft")
+    for status, code in [
+        ("production", 400),
+        ("staging", 204),
+        ("draft", 400),
+        ("production", 204),
+        ("unpublished", 204),
+        ("draft", 400),
+        ("elsewhere", 422),
+    ]:
+        assert api.http.post(f"/sequences/{sequence}/status", json={"status": status}).status_code == code
+    assert api.http.get(f"/sequences/{sequence}").json()["status"] == "unpublished"
+    assert api.http.post(f"/sequences/{uuid4()}/status", json={"status": "staging"}).status_code == 404
