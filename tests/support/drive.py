@@ -524,6 +524,7 @@ class PureWorld:
     def _decide_alone(self, instance_id: UUID, event: Event) -> Decision:
         current = self._slices[instance_id]
         current.letters, current.sequences, current.child_rows = None, {}, {}
+        current.session = None
         while isinstance(decision := decide(current, event, self._facts_now()), Needs):
             self._fill(current, decision)
         self.decisions += 1

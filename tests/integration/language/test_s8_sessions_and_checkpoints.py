@@ -46,6 +46,17 @@ def test_s8_6_conditions_read_the_session_live(world: World) -> None:
     assert (early.check().row_ids(), shared_writer.row_ids(), late.check().row_ids()) == (["no"], ["a"], ["yes"])
 
 
+def test_s8_6_what_was_read_for_one_step_is_read_anew_for_the_next(world: World) -> None:
+    session_id = world.open_session({"n": 1})
+    blocks = [ext("x", params={"n": "{{ session.n }}"}), router("r", ("session.n == 2", [step("yes")]))]
+    flow = world.start(blocks, session_id=session_id)
+    claim = flow.claim("x")
+    assert world.work(claim).params == {"n": 1}
+    world.start([shared("set_state", "a", key="n", value=2)], session_id=session_id).run()
+    flow.finish(claim, Completed(output={}))
+    assert flow.run().check().row_ids() == ["x", "yes"]
+
+
 def test_s8_6_without_a_session_its_root_is_empty_and_writing_fails(world: World) -> None:
     flow = world.start([say("s", "[{{ session.x | none }}]"), shared("set_state", "a", key="k", value=1)]).run()
     assert flow.check().output("s") == {"message": "[none]"}
