@@ -1,11 +1,18 @@
 """Other instances, as the handlers of one step reach them through the engine."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 from uuid import UUID
 
 from orchestrator.emitting import Emission, Emitted
 from orchestrator.engine import Engine
+from orchestrator.errors import StoreUnavailable
 from orchestrator.exchange import OtherFlow, Work
+from workers.patience import Patience
+
+T = TypeVar("T")
+
+PATIENCE_SECONDS = 60.0
 
 
 class FlowsOfStep:
@@ -17,25 +24,35 @@ class FlowsOfStep:
 
     def look_at(self, instance_id: UUID) -> OtherFlow | None:
         """Read an instance; None if the tenant has none of that id."""
-        return self._engine.look_at(instance_id, tenant_id=self._work.instance.tenant_id)
+        tenant_id = self._work.instance.tenant_id
+        return _patiently(lambda: self._engine.look_at(instance_id, tenant_id=tenant_id))
 
     def emit(
         self, slug: str, data: Any, meta: dict[str, Any], *, dedupe_key: str | None, is_tenant_wide: bool
     ) -> Emitted:
         """Start the flow of a trigger; the same answer whenever the same step asks again. Raises `RequestError`."""
-        return self._engine.emit(
-            Emission(
-                sender=self._work.instance,
-                key=self._work.claim.key,
-                attempt=self._work.claim.attempt,
-                slug=slug,
-                data=data,
-                meta=meta,
-                dedupe_key=dedupe_key,
-                is_tenant_wide=is_tenant_wide,
-            )
+        emission = Emission(
+            sender=self._work.instance,
+            key=self._work.claim.key,
+            attempt=self._work.claim.attempt,
+            slug=slug,
+            data=data,
+            meta=meta,
+            dedupe_key=dedupe_key,
+            is_tenant_wide=is_tenant_wide,
         )
+        return _patiently(lambda: self._engine.emit(emission))
 
     def new_id(self) -> UUID:
         """Make an id that sorts by time."""
         return self._engine.new_id()
+
+
+def _patiently(ask: Callable[[], T]) -> T:
+    """Ask until the store answers. Both questions may be asked twice: one reads, the other has one answer."""
+    patience = Patience(PATIENCE_SECONDS)
+    while True:
+        try:
+            return ask()
+        except StoreUnavailable as error:
+            patience.wait(error)

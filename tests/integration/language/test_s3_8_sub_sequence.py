@@ -230,6 +230,33 @@ def test_s3_2_failing_fast_cancels_the_child_of_a_sibling(world: World) -> None:
     assert (flow.check().state, child.check().state) == ("failed", "cancelled")
 
 
+def test_s3_3_a_lost_race_cancels_the_child(world: World) -> None:
+    world.define("child", [ext("a")])
+    race = {"type": "race", "id": "r", "branches": [[CALL], [step("quick")]]}
+    flow = world.start([race, step("after")])
+    child = only_child(flow)
+    assert run_all(flow).state == "completed"
+    assert (child.check().state, flow.tree()["call"], flow.rows("call")) == ("cancelled", "cancelled", [])
+
+
+def test_s3_10_a_cancellation_scope_shields_the_child(world: World) -> None:
+    world.define("child", [ext("a")])
+    flow = world.start([{"type": "cancellation_scope", "id": "s", "blocks": [CALL]}, step("after")])
+    flow.cancel()
+    child = only_child(flow)
+    assert (flow.check().state, child.state) == ("waiting", "waiting")
+    child.complete("a")
+    assert (flow.check().state, child.state, flow.row_ids()) == ("cancelled", "completed", ["call"])
+
+
+def test_s3_11_a_failed_child_rolls_a_saga_back(world: World) -> None:
+    world.define("child", [fail("a", "broken")])
+    steps = [{"id": "one", "action": step("do"), "compensation": step("undo")}, {"id": "two", "action": CALL}]
+    flow = world.start([{"type": "saga", "id": "s", "steps": steps}])
+    assert run_all(flow).state == "failed"
+    assert (flow.row_ids(), flow.data["_error"]["failed_step"]) == (["do", "undo"], "two")
+
+
 def test_s9_7_retry_starts_a_new_child_for_the_failed_block_only(world: World) -> None:
     world.define("child", [ext("a")])
     flow = world.start([sub_sequence("one", "child"), sub_sequence("two", "child"), step("after")])
