@@ -8,7 +8,7 @@ everything else is walked anew from the root of the new definition. So
 * steps in hand keep what they need of the old definition on their own row (`leaving.py`). If the new definition has
   the same step at the same place, the walk stops in front of it. If it has not, the walk waits for its end;
 * open composites keep what they know if the new definition has a block of that id and kind at the same depth of loops;
-  others are ended as cancelled, or begin anew.
+  others are as if they had not been reached.
 
 A walk is repeatable: it passes over what has ended and leaves alone what is open. It is repeated whenever a step that
 is leaving has ended.
@@ -90,10 +90,8 @@ def _fit(turn: Turn, former: Plan, plan: Plan, node: Node, items: set[int]) -> N
         turn.drop_timer(node.key)
     if children.waits(node):
         children.let_go(turn, node)
-    if is_there:
-        turn.put_node(replace(node, state=NodeState.PENDING, memory={}))
-    else:
-        turn.put_node(replace(node, state=NodeState.CANCELLED, completed_at=turn.now))
+    # Not ended: a later definition may have it again.
+    turn.put_node(replace(node, state=NodeState.PENDING, memory={}))
 
 
 def _fitting(plan: Plan, block: document.Block, memory: Mapping[str, Any], items: set[int]) -> Mapping[str, Any] | None:

@@ -32,7 +32,7 @@ def enter(turn: Turn, key: NodeKey, block: document.ForEach, memory: Memory | No
         return
     items = _collect(turn, key, block)
     begun = {"total": len(items), "next": 0, "open": 0, "finished": 0}
-    node = open_composite(turn, key, {**begun, **_ALL_WELL, **_running(block, [])})
+    node = open_composite(turn, key, {**begun, **_ALL_WELL, **_running(turn, block, [])})
     if items:
         turn.capture_items(key, items)
     _fill(turn, node, block)
@@ -42,15 +42,16 @@ def _reopen(turn: Turn, key: NodeKey, block: document.ForEach, memory: Memory) -
     again = memory["again"]
     known = {"total": memory["total"], "next": memory["next"], "open": len(again)}
     known["finished"] = known["next"] - known["open"]
-    node = open_composite(turn, key, {**known, **_ALL_WELL, **_running(block, again)})
+    node = open_composite(turn, key, {**known, **_ALL_WELL, **_running(turn, block, again)})
     for index in again:
         start_list(turn, key.block_id, 0, (*key.iteration, index))
     _fill(turn, node, block)
 
 
-def _running(block: document.ForEach, items: list[int]) -> Memory:
-    """Note which items are in progress if old rows are dropped: theirs stay."""
-    return {} if block.retain_iterations is None else {"running": items}
+def _running(turn: Turn, block: document.ForEach, items: list[int]) -> Memory:
+    """Note which items are in progress if old rows are dropped (theirs stay), or if one may be come past again."""
+    is_noted = block.retain_iterations is not None or turn.instance.leaving
+    return {"running": items} if is_noted else {}
 
 
 def _collect(turn: Turn, key: NodeKey, block: document.ForEach) -> tuple[Any, ...]:
@@ -117,7 +118,8 @@ def poll(turn: Turn, node: Node, block: document.ForEach) -> None:
 def go_on(turn: Turn, node: Node, block: document.ForEach) -> None:
     """Come past the items in progress again.
 
-    Which these are is noted by a migration (`running`); a block that began after it has all of them open.
+    Which these are is noted (`running`) by a migration, and by a block that begins while steps are leaving; any other
+    block has all of them open.
     """
     running = node.memory.get("running")
     if running is None:
