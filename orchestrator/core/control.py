@@ -157,6 +157,7 @@ def retry(turn: Turn) -> None:
     turn.remove_error_rows()
     turn.amend(
         round=turn.instance.round + 1,
+        iterations=0,
         run_id=turn.new_id(),
         is_held=False,
         is_cancelling=False,

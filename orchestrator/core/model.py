@@ -94,6 +94,7 @@ class Instance:
         budget: Limits by name, as the client gave them; None without any.
         input_tokens: Tokens that models have read for its steps, as far as their outputs say so.
         output_tokens: Tokens that models have written for its steps.
+        iterations: Iterations of loops and items of for_eachs begun since it was last reopened.
         leaving: Open steps that were entered under a definition the instance has left since.
         injected: Blocks that were injected into its root list; 0 spares every reader the look for injections.
         parent: The block whose child this is; None for an instance that was started from outside.
@@ -130,6 +131,7 @@ class Instance:
     budget: Mapping[str, int] | None = None
     input_tokens: int = 0
     output_tokens: int = 0
+    iterations: int = 0
     parent: Parent | None = None
     depth: int = 0
 

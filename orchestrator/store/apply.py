@@ -78,6 +78,7 @@ _MUTABLE = (
     ("total_steps", "bigint"),
     ("input_tokens", "bigint"),
     ("output_tokens", "bigint"),
+    ("iterations", "bigint"),
     ("started_at", "timestamptz"),
     ("updated_at", "timestamptz"),
 )

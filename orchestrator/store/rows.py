@@ -14,7 +14,7 @@ INSTANCE_COLUMNS = (
     "id, tenant_id, namespace, sequence_id, state, version, priority, timezone, running, waiting, scheduled, is_held, "
     "is_cancelling, parked_reason, round, run_id, current_step, current_step_started_at, total_steps, dry_run, "
     "dry_run_auto_approve, started_at, created_at, updated_at, session_id, budget, input_tokens, output_tokens, "
-    "injected, parent_id, parent_block_id, parent_iteration, depth, leaving"
+    "injected, parent_id, parent_block_id, parent_iteration, depth, leaving, iterations"
 )
 INSTANCE_WIDTH = len(INSTANCE_COLUMNS.split(","))
 NODE_COLUMNS = "block_id, iteration, state, started_at, completed_at, memory"
@@ -60,6 +60,7 @@ def instance_of(row: Sequence[Any]) -> Instance:
         parent=None if row[29] is None else Parent(instance_id=row[29], key=key_of(row[30], row[31])),
         depth=row[32],
         leaving=row[33],
+        iterations=row[34],
     )
 
 
@@ -100,6 +101,7 @@ def instance_row(i: Instance) -> tuple[Any, ...]:
         None if i.parent is None else list(i.parent.key.iteration),
         i.depth,
         i.leaving,
+        i.iterations,
     )
 
 

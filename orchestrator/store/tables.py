@@ -104,6 +104,7 @@ instances = Table(
     Column("budget", JSON(none_as_null=True)),
     Column("input_tokens", BigInteger, nullable=False, server_default=text("0")),
     Column("output_tokens", BigInteger, nullable=False, server_default=text("0")),
+    Column("iterations", BigInteger, nullable=False, server_default=text("0")),
     Column("injected", Integer, nullable=False, server_default=text("0")),
     # The block whose child it is, and how many parents are above it.
     Column("parent_id", Uuid),

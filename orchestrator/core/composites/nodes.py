@@ -5,10 +5,14 @@ from typing import Any, Final
 
 from orchestrator.core.model import Iteration, Node, NodeKey, StepError
 from orchestrator.core.states import NodeState
+from orchestrator.core.steps import end_node
 from orchestrator.core.turn import Ended, Enter, Turn
 from orchestrator.core.values import replace
 
 Memory = Mapping[str, Any]
+
+MAX_ITERATIONS: Final = 1_000_000
+"""Iterations and items that one instance may begin, over all its loops and for_eachs (sequences contract §3.4)."""
 
 LISTS_PER_TURN: Final = 2000
 """Iterations that one decision begins before it lets others have the instance."""
@@ -45,9 +49,18 @@ def start_list(turn: Turn, block_id: str, branch: int, iteration: Iteration) -> 
 
 
 def start_iteration(turn: Turn, key: NodeKey, number: int) -> None:
-    """Start the body of a loop or for_each for one iteration."""
+    """Start the body of a loop or for_each for one iteration; past the ceiling over all of them its first block fails.
+
+    A loop that reaches its own cap completes; here a flow that has run wild must not look as if all were done.
+    """
     turn.lists_begun += 1
-    start_list(turn, key.block_id, 0, (*key.iteration, number))
+    turn.amend(iterations=turn.instance.iterations + 1)
+    if turn.instance.iterations <= MAX_ITERATIONS:
+        start_list(turn, key.block_id, 0, (*key.iteration, number))
+        return
+    first = NodeKey(turn.plan.children(key.block_id)[0], (*key.iteration, number))
+    message = f"the instance has begun {MAX_ITERATIONS:,} iterations, the most it may"
+    end_node(turn, first, NodeState.FAILED, error=StepError(step_id=key.block_id, message=message))
 
 
 def is_spent(turn: Turn) -> bool:

@@ -2,7 +2,7 @@
 
 The action of step i is list 2i, its compensation list 2i + 1. A saga that has begun to undo never goes forward again,
 not even after a retry: the retry tries the compensations that did not end well, and the saga fails once more
-(docs/decisions/0011). With nothing to undo, a retry goes on at the action that failed.
+(docs/decisions/0017). With nothing to undo, a retry goes on at the action that failed.
 """
 
 from orchestrator.core.composites.nodes import Memory, must_end, open_composite, remember, settle, start_list

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.core.composites import nodes
 from tests.support.drive import (
     Flow,
     World,
@@ -586,3 +587,17 @@ def test_s9_7_retry_of_a_retaining_loop_keeps_what_it_reads(world: World) -> Non
     flow.run().complete("x")
     assert flow.run().check().state == "completed"
     assert (iterations_of(flow, "a"), flow.output("b")) == ([(2,)], {"message": {}})
+
+
+def test_s3_4_ceiling_over_all_iterations_fails_a_flow_that_has_run_wild(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes, "MAX_ITERATIONS", 7)
+    inner = for_each("e", "items", [step("a")])
+    flow = world.start([loop("l", [inner], "iteration < 9")], data={"items": [1, 2]})
+    flow.run(between=world.restart)
+    assert (flow.check().state, len(flow.rows("a"))) == ("failed", 4)
+    assert (flow.tree()["l"], flow.tree()["e"], flow.tree()["a"]) == ("failed", "failed", "failed")
+    flow.retry()
+    assert flow.run().check().state == "failed"
+    assert len(flow.rows("a")) > 4
