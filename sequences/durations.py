@@ -6,9 +6,9 @@ seconds; inside every duration is a `timedelta` of whole milliseconds.
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 
 _MAX_MS: Final = timedelta.max // timedelta(milliseconds=1)
 _UNIT_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
@@ -69,5 +69,12 @@ def _text_ms(text: str) -> float:
     return sum(float(part or 0) * _UNIT_MS[unit] for part, unit in zip(iso.groups(), "wdhms", strict=True))
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+DURATION_SCHEMA: Final[dict[str, Any]] = {
+    "description": "Integer milliseconds, decimal seconds, or text such as `15m` or `PT15M` (§2.2).",
+    "anyOf": [
+        {"type": "number", "minimum": 0},
+        {"type": "string", "pattern": f"^\\s*(?:{TEXT_PATTERN}|{ISO_PATTERN})\\s*$"},
+    ],
+}
+Duration = Annotated[timedelta, BeforeValidator(parse_duration), WithJsonSchema(DURATION_SCHEMA)]
 """A member that holds a duration in any accepted form."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, Literal
 
 from sequences.blocks import SequenceDefinition
-from sequences.durations import ISO_PATTERN, TEXT_PATTERN
+from sequences.durations import DURATION_SCHEMA
 
 Form = Literal["any", "canonical", "shorthand"]
 Node = dict[str, Any]
@@ -61,14 +61,6 @@ _RULES: Final[dict[str, dict[str, Node]]] = {
 }
 """Rules of §2.3 that a schema can say, by definition and member."""
 
-DURATION: Final[Node] = {
-    "description": "Integer milliseconds, decimal seconds, or text such as `15m` or `PT15M` (§2.2).",
-    "anyOf": [
-        {"type": "number", "minimum": 0},
-        {"type": "string", "pattern": f"^\\s*(?:{TEXT_PATTERN}|{ISO_PATTERN})\\s*$"},
-    ],
-}
-
 
 def language_schema(form: Form = "any") -> Node:
     """Return the schema of one form of documents, or of both. A new object each time."""
@@ -93,7 +85,7 @@ def _definitions() -> dict[str, Node]:
     whole = SequenceDefinition.model_json_schema()
     definitions: dict[str, Node] = {name: _plain(node) for name, node in whole.pop("$defs").items()}
     definitions[_CANONICAL] = _plain(whole)
-    definitions["Duration"] = DURATION
+    definitions["Duration"] = DURATION_SCHEMA
     tags = {name: node["properties"]["type"]["const"] for name, node in definitions.items() if _is_block(node)}
     for name in tags:
         definitions[name]["required"] = ["type", *definitions[name]["required"]]
@@ -118,7 +110,7 @@ def _plain(node: Any) -> Any:
         return [_plain(each) for each in node]
     if not isinstance(node, dict):
         return node
-    if node.get("format") == "duration":
+    if node.get("anyOf") == DURATION_SCHEMA["anyOf"]:
         return {"$ref": _ref("Duration")}
     if len(node.get("oneOf", ())) > 1 and {"$ref": _ref("Saga")} in node["oneOf"]:
         return {"$ref": _ref(_BLOCK)}
