@@ -250,7 +250,7 @@ def _refusal(turn: Turn, step: Step, outcome: Completed) -> Failed | None:
 
 
 def _suspend(turn: Turn, step: Step, outcome: Suspended) -> None:
-    if turn.instance.is_held:
+    if turn.instance.is_held and block_of(turn, step.key).cancellable:
         hold(turn, step)
         return
     wake_at = after(turn.now, outcome.duration)

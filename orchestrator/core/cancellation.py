@@ -5,7 +5,7 @@ finally list, and the instance is cancelled when the last shielded leaf is done.
 """
 
 from orchestrator.core import children
-from orchestrator.core.holding import release_held
+from orchestrator.core.holding import release_held, release_loops
 from orchestrator.core.model import ROOT_KEY, Node, NodeKey, Step
 from orchestrator.core.states import Activity, NodeState, StepState
 from orchestrator.core.steps import block_of, cancel_step
@@ -17,6 +17,7 @@ _STARTED = frozenset({StepState.READY, StepState.CLAIMED, StepState.ASLEEP, Step
 
 def request_cancel(turn: Turn) -> None:
     """Cancel the instance; shielded work that has started is finished first."""
+    release_loops(turn)
     had_not_started = not turn.open_steps() and not _polling(turn) and not _parents(turn)
     turn.amend(is_cancelling=True, is_held=False, parked_reason=None)
     for step in turn.open_steps():

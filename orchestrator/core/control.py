@@ -11,7 +11,7 @@ from orchestrator.core.model import ROOT_KEY, NodeKey, Step
 from orchestrator.core.reopening import reopen
 from orchestrator.core.slice import Needs, Unloaded
 from orchestrator.core.states import Activity, InstanceState, NodeState, StepState
-from orchestrator.core.steps import runs_in_process
+from orchestrator.core.steps import block_of, runs_in_process
 from orchestrator.core.turn import Enter, Turn
 from orchestrator.core.values import replace
 
@@ -39,13 +39,14 @@ def start_time_came(turn: Turn) -> bool:
 
 
 def pause(turn: Turn) -> None:
-    """Let no further step start. A running handler finishes first; a sleep is interrupted; a wait goes on."""
+    """Let no further step start. A running handler and an uncancellable sleep finish first; a wait goes on."""
     turn.amend(is_held=True)
     is_only_waiting = turn.instance.waiting and not turn.instance.running
     if is_only_waiting:
         return
     for step in turn.open_steps():
-        if step.state is StepState.ASLEEP or (step.state is StepState.READY and runs_in_process(step.handler)):
+        sleeps = step.state is StepState.ASLEEP and block_of(turn, step.key).cancellable
+        if sleeps or (step.state is StepState.READY and runs_in_process(step.handler)):
             hold(turn, step)
 
 

@@ -30,6 +30,7 @@ def hold(turn: Turn, step: Step) -> None:
 def release_held(turn: Turn) -> None:
     """Let go of everything that is kept back: a step at its gate if that never opened, else to the workers."""
     children.start_held(turn)
+    release_loops(turn)
     for step in turn.open_steps():
         if step.state is not StepState.HELD:
             continue
@@ -37,3 +38,11 @@ def release_held(turn: Turn) -> None:
             gates.open_gate(turn, step)
         else:
             make_ready(turn, step)
+
+
+def release_loops(turn: Turn) -> None:
+    """Let every loop go on whose next iteration came due while the instance was held."""
+    for node in turn.open_nodes():
+        if node.memory.get("held"):
+            turn.put_timer(node.key, turn.now)
+            turn.put_node(replace(node, memory={**node.memory, "held": False, "polling": True}))

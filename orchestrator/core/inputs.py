@@ -56,7 +56,7 @@ def prepare(turn: Turn, key: NodeKey, *, whole_context: bool = False) -> Inputs:
     try:
         return Inputs(params=compiled.template.render(scope), scope=scope)
     except TemplateError as error:
-        raise InputError(f"template error: {error}") from error
+        raise InputError(str(error)) from error
 
 
 def _prepare_call(turn: Turn, key: NodeKey, *, whole_context: bool) -> Inputs:

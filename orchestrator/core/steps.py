@@ -116,7 +116,7 @@ def complete_step(turn: Turn, step: Step) -> None:
 def fail_step(turn: Turn, step: Step, failure: Failed) -> None:
     """Close a step that has failed for good."""
     turn.remove_step(step)
-    _leave_error_row(turn, step.key, failure)
+    _leave_error_row(turn, step.key, failure, attempt=step.attempt)
     error = StepError(step_id=step.key.block_id, message=failure.message, details=failure.details)
     end_node(turn, step.key, NodeState.FAILED, started_at=step.entered_at, error=error, passed=passed_by(turn, step))
 
@@ -127,12 +127,12 @@ def fail_unstarted(turn: Turn, key: NodeKey, message: str) -> None:
     end_node(turn, key, NodeState.FAILED, error=StepError(step_id=key.block_id, message=message))
 
 
-def _leave_error_row(turn: Turn, key: NodeKey, failure: Failed) -> None:
+def _leave_error_row(turn: Turn, key: NodeKey, failure: Failed, *, attempt: int = 0) -> None:
     """Leave the row of a failed in-process step of the root list, so that its flow's outputs are not empty (§5.4)."""
     is_root = turn.plan_of(key).places[key.block_id].parent is None
     if is_root and runs_in_process(block_of(turn, key).handler):
         row = {"__error__": True, "retryable": False, "message": failure.message}
-        turn.add_output(key, row, ref=ERROR_REF)
+        turn.add_output(key, row, attempt=attempt, ref=ERROR_REF)
 
 
 def cancel_step(turn: Turn, step: Step) -> None:

@@ -406,9 +406,11 @@ def check_consistency(
         assert not parents
         assert all(node.state.is_terminal or node.state.value == "pending" for node in nodes)
     else:
-        assert open_steps or timers or parents, f"nothing will ever move this {instance.state} flow"
-    held_children = [node for node in parents if node.memory["child"] is None]
-    if held_children or any(step.state is StepState.HELD for step in open_steps):
+        held_loops = [node for node in nodes if node.memory.get("held")]
+        assert open_steps or timers or parents or held_loops, f"nothing will ever move this {instance.state} flow"
+    held = [node for node in parents if node.memory["child"] is None]
+    held += [node for node in nodes if node.memory.get("held")]
+    if held or any(step.state is StepState.HELD for step in open_steps):
         assert instance.is_held or ROOT_KEY in timers, "nobody will let go of what is held"
     if instance.state is InstanceState.PAUSED:
         assert instance.is_held

@@ -5,8 +5,8 @@ its own row, in `memory`; it changes only under the instance's lock:
 
     parallel   open (branches), stopping (the others are being ended), failed, cancelled, error
     race       open (branches), stopping, result (once it is decided), cancelled, error
-    loop       n (the iteration it is in, or comes to next), polling (it is between two iterations), silent (blocks of
-               the body that the condition reads and that have not completed yet)
+    loop       n (the iteration it is in, or comes to next), polling (it is between two iterations), held (the next
+               came due in a pause), silent (blocks of the body that the condition reads and that have not completed)
     for_each   total, next (index to start), open, finished, polling (it lets go amid starting items), failed,
                cancelled, error; running (items in progress) if old rows are dropped, or from a
                migration on; while it is reopened also again (items that did not end well)

@@ -24,7 +24,7 @@ from sequences.references import ALL
 def enter(turn: Turn, key: NodeKey, block: document.Loop, memory: Memory | None) -> None:
     """Begin with the first iteration, or go on with the one that a retry comes back to."""
     node = open_composite(turn, key, memory or {"n": 0, "silent": _read_of_own_body(turn, block)})
-    if memory is None or memory["polling"]:
+    if memory is None or memory["polling"] or memory.get("held"):
         _begin_iteration(turn, node, block)
     else:
         start_list(turn, key.block_id, 0, (*key.iteration, memory["n"]))
@@ -35,7 +35,7 @@ def _begin_iteration(turn: Turn, node: Node, block: document.Loop) -> None:
     if n >= block.max_iterations or not _condition_holds(turn, node, block):
         settle(turn, node, NodeState.COMPLETED)
         return
-    remember(turn, node, polling=False)
+    remember(turn, node, polling=False, held=False)
     start_iteration(turn, node.key, n)
 
 
@@ -53,13 +53,27 @@ def _read_of_own_body(turn: Turn, block: document.Loop) -> list[str]:
     return sorted(name for name in read if name in turn.plan.places and block.id in turn.plan.places[name].loops)
 
 
-def _still_silent(turn: Turn, node: Node) -> list[str]:
-    """Give the blocks that did not complete in this iteration either. Of those in inner loops it is not asked."""
-    loops = (*turn.plan.places[node.key.block_id].loops, node.key.block_id)
-    iteration = (*node.key.iteration, node.memory["n"])
-    asked = [name for name in node.memory["silent"] if turn.plan.places[name].loops == loops]
-    found = {name: turn.node(NodeKey(name, iteration)) for name in asked}
-    return [name for name, spoken in found.items() if spoken is None or spoken.state is not NodeState.COMPLETED]
+def hear(turn: Turn, key: NodeKey, number: int) -> None:
+    """Tell the loops around an iteration that has ended which of the blocks they listen for have spoken in it.
+
+    A block speaks when it completes, a split when it has chosen. It may stand in an inner loop, whose iterations the
+    outer one does not know; so it is the inner loop that tells.
+    """
+    loops = (*turn.plan.places[key.block_id].loops, key.block_id)
+    iteration = (*key.iteration, number)
+    for depth, loop_id in enumerate(loops):
+        node = turn.open_node(NodeKey(loop_id, iteration[:depth]))
+        silent = node.memory.get("silent") or []
+        here = [name for name in silent if turn.plan.places[name].loops == loops]
+        spoken = [name for name in here if _has_spoken(turn, NodeKey(name, iteration))]
+        if spoken:
+            remember(turn, node, silent=[name for name in silent if name not in spoken])
+
+
+def _has_spoken(turn: Turn, key: NodeKey) -> bool:
+    node = turn.node(key)
+    chose = isinstance(turn.plan.places[key.block_id].block, document.ABSplit)
+    return node is not None and (chose or node.state is NodeState.COMPLETED)
 
 
 def body_ended(turn: Turn, key: NodeKey, block: document.Loop, result: NodeState, error: StepError | None) -> None:
@@ -75,7 +89,7 @@ def body_ended(turn: Turn, key: NodeKey, block: document.Loop, result: NodeState
     if block.break_on is not None and holds(turn, key, block.break_on, variables={"iteration": n}):
         settle(turn, node, NodeState.COMPLETED)
         return
-    node = remember(turn, node, n=n + 1, polling=True, silent=_still_silent(turn, node))
+    node = remember(turn, node, n=n + 1, polling=True)
     pause = block.poll_interval if n + 1 < block.max_iterations else None
     if must_end(turn, key):
         settle(turn, node, NodeState.CANCELLED)
@@ -86,6 +100,9 @@ def body_ended(turn: Turn, key: NodeKey, block: document.Loop, result: NodeState
 
 
 def poll(turn: Turn, node: Node, block: document.Loop) -> None:
-    """Begin the next iteration now that the pause is over."""
+    """Begin the next iteration now that its moment has come; while the instance is held, after the resume."""
     turn.drop_timer(node.key)
-    _begin_iteration(turn, node, block)
+    if turn.instance.is_held:
+        remember(turn, node, polling=False, held=True)
+    else:
+        _begin_iteration(turn, node, block)

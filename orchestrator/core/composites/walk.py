@@ -125,8 +125,10 @@ def advance(turn: Turn, ended: Ended) -> None:
         case document.Router():
             router.list_ended(turn, parent, result, ended.error)
         case document.Loop() as block:
+            loop.hear(turn, parent, ended.key.iteration[-1])
             loop.body_ended(turn, parent, block, result, ended.error)
         case document.ForEach() as block:
+            loop.hear(turn, parent, ended.key.iteration[-1])
             for_each.item_ended(turn, parent, block, ended, result)
         case document.TryCatch():
             try_catch.list_ended(turn, parent, place.branch, result, ended)

@@ -1,0 +1,83 @@
+"""What the comparison with the reference interpreter has found: the smallest program of each finding."""
+
+from datetime import timedelta
+
+import pytest
+
+from tests.support.drive import World, fail, loop, router, step, try_catch
+
+
+def ext(block_id, **fields):
+    return step(block_id, "external", **fields)
+
+
+def test_s5_6_task_of_a_lost_worker_keeps_the_end_of_its_time_out(world: World) -> None:
+    """The time-out runs from the moment the task is queued: not from the flow's start, and not anew after a loss."""
+    flow = world.start([ext("a", delay={"duration": 90_000}, timeout=10_000)])
+    flow.pass_time()
+    assert flow.due_in("a") == pytest.approx(10, abs=0.5)
+    claim = flow.claim("a")
+    world.elapse(flow.id, timedelta(seconds=4))
+    flow.lose(claim)
+    assert flow.due_in("a") == pytest.approx(6, abs=0.5)
+    flow.complete("a")
+    assert flow.check().state == "completed"
+
+
+@pytest.mark.parametrize("pause_first", [False, True])
+def test_s11_shielded_sleep_is_not_interrupted_by_a_pause(world: World, *, pause_first: bool) -> None:
+    flow = world.start([step("nap", "sleep", {"duration_ms": 60_000}, cancellable=False), step("b")])
+    if pause_first:
+        claim = flow.claim("nap")
+        flow.pause()
+        flow.finish(claim, world.outcome(world.work(claim)))
+    else:
+        flow.run()
+        flow.pause()
+    assert (flow.check().state, flow.standing()) == ("running", {"nap": "asleep"})
+    flow.pass_time()
+    assert (flow.check().state, flow.row_ids(), flow.standing()) == ("paused", ["nap"], {"b": "held"})
+    assert flow.resume().run().check().state == "completed"
+
+
+@pytest.mark.parametrize("after", ["resume", "cancel"])
+def test_s9_4_paused_flow_begins_no_iteration(world: World, after: str) -> None:
+    """The moment of the next iteration comes in the pause; neither condition nor body may run before the resume."""
+    flow = world.start(
+        [loop("l", [ext("a", when="go")], "true", max_iterations=2, poll_interval=5)], data={"go": False}
+    )
+    flow.pause()
+    flow.pass_time()
+    assert (flow.check().state, flow.instance.is_held, world.timers(flow.id)) == ("paused", True, {})
+    flow.signal("update_context", {"data": {"go": True}})
+    if after == "cancel":
+        assert flow.cancel().check().state == "cancelled"
+        return
+    flow.resume().pass_time()
+    assert (flow.check().state, flow.standing()) == ("waiting", {"a": "ready"})
+    flow.complete("a")
+    assert (flow.check().state, flow.outputs("l")) == ("completed", [{"_iterations": 1}, {"_iterations": 2}])
+
+
+def test_s3_4_loop_waits_for_what_a_block_in_an_inner_loop_says(world: World) -> None:
+    """As long as the block has said nothing in this activation, the condition counts as satisfied."""
+    inner = loop("inner", [ext("analyze")], "data.go", max_iterations=1)
+    body = [router("r", ("iteration > 9", []), default=[inner]), ext("turn")]
+    flow = world.start([loop("outer", body, "outputs.analyze.more == true", max_iterations=9)], data={"go": False})
+    flow.complete("turn", {"go": False})
+    assert flow.check().standing() == {"turn": "ready"}
+    flow.complete("turn", {"go": True})
+    flow.complete("analyze", {"more": False, "go": False})
+    flow.complete("turn")
+    assert (flow.check().state, len(flow.outputs("outer"))) == ("completed", 3)
+
+
+def test_s5_6_error_row_has_the_number_of_the_last_attempt(world: World) -> None:
+    policy = {"max_attempts": 3, "initial_backoff": 10, "max_backoff": 10}
+    flow = world.start([fail("a", retryable=True, retry=policy)]).settle()
+    assert [(row.attempt, row.ref) for row in flow.rows()] == [(2, "__error__")]
+
+
+def test_s6_2_unknown_root_is_the_message_of_the_failure(world: World) -> None:
+    flow = world.start([try_catch("t", [step("a", "log", {"message": "{{ nowhere.x }}"})])]).run()
+    assert flow.data["_error"]["message"] == "unknown template root: nowhere.x"
