@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test check coverage-of-contract format bench faults lock clean
+.PHONY: help install demo dev test model check coverage-of-contract format bench faults lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 24
@@ -29,6 +29,9 @@ dev: $(STAMP) ## Start everything on this machine under one supervisor.
 
 test: $(STAMP) ## Run all tests but the long fault and speed runs.
 	$(BIN)/python -m pytest -m "not fault and not bench"
+
+model: $(STAMP) ## Compare the core with the reference interpreter on 20,000 random programs, with single crashes.
+	$(BIN)/python -m tests.model.campaign --programs 20000 --processes 2
 
 check: $(STAMP) ## Formatting, lint, types, import layers, tree hygiene.
 	$(BIN)/ruff format --check .

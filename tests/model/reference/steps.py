@@ -1,0 +1,264 @@
+"""One step: guard, delay, window, gate, attempts (§5)."""
+
+from typing import TYPE_CHECKING, Any
+
+from tests.model.reference import handlers
+from tests.model.reference.handlers import GONE, IN_PROCESS, Asleep, Broken, Done
+from tests.model.reference.moments import back_off, delayed_until, duration, opening
+from tests.model.reference.places import INTERNAL, Json, Place
+from tests.model.reference.tasks import CANCELLED, COMPLETED, FAILED, SKIPPED, Ended, Stand, Waits
+from tests.model.reference.values import BadExpression, BadTemplate, evaluate, render, truthy
+
+if TYPE_CHECKING:
+    from tests.model.reference.interpreter import Flow
+
+DUE, ANSWERED, RESUMED, CANCEL = "due", "answered", "resumed", "cancel"
+GATE_MARK = "_orch8_human_gate"
+SOME_TEXT = "…"
+"""Stands for a message that the contract does not give."""
+
+
+class _Withdrawn(Exception):
+    """The step is cancelled."""
+
+
+def run_step(flow: "Flow", block: Json, place: Place) -> Waits:
+    """Run a step to its end."""
+    try:
+        return (yield from _Step(flow, block, place).run())
+    except _Withdrawn:
+        return Ended(CANCELLED)
+
+
+def begin(flow: "Flow", stand: Stand) -> Any:
+    """Build the params of a claimed step; gives the outcome of a built-in handler or of params that cannot be built."""
+    step: _Step = stand.owner
+    view = flow.view(stand.key[0], stand.place, attempt=stand.attempt)
+    try:
+        params = step.params(view)
+    except BadTemplate as error:
+        return Broken(str(error))
+    step.seen = params
+    return handlers.run(step.block["handler"], params, view) if stand.in_process else None
+
+
+def take_back(stand: Stand) -> None:
+    """Take back a task that nobody has claimed: the flow was running and is paused now."""
+    if stand.phase == "ready":
+        stand.phase, stand.target, stand.due = "held", "ready", None
+
+
+def hold(stand: Stand) -> None:
+    """Take back, for a pause, what no handler has in hand."""
+    if stand.phase == "ready" and stand.in_process:
+        stand.phase, stand.target = "held", "ready"
+    elif stand.phase == "asleep" and not sleeps_on(stand):
+        stand.phase, stand.target, stand.due = "held", "ready", None
+
+
+def sleeps_on(stand: Stand) -> bool:
+    """Say whether a sleep withstands a pause."""
+    return not stand.cancellable
+
+
+def is_shielded(stand: Stand, kind: str) -> bool:
+    """Say whether a step withstands a cancellation: not cancellable, and running or waiting."""
+    return kind != INTERNAL and not stand.cancellable and stand.phase in {"ready", "claimed", "asleep", "gate"}
+
+
+class _Step:
+    def __init__(self, flow: "Flow", block: Json, place: Place) -> None:
+        self.flow, self.block, self.place = flow, block, place
+        self.seen: Any = None
+        self.stand = Stand(
+            key=(block["id"], place.iteration),
+            is_step=True,
+            in_process=block["handler"] in IN_PROCESS,
+            place=place,
+            cancellable=block.get("cancellable", True),
+            owner=self,
+        )
+
+    def params(self, view: Any) -> Any:
+        """Resolve params; what is an expression stays."""
+        given = self.block.get("params")
+        exempt = {"assert": "condition", "transform": "expression"}.get(self.block["handler"])
+        if isinstance(given, dict) and exempt in given:
+            return {**render({k: v for k, v in given.items() if k != exempt}, view), exempt: given[exempt]}
+        return render(given, view)
+
+    def run(self) -> Waits:
+        if (when := self.block.get("when")) is not None:
+            try:
+                holds = truthy(evaluate(when, self.flow.view(self.block["id"], self.place), strict=True))
+            except BadExpression:
+                return self.failed(Broken(SOME_TEXT))
+            if not holds:
+                return Ended(SKIPPED)
+        yield from self.delays()
+        if "wait_for_input" in self.block:
+            ended = yield from self.human_gate()
+            if ended is not None:
+                return ended
+        ended = yield from self.attempts()
+        if ended.state == COMPLETED and (gate := self.block.get("wait_for_signal")):
+            return (yield from self.open_gate(gate if isinstance(gate, dict) else {}))
+        return ended
+
+    def wait(self, phase: str, due: Any = None) -> Any:
+        """Stand somewhere until a message comes; a cancel ends the step."""
+        self.stand.phase, self.stand.due = phase, due
+        message = yield self.stand
+        if message == CANCEL:
+            raise _Withdrawn
+        return message
+
+    def delays(self) -> Any:
+        flow = self.flow
+        if delay := self.block.get("delay"):
+            due = delayed_until(delay, flow.now, flow.timezone, flow.config.get("holidays") or [])
+            if due > flow.now:
+                yield from self.wait("delayed", due)
+        while window := self.block.get("send_window"):
+            opens = opening(window, flow.now, flow.timezone)
+            if opens <= flow.now:
+                break
+            yield from self.wait("window", opens)
+
+    def unheld(self, target: str) -> Any:
+        """Wait for a resume if the flow is pausing."""
+        while self.flow.pausing:
+            self.stand.target = target
+            yield from self.wait("held")
+
+    # -- gates ---------------------------------------------------------------------------------------------------
+
+    def human_gate(self) -> Any:
+        gate = self.block["wait_for_input"]
+        flow, block_id = self.flow, self.block["id"]
+        choices = [choice["value"] for choice in gate.get("choices") or [{"value": "yes"}, {"value": "no"}]]
+        yield from self.unheld("gate")
+        due = flow.now + duration(gate["timeout"]) if "timeout" in gate else None
+        waiting = flow.answers.setdefault(block_id, [])
+        while True:
+            while waiting:
+                payload = waiting.pop(0)
+                value = payload.get("value") if isinstance(payload, dict) else None
+                if isinstance(value, str) and value in choices:
+                    row = {"value": value, GATE_MARK: True}
+                    if gate.get("allow_comment") and isinstance(payload.get("comment"), str):
+                        row["comment"] = payload["comment"]
+                    flow.add_row(block_id, self.place, row)
+                    flow.data[gate.get("store_as") or block_id] = value
+                    return None
+            if (yield from self.wait("gate", due)) == DUE:
+                return self.gate_timed_out(gate)
+
+    def gate_timed_out(self, gate: Json) -> Ended:
+        if handler := gate.get("escalation_handler"):
+            seconds = duration(gate["timeout"]).total_seconds()
+            seconds = int(seconds) if seconds.is_integer() else seconds
+            row = {"_escalated": True, "_escalation_handler": handler, "_timeout_seconds": seconds}
+            self.flow.add_row(self.block["id"], self.place, row)
+            return Ended(COMPLETED)
+        return self.failed(Broken(SOME_TEXT))
+
+    def open_gate(self, gate: Json) -> Waits:
+        flow, block_id = self.flow, self.block["id"]
+        due = flow.now + duration(gate["timeout"]) if "timeout" in gate else None
+        waiting = flow.answers.setdefault(block_id, [])
+        if not waiting and (yield from self.wait("gate", due)) == DUE:
+            return self.gate_timed_out(gate)
+        payload = waiting.pop(0)
+        row = payload if isinstance(payload, dict) else {"value": payload}
+        flow.add_row(block_id, self.place, row, self.stand.attempt)
+        flow.data[block_id] = payload
+        return Ended(COMPLETED)
+
+    # -- attempts ------------------------------------------------------------------------------------------------
+
+    def attempts(self) -> Waits:
+        while True:
+            outcome = yield from self.attempt()
+            if isinstance(outcome, Done):
+                return self.completed(outcome)
+            if not self.tries_again(outcome):
+                return self.failed(outcome)
+            yield from self.wait("backoff", self.flow.now + back_off(self.block["retry"], self.stand.attempt))
+            self.stand.attempt += 1
+
+    def attempt(self) -> Any:
+        """Get the outcome of one attempt: from a worker, after a sleep, or from the clock."""
+        timeout = self.block.get("timeout")
+        limit = f"step timed out after {round(duration(timeout).total_seconds() * 1000)} ms" if timeout else ""
+        while True:
+            yield from self.unheld("ready")
+            if not self.stand.in_process and (refused := self.unbuildable()):
+                return refused
+            due = self.flow.now + duration(timeout) if timeout and not self.stand.in_process else None
+            message = yield from self.wait("ready", due)
+            if message == DUE:
+                return Broken(limit, retryable=True)
+            if message == RESUMED:
+                continue
+            if not isinstance(message, Asleep):
+                return message
+            ends = self.flow.now + duration(message.milliseconds)
+            last = self.flow.now + duration(timeout) if timeout else ends
+            if self.flow.pausing and not sleeps_on(self.stand):
+                continue
+            if (yield from self.wait("asleep", min(ends, last))) == RESUMED:
+                continue
+            return Done(message.output) if ends <= last else Broken(limit, retryable=True)
+
+    def unbuildable(self) -> Broken | None:
+        """Give the failure of a task whose params cannot be built: it is never queued."""
+        try:
+            self.params(self.flow.view(self.block["id"], self.place, attempt=self.stand.attempt))
+        except BadTemplate as error:
+            return Broken(str(error))
+        return None
+
+    def tries_again(self, failure: Broken) -> bool:
+        retry = self.block.get("retry")
+        if not failure.retryable or not retry or self.stand.attempt + 1 >= retry["max_attempts"]:
+            return False
+        details = failure.details if isinstance(failure.details, dict) else {}
+        codes = [str(details[name]) for name in ("error_code", "code", "status") if name in details]
+        if any(code in retry.get("non_retryable_codes", []) for code in codes):
+            return False
+        if "retry_if" not in retry:
+            return True
+        error = {"message": failure.message} | ({"details": failure.details} if failure.details is not None else {})
+        view = self.flow.view(self.block["id"], self.place, attempt=self.stand.attempt)
+        view.sections["data"]["_error"] = error
+        return truthy(evaluate(retry["retry_if"], view))
+
+    def completed(self, done: Done) -> Ended:
+        flow = self.flow
+        flow.add_row(self.block["id"], self.place, done.output, self.stand.attempt)
+        if not self.stand.in_process and isinstance(done.output, dict):
+            flow.data.update(done.output)
+        for path, value in done.data:
+            _write(flow.data, path, value)
+        for key, value in done.state.items():
+            if value is GONE:
+                flow.values.pop(key, None)
+            else:
+                flow.values[key] = value
+        return Ended(COMPLETED)
+
+    def failed(self, failure: Broken) -> Ended:
+        if self.place.is_root and self.stand.in_process:
+            row = {"__error__": True, "retryable": False, "message": failure.message}
+            self.flow.add_row(self.block["id"], self.place, row, self.stand.attempt, mark="__error__")
+        return Ended(FAILED, self.block["id"], self.block["id"], failure.message)
+
+
+def _write(data: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    for key in path[:-1]:
+        inner = data.get(key)
+        if not isinstance(inner, dict):
+            data[key] = {}
+        data = data[key]
+    data[path[-1]] = value
