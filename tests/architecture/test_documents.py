@@ -134,3 +134,9 @@ def test_what_the_documents_call_a_command_is_one() -> None:
 def test_a_word_is_explained_once() -> None:
     words = re.findall(r"^\| ([a-z][\w ]*) \|", (DOCS / "glossary.md").read_text(), re.MULTILINE)
     assert words == sorted(set(words))
+
+
+def test_each_decision_has_a_number_of_its_own() -> None:
+    notes = sorted((DOCS / "decisions").glob("*.md"))
+    assert [note.name[:4] for note in notes] == [f"{number:04}" for number in range(1, len(notes) + 1)]
+    assert [note.name for note in notes if not note.read_text().startswith(f"# {note.name[:4]} ")] == []
