@@ -7,6 +7,7 @@ out after the commit; nothing waits for them, and nothing is lost with them.
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from random import Random
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -66,9 +67,12 @@ class Engine:
     Args:
         store: Where the truth is.
         ring: Sends hints; None leaves all of them to the dispatcher.
+        randomness: Where jitter and random numbers come from; None for a source of its own.
     """
 
-    def __init__(self, store: Store, ring: Ring | None, settings: Settings) -> None:
+    def __init__(
+        self, store: Store, ring: Ring | None, settings: Settings, *, randomness: Random | None = None
+    ) -> None:
         self.store = store
         self.settings = settings
         self._rings = ring is not None
@@ -79,6 +83,7 @@ class Engine:
             max_context_bytes=settings.max_context_bytes,
             max_losses=settings.max_losses,
             known_handlers=self._known.latest,
+            randomness=randomness,
         )
         self._messenger = Messenger(store, self._pass_alone)
 
@@ -90,6 +95,7 @@ class Engine:
         Raises:
             LookupError: A sequence does not exist.
         """
+        self._known.names()
         with self.store.transaction() as tx:
             begun = self.begin(tx, requests)
         self.see_off(begun)
@@ -97,7 +103,8 @@ class Engine:
 
     def begin(self, tx: Transaction, requests: Sequence[NewInstance]) -> Begun:
         """Accept instances in a transaction of the caller's, who calls `see_off` after its commit."""
-        ready = ReadySteps(None, self._known.names(), rings=self._rings)
+        # Asked without the store: a second transaction would wait for a connection that this one holds.
+        ready = ReadySteps(None, self._known.latest(), rings=self._rings)
         now = tx.now()
         started, accepted = self._accept(tx, requests, now)
         plans = self._turnstile.plans(tx, [request.sequence_id for _, request in accepted])

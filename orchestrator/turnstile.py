@@ -58,6 +58,7 @@ class Turnstile:
         max_context_bytes: See `Facts`.
         max_losses: See `Facts`.
         known_handlers: See `Facts`; asked without touching the store.
+        randomness: Where jitter and random numbers come from; None for a source of its own.
     """
 
     def __init__(
@@ -67,12 +68,13 @@ class Turnstile:
         max_context_bytes: int,
         max_losses: int,
         known_handlers: Callable[[], Collection[str]] = frozenset,
+        randomness: random.Random | None = None,
     ) -> None:
         self._store = store
         self._slices = Slices()
         self._plans = Plans()
         self._clock = store.clock
-        self._random = random.Random()  # noqa: S311 - jitter, not secrets
+        self._random = randomness or random.Random()  # noqa: S311 - jitter, not secrets
         self._ids = IdMaker(self._random)
         self._max_context_bytes = max_context_bytes
         self._max_losses = max_losses
