@@ -29,9 +29,11 @@ WITH_ROWS = frozenset({"step", "a_b_split", "sub_sequence"})
 def _start(flow: "Flow", branches: list[list[Json]], place: Place) -> list[Task]:
     """Start branches side by side, all of them, even if one decides everything at once."""
     tasks: list[Task] = []
+    before = flow.data.get("_error")
     for branch in branches:
         fence = Fence(INTERNAL)
         tasks.append(flow.tasks.spawn(flow.run_list(branch, place.inside(fence)), fence))
+    flow.is_left_to_chance |= flow.data.get("_error") is not before and len(branches) > 1
     return tasks
 
 

@@ -35,8 +35,9 @@ class Flow:
     """One instance of a document.
 
     Attributes:
-        is_left_to_chance: A race, or a parallel that fails fast, was decided before all of its branches had begun. The
-            contract does not say how far those get then.
+        is_left_to_chance: A race, or a parallel that fails fast, was decided before all of its branches had begun, and
+            the contract does not say how far those get then; or `_error` was written while branches began, and it does
+            not say which guards see it.
     """
 
     def __init__(
