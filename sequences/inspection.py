@@ -10,7 +10,7 @@ from sequences.collection import is_template
 from sequences.expressions import compile_expression
 from sequences.lint import lint
 from sequences.references import expression_paths, template_chains
-from sequences.template_syntax import Chain, FilterSegment, LiteralSegment, PathSegment, split_text
+from sequences.template_syntax import Chain, FilterSegment, LiteralSegment, PathSegment, is_unclosed
 from sequences.templates import compile_template
 
 MAX_PLACES: Final = 2000
@@ -130,7 +130,7 @@ def _described(place: Place) -> dict[str, Any]:
             entry = {"expression": place.text, "reads": [place.text.strip()], "filters": [], "fallbacks": []}
             return {**described, "expressions": [entry], "error": None}
         case _:
-            error = "unclosed `{{`" if split_text(place.text).is_unclosed else None
+            error = "unclosed `{{`" if is_unclosed(place.text) else None
             chains = template_chains(compile_template(place.text))
             return {**described, "expressions": [_of_chain(chain) for chain in chains], "error": error}
 

@@ -29,7 +29,7 @@ from sequences.handlers import BUILTIN_HANDLERS, REQUIRED_PARAMS, RESERVED_HANDL
 from sequences.references import ALL, References, params_references, references, template_chains
 from sequences.scope import ROOTS
 from sequences.spelling import NearNames
-from sequences.template_syntax import Chain, PathSegment, split_text
+from sequences.template_syntax import Chain, PathSegment, is_unclosed
 from sequences.templates import compile_params, compile_template
 
 MAX_WARNINGS: Final = 200
@@ -216,7 +216,7 @@ def _template_warnings(value: Any, place: _Place, *, handler: str = "") -> Itera
     for chain in template_chains(template):
         yield from _chain_warnings(chain, place)
     for text in _texts(value):
-        yield from _if("{{" in text and split_text(text).is_unclosed, f"unclosed `{{{{` in {_shown(text)}")
+        yield from _if(is_unclosed(text), f"unclosed `{{{{` in {_shown(text)}")
 
 
 def _chain_warnings(chain: Chain, place: _Place) -> Iterator[str]:

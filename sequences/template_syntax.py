@@ -6,6 +6,7 @@ decided when a template is rendered.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from sequences.braces import find_end
@@ -58,16 +59,8 @@ class Chain:
     segments: tuple[Segment, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Pieces:
-    """A text cut into literal text and chains; `is_unclosed` says that it ends with a `{{` that is never closed."""
-
-    pieces: tuple[str | Chain, ...]
-    is_unclosed: bool
-
-
-def split_text(text: str) -> Pieces:
-    """Cut a text at its `{{ … }}`. An unclosed `{{` and what follows it is literal text."""
+def split_text(text: str) -> tuple[str | Chain, ...]:
+    """Cut a text at its `{{ … }}` into literal text and chains; an unclosed `{{` and all behind it is literal text."""
     pieces: list[str | Chain] = []
     position = 0
     while (start := text.find("{{", position)) >= 0:
@@ -76,11 +69,32 @@ def split_text(text: str) -> Pieces:
             break
         if start > position:
             pieces.append(text[position:start])
-        pieces.append(read_chain(text[start + 2 : end]))
+        source = text[start + 2 : end]
+        pieces.append(_read_short_chain(source) if len(source) <= SHORT_CHAIN else read_chain(source))
         position = end + 2
     if position < len(text):
         pieces.append(text[position:])
-    return Pieces(tuple(pieces), is_unclosed=start >= 0)
+    return tuple(pieces)
+
+
+SHORT_CHAIN: Final = 256
+"""Characters of a chain that is read once and remembered: texts repeat the same few."""
+
+
+@lru_cache(maxsize=2048)
+def _read_short_chain(source: str) -> Chain:
+    return read_chain(source)
+
+
+def is_unclosed(text: str) -> bool:
+    """Tell whether a text ends with a `{{` that is never closed; quicker than cutting the text."""
+    position = 0
+    while (start := text.find("{{", position)) >= 0:
+        end = find_end(text, start + 2)
+        if end < 0:
+            return True
+        position = end + 2
+    return False
 
 
 def read_chain(source: str) -> Chain:

@@ -18,7 +18,6 @@ from sequences.template_syntax import (
     FilterSegment,
     LiteralSegment,
     PathSegment,
-    Pieces,
     Segment,
     split_text,
 )
@@ -221,11 +220,11 @@ def _compile_text(text: str) -> Template:
     return _compile_cached(text) if len(text) <= 4096 else _from_pieces(text, split_text(text))
 
 
-def _from_pieces(text: str, pieces: Pieces) -> Template:
-    chains = [piece for piece in pieces.pieces if isinstance(piece, Chain)]
+def _from_pieces(text: str, pieces: tuple[str | Chain, ...]) -> Template:
+    chains = [piece for piece in pieces if isinstance(piece, Chain)]
     if not chains:
         return Constant(text)
-    return WholeText(chains[0]) if len(pieces.pieces) == 1 else MixedText(pieces.pieces)
+    return WholeText(chains[0]) if len(pieces) == 1 else MixedText(pieces)
 
 
 @lru_cache(maxsize=4096)
