@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 from orchestrator.carry import CarryOn, ReadySteps
 from orchestrator.core.asides import block_of_claim
-from orchestrator.core.changes import Change
+from orchestrator.core.changes import BlocksForgotten, Change
 from orchestrator.core.decider import Decision, decide
 from orchestrator.core.events import (
     AttemptFinished,
@@ -26,6 +26,7 @@ from orchestrator.core.events import (
     Event,
     Migrated,
     Rescheduled,
+    ResumedFrom,
     RetryRequested,
     StateForced,
     TimerFired,
@@ -42,7 +43,19 @@ from orchestrator.core.turn import Turn, context_view, runtime_section
 from orchestrator.emitting import Emission, Emitted, Emitter
 from orchestrator.errands import Errands, Messenger
 from orchestrator.errors import InvalidArgument, NotFound, PayloadTooLarge
-from orchestrator.exchange import Begun, Finished, NewInstance, OtherFlow, Report, Started, Tally, Wish, Work
+from orchestrator.exchange import (
+    Begun,
+    Finished,
+    NewInstance,
+    OtherFlow,
+    Report,
+    Restart,
+    Resumed,
+    Started,
+    Tally,
+    Wish,
+    Work,
+)
 from orchestrator.handlers_known import KnownHandlers
 from orchestrator.settings import Settings
 from orchestrator.store.interface import Store, Transaction
@@ -475,6 +488,22 @@ class Engine:
     def retry(self, instance_id: UUID) -> None:
         """Reopen a failed instance at its failed step; InvalidArgument in any other state."""
         self._one(instance_id, RetryRequested())
+
+    def resume_from(self, instance_id: UUID, restart: Restart) -> Resumed:
+        """Run a root block and all behind it anew.
+
+        Raises:
+            NotFound: There is no such instance.
+            InvalidArgument: It is neither paused nor has ended, or the block is not in its root list.
+            PayloadTooLarge: The data do not fit into the context.
+        """
+        passed = self._one(instance_id, self._resumed_from(restart))
+        forgotten = (change for change in passed.decisions[0].changes if isinstance(change, BlocksForgotten))
+        return Resumed(instance=passed.instance, outputs_deleted=sum(change.rows for change in forgotten))
+
+    def _resumed_from(self, restart: Restart, *, is_copy: bool = False) -> ResumedFrom:
+        signals = tuple(event_of_signal(self.new_id(), signal, payload) for signal, payload in restart.signals)
+        return ResumedFrom(block_id=restart.block_id, data=restart.data, signals=signals, is_copy=is_copy)
 
     def set_state(self, instance_id: UUID, state: InstanceState, not_before: datetime | None = None) -> None:
         """Set the state of an instance by hand; InvalidArgument for a move that the table does not allow."""

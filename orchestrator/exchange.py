@@ -14,6 +14,7 @@ from orchestrator.store.instances import Profile
 from queues.broker import Hint
 from sequences import document
 from sequences.scope import Scope
+from sequences.signals import SignalType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +86,29 @@ class Tally:
     applied: int
     refused: int
     gone: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restart:
+    """Where an instance, or a copy of it, goes on, and what it is told before.
+
+    Args:
+        block_id: A root block.
+        data: Laid over the top-level keys of `context.data`.
+        signals: Types and payloads, in the order they are delivered.
+    """
+
+    block_id: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    signals: Sequence[tuple[SignalType, Any]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed:
+    """An instance that goes on from a block, and how many output rows were dropped for it."""
+
+    instance: Instance
+    outputs_deleted: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import Field, StrictBool
 
 from orchestrator.api.shapes import InstanceFilter, Shape
+from orchestrator.core.states import InstanceState
 
 Position = Annotated[int, Field(strict=True, lt=2**31)]
 
@@ -23,6 +24,23 @@ class Injected(Shape):
     injected_block_ids: list[str]
     position: int | None
     total_injected: int
+
+
+class ResumeFrom(Shape):
+    """What a flow is told before it goes on: top-level keys for its data, and signals."""
+
+    context: dict[str, Any] | None = None
+    signals: list[Any] | None = None
+
+
+class ResumedFromBlock(Shape):
+    """A flow that goes on from a root block."""
+
+    id: UUID
+    state: InstanceState
+    resumed_from: str
+    outputs_deleted: int
+    signals_enqueued: int
 
 
 class MigrateInstance(Shape):

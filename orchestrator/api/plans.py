@@ -1,18 +1,24 @@
 """Endpoints that change what an instance still has to do (contract, api §9, §10.5; sequences §9.7 to §9.10)."""
 
+from typing import Any
+
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from orchestrator.api.addresses import InstanceId
 from orchestrator.api.answers import Json
 from orchestrator.api.auth import CallerDependency
-from orchestrator.api.bodies import Body, shaped
+from orchestrator.api.bodies import Body, Rejection, shaped
 from orchestrator.api.documentation import accepts
 from orchestrator.api.instances import check_owned
-from orchestrator.api.plan_shapes import InjectBlocks, Injected
+from orchestrator.api.plan_shapes import InjectBlocks, Injected, ResumedFromBlock, ResumeFrom
 from orchestrator.api.services import Serving
+from orchestrator.api.signals import signal_of
 from orchestrator.catalogue import check_blocks
+from orchestrator.core.states import InstanceState
 from orchestrator.errors import InvalidArgument
+from orchestrator.exchange import Restart
+from sequences.signals import SignalType
 
 router = APIRouter(tags=["instances"])
 
@@ -35,3 +41,41 @@ def inject_blocks(serving: Serving, caller: CallerDependency, instance_id: Insta
             "total_injected": instance.injected,
         }
     )
+
+
+@router.post(
+    "/instances/{id}/resume-from/{block_id}",
+    responses={200: {"model": ResumedFromBlock}},
+    openapi_extra=accepts(ResumeFrom),
+)
+def resume_from(
+    serving: Serving, caller: CallerDependency, instance_id: InstanceId, block_id: str, body: Body
+) -> Response:
+    """Run a root block and all behind it anew, in a flow that is paused or has ended."""
+    written = body.json_or_none()
+    request = shaped({} if written is None else written, ResumeFrom)
+    signals = _signals(request.signals)
+    check_owned(serving, caller, instance_id)
+    restart = Restart(block_id=block_id, data=request.context or {}, signals=signals)
+    resumed = serving.engine.resume_from(instance_id, restart)
+    return Json(
+        {
+            "id": instance_id,
+            "state": _state_to_tell(resumed.instance.state),
+            "resumed_from": block_id,
+            "outputs_deleted": resumed.outputs_deleted,
+            "signals_enqueued": len(signals),
+        }
+    )
+
+
+def _signals(written: list[Any] | None) -> list[tuple[SignalType, Any]]:
+    if not all(isinstance(each, dict) for each in written or ()):
+        raise Rejection(422, "Failed to deserialize the JSON body: signals: expected objects")
+    return [(signal_of(each), each.get("payload")) for each in written or ()]
+
+
+def _state_to_tell(state: InstanceState) -> InstanceState:
+    """Say `scheduled` of a flow that goes on, however quick it was; one that a signal has stopped is what it is."""
+    is_stopped = state.is_terminal or state is InstanceState.PAUSED
+    return state if is_stopped else InstanceState.SCHEDULED

@@ -19,7 +19,7 @@ from orchestrator.core.leaving import former_plan
 from orchestrator.core.plan import Plan
 from orchestrator.store import instances, reading
 from sequences.document import Step, WaitForInput, WaitForSignal
-from sequences.signals import SignalError, parse_signal
+from sequences.signals import SignalError, SignalType, parse_signal
 
 router = APIRouter(tags=["signals"])
 MAX_PAGE = 1000
@@ -36,14 +36,19 @@ def send_signal(serving: Serving, caller: CallerDependency, instance_id: Instanc
     written = body.json()
     if not isinstance(written, dict):
         raise Rejection(422, "Failed to deserialize the JSON body: expected an object")
-    try:
-        signal = parse_signal(written)
-    except SignalError as error:
-        raise Rejection(422, f"Failed to deserialize the JSON body: {error}") from error
+    signal = signal_of(written)
     check_owned(serving, caller, instance_id)
     signal_id = serving.engine.signal(instance_id, signal, written.get("payload"))
     serving.metrics.count("orch8_signals_delivered")
     return Json({"signal_id": signal_id}, status_code=201)
+
+
+def signal_of(written: dict[str, Any]) -> SignalType:
+    """Read the type of a signal; a Rejection when there is none of that name."""
+    try:
+        return parse_signal(written)
+    except SignalError as error:
+        raise Rejection(422, f"Failed to deserialize the JSON body: {error}") from error
 
 
 router.add_api_route("/instances/{id}/signal", send_signal, methods=["POST"], status_code=201, include_in_schema=False)

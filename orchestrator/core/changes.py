@@ -97,6 +97,18 @@ class ErrorRowsRemoved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BlocksForgotten:
+    """Nodes, outputs and captured items of some blocks are gone. Comes before all that is written of them anew.
+
+    Args:
+        rows: How many output rows that were.
+    """
+
+    blocks: tuple[str, ...]
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRecorded:
     """One execution has ended: the history row of an attempt."""
 
@@ -258,6 +270,7 @@ Change = (
     | OutputAdded
     | OutputsTrimmed
     | ErrorRowsRemoved
+    | BlocksForgotten
     | AttemptRecorded
     | TransitionRecorded
     | ContextPut

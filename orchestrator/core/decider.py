@@ -21,6 +21,7 @@ from orchestrator.core import (
     interceptors,
     migration,
     recovery,
+    resumption,
     sla,
 )
 from orchestrator.core.changes import Change, TransitionRecorded
@@ -40,6 +41,7 @@ from orchestrator.core.events import (
     Migrated,
     PauseRequested,
     Rescheduled,
+    ResumedFrom,
     ResumeRequested,
     RetryRequested,
     SignalReceived,
@@ -114,7 +116,7 @@ def _decide(turn: Turn, event: Event) -> Decision | Needs:
         _settle_instance(turn, event)
     except Unloaded as unloaded:
         return unloaded.needs
-    except (gates.Ambiguous, injection.Refused) as refused:
+    except (gates.Ambiguous, injection.Refused, resumption.NotARootBlock) as refused:
         return Decision(refusal=str(refused))
     except context.TooLarge as too_large:
         return Decision(refusal=str(too_large), is_too_large=True)
@@ -147,6 +149,8 @@ def _refusal(instance: Instance, event: Event) -> str | None:
             return ended if state.is_terminal else None
         case Migrated() if state.is_terminal:
             return f"cannot migrate instance {instance.id}: it has ended ({state})"
+        case ResumedFrom(is_copy=False) if not state.is_terminal and state is not InstanceState.PAUSED:
+            return f"can only resume failed, paused, completed or cancelled instances, current state: {state}"
         case RetryRequested() if state is not InstanceState.FAILED:
             return f"can only retry failed instances, current state: {state}"
         case StateForced(state=target, is_checked=True) if target not in INSTANCE_MOVES[state]:
@@ -190,6 +194,8 @@ def _begin(turn: Turn, event: Event) -> bool:  # noqa: PLR0912 - one case for ea
             gates.receive(turn, KeptSignal(id=event.id, name=event.name, payload=event.payload))
         case RetryRequested():
             control.retry(turn)
+        case ResumedFrom(block_id=block_id, data=data, signals=signals):
+            resumption.go_on_from(turn, block_id, data, signals)
         case StateForced(state=state, not_before=not_before):
             control.force(turn, state, not_before)
         case Rescheduled(by=by):
@@ -291,7 +297,7 @@ def _state_of(turn: Turn, event: Event) -> InstanceState:
     instance = turn.instance
     if turn.ending is not None:
         return _final_state(turn.ending.state, is_cancelling=instance.is_cancelling)
-    is_reopened = isinstance(event, RetryRequested) or (
+    is_reopened = isinstance(event, RetryRequested | ResumedFrom) or (
         isinstance(event, StateForced) and event.state is not instance.state
     )
     if instance.state.is_terminal and not is_reopened:

@@ -158,12 +158,30 @@ class MailArrived:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResumedFrom:
+    """Go on from a root block: it and all behind it are run anew. See `resumption.py`.
+
+    Args:
+        data: Laid over the top-level keys of `context.data`.
+        signals: Delivered before the block is entered.
+        is_copy: Whether the instance was made for this, as a copy of what another one has behind it.
+    """
+
+    block_id: str
+    data: Mapping[str, Any]
+    signals: "tuple[Signal, ...]" = ()
+    is_copy: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Migrated:
     """Go over to another definition, in any state but a terminal one."""
 
     sequence_id: UUID
     plan: Plan
 
+
+Signal = PauseRequested | ResumeRequested | CancelRequested | ContextUpdated | SignalReceived
 
 Event = (
     Created
@@ -184,5 +202,6 @@ Event = (
     | BlocksInjected
     | ChildEnded
     | MailArrived
+    | ResumedFrom
     | Migrated
 )

@@ -6,15 +6,15 @@ from uuid import UUID
 from orchestrator.core.events import (
     CancelRequested,
     ContextUpdated,
-    Event,
     PauseRequested,
     ResumeRequested,
+    Signal,
     SignalReceived,
 )
 from sequences.signals import Control, Custom, SignalType
 
 
-def event_of_signal(signal_id: UUID, signal: SignalType, payload: Any) -> Event:
+def event_of_signal(signal_id: UUID, signal: SignalType, payload: Any) -> Signal:
     """Say what a signal means; a context update without an object `data` changes nothing."""
     match signal:
         case Control.PAUSE:

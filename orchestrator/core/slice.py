@@ -12,6 +12,7 @@ from uuid import UUID
 
 from orchestrator.core.changes import (
     AttemptRecorded,
+    BlocksForgotten,
     Change,
     CheckpointSaved,
     ChildCreated,
@@ -86,6 +87,7 @@ class Needs:
     sequences: frozenset[SequenceName] = frozenset()
     child_rows: frozenset[UUID] = frozenset()
     letters: bool = False
+    rows_of: frozenset[str] = frozenset()
 
 
 class Unloaded(Exception):
@@ -109,6 +111,7 @@ class Slice:
         sequences: What names of sequences stood for when they were looked up.
         child_rows: Output rows of children that have ended, as the wire shows them.
         letters: The letters to this instance, oldest first; None if they were not looked for.
+        row_counts: How many output rows some blocks have; forgotten with the next change.
     """
 
     plan: Plan
@@ -130,6 +133,7 @@ class Slice:
     sequences: dict[SequenceName, Startable | None] = field(default_factory=dict)
     child_rows: dict[UUID, list[dict[str, Any]]] = field(default_factory=dict)
     letters: dict[UUID, Letter] | None = None
+    row_counts: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of_new(
@@ -236,14 +240,22 @@ class Slice:
         except KeyError:
             raise Unloaded(Needs(child_rows=frozenset({child}))) from None
 
+    def count_rows(self, blocks: Iterable[str]) -> int:
+        """Count the output rows of some blocks."""
+        try:
+            return sum(self.row_counts[block_id] for block_id in blocks)
+        except KeyError:
+            raise Unloaded(Needs(rows_of=frozenset(blocks))) from None
+
     def oldest_letter(self) -> Letter | None:
         """Give the letter that is next to be opened, None if there is none."""
         if self.letters is None:
             raise Unloaded(Needs(letters=True))
         return next(iter(self.letters.values()), None)
 
-    def take(self, changes: Iterable[Change]) -> None:  # noqa: PLR0912 - one line for each kind of change
+    def take(self, changes: Iterable[Change]) -> None:  # noqa: PLR0912, PLR0915 - a line for each kind of change
         """Take over what was decided, so that the next decision reads it."""
+        self.row_counts = {}
         for change in changes:
             match change:
                 case InstancePut(instance=instance):
@@ -274,6 +286,8 @@ class Slice:
                         self.signals.pop(signal_id, None)
                 case ErrorRowsRemoved():
                     self.outputs.clear()
+                case BlocksForgotten(blocks=blocks):
+                    self._forget(frozenset(blocks))
                 case PlanReplaced(plan=plan):
                     self.plan = plan
                 case InjectionAdded(injection=injection):
@@ -293,6 +307,11 @@ class Slice:
                     pass
                 case OutputsTrimmed() | ChildCreated() | LetterWritten():
                     pass
+
+    def _forget(self, blocks: frozenset[str]) -> None:
+        self.nodes.update({key: None for key in self.nodes if key.block_id in blocks})
+        self.outputs.update({key: ABSENT for key in self.outputs if key.block_id in blocks})
+        self.items = {key: item for key, item in self.items.items() if key.node.block_id not in blocks}
 
     def forget_ended(self) -> None:
         """Drop what only costs memory: nodes and steps that have ended, and items already handed out.

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from orchestrator.core.changes import (
     AttemptRecorded,
+    BlocksForgotten,
     Change,
     CheckpointSaved,
     ChildCreated,
@@ -144,6 +145,8 @@ class Turn:
         self._items: dict[ItemKey, Any] = {}
         self._consumed: set[UUID] = set()
         self._kept: dict[UUID, KeptSignal] = {}
+        self._forgotten: frozenset[str] = frozenset()
+        self._first: list[Change] = []
         self._added: list[Change] = []
         self._calls = 0
         self.keeps_updated_at = False
@@ -152,7 +155,9 @@ class Turn:
 
     def node(self, key: NodeKey) -> Node | None:
         """Give a node, None if it was not entered."""
-        return self._nodes[key] if key in self._nodes else self.slice.node(key)
+        if key in self._nodes:
+            return self._nodes[key]
+        return None if key.block_id in self._forgotten else self.slice.node(key)
 
     def open_node(self, key: NodeKey) -> Node:
         """Give a composite that is known to be open."""
@@ -186,15 +191,17 @@ class Turn:
         """Give every composite that is open."""
         if not self.slice.open_work:
             raise Unloaded(Needs(open_work=True))
-        nodes = {**self.slice.nodes, **self._nodes}.values()
-        return tuple(n for n in nodes if n is not None and n.state in {NodeState.RUNNING, NodeState.WAITING})
+        return tuple(n for n in self._known_nodes() if n.state in {NodeState.RUNNING, NodeState.WAITING})
 
     def ended_badly(self) -> tuple[Node, ...]:
         """Give every node that failed or was cancelled."""
         if not self.slice.ended_badly:
             raise Unloaded(Needs(ended_badly=True))
-        nodes = {**self.slice.nodes, **self._nodes}.values()
-        return tuple(n for n in nodes if n is not None and n.state in {NodeState.FAILED, NodeState.CANCELLED})
+        return tuple(n for n in self._known_nodes() if n.state in {NodeState.FAILED, NodeState.CANCELLED})
+
+    def _known_nodes(self) -> list[Node]:
+        stored = {key: node for key, node in self.slice.nodes.items() if key.block_id not in self._forgotten}
+        return [node for node in {**stored, **self._nodes}.values() if node is not None]
 
     def kept_signals(self) -> tuple[KeptSignal, ...]:
         """Give the custom signals that wait for their gate, oldest first."""
@@ -287,7 +294,9 @@ class Turn:
         return self.instance.session_id is not None and self._session is None and self.slice.session is None
 
     def _output(self, key: OutputKey) -> Any:
-        return self._outputs[key] if key in self._outputs else self.slice.output(key)
+        if key in self._outputs:
+            return self._outputs[key]
+        return ABSENT if key.block_id in self._forgotten else self.slice.output(key)
 
     def _state_seen(self, references: References) -> Mapping[str, Any]:
         if references.state is ALL:
@@ -585,6 +594,12 @@ class Turn:
         """Drop the rows that record the failures of the former round."""
         self._added.insert(0, ErrorRowsRemoved())
 
+    def forget(self, blocks: tuple[str, ...], rows: int) -> None:
+        """Let some blocks be as if they had never been reached; `rows` is how many output rows they have."""
+        self._forgotten = frozenset(blocks)
+        self._nodes = {key: node for key, node in self._nodes.items() if key.block_id not in self._forgotten}
+        self._first.append(BlocksForgotten(blocks=blocks, rows=rows))
+
     def add_injection(self, injection: Injection) -> None:
         """Let blocks join the root list; what is walked from here on walks the new plan."""
         self.plan = self.plan.with_injection(injection)
@@ -608,7 +623,7 @@ class Turn:
         """Give what the turn changes; the instance first, with its version risen."""
         updated_at = self.instance.updated_at if self.keeps_updated_at else self.now
         self.amend(version=self.instance.version + 1, updated_at=updated_at)
-        changes: list[Change] = [InstancePut(instance=self.instance)]
+        changes: list[Change] = [InstancePut(instance=self.instance), *self._first]
         changes += [NodePut(node=node) for node in self._nodes.values()]
         changes += [StepPut(step=s) if s is not None else StepGone(key=k) for k, s in self._steps.items()]
         changes += [TimerPut(key=k, due_at=d) if d else TimerGone(key=k) for k, d in self._timers.items()]

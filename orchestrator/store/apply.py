@@ -11,6 +11,7 @@ from uuid import UUID
 
 from orchestrator.core.changes import (
     AttemptRecorded,
+    BlocksForgotten,
     Change,
     CheckpointSaved,
     ChildCreated,
@@ -181,6 +182,7 @@ class WriteSet:
     kept_signals: list[Row] = field(default_factory=list)
     consumed_signals: list[Row] = field(default_factory=list)
     cleared: list[UUID] = field(default_factory=list)
+    forgotten: list[tuple[UUID, str]] = field(default_factory=list)
     sessions: list[SessionWritten | SessionMemberGone] = field(default_factory=list)
     checkpoints: list[tuple[UUID, CheckpointSaved]] = field(default_factory=list)
     metadata: list[Row] = field(default_factory=list)
@@ -236,6 +238,8 @@ class WriteSet:
                     }
                 case ErrorRowsRemoved():
                     self.cleared.append(owner)
+                case BlocksForgotten(blocks=blocks):
+                    self._forget(owner, frozenset(blocks))
                 case SessionWritten() | SessionMemberGone():
                     self.sessions.append(change)
                 case CheckpointSaved():
@@ -254,6 +258,13 @@ class WriteSet:
                     self.opened_letters.append((owner, letter_id))
                 case _:
                     assert_never(change)
+
+    def _forget(self, owner: UUID, blocks: frozenset[str]) -> None:
+        """Drop what earlier decisions of the same transaction have written of some blocks, and what is stored."""
+        self.nodes = {(o, k): row for (o, k), row in self.nodes.items() if o != owner or k.block_id not in blocks}
+        self.outputs = [row for row in self.outputs if row[0] != owner or row[2] not in blocks]
+        self.items = [row for row in self.items if row[0] != owner or row[1] not in blocks]
+        self.forgotten += [(owner, block_id) for block_id in sorted(blocks)]
 
 
 def _output_row(owner: UUID, change: OutputAdded) -> Row:
@@ -322,6 +333,7 @@ def write(tx: Transaction, decided: Iterable[tuple[Instance, Iterable[Change]]])
 def apply(tx: Transaction, writes: WriteSet) -> None:
     """Write everything collected. The caller holds the locks of all instances named."""
     statements = [
+        *_forget(tx, writes.forgotten),
         *_put_instances(tx, writes),
         *_put_or_remove(tx, "nodes", _PUT_NODES, writes.nodes, "(%s, %s, %s::int[], %s, %s, %s, %s)"),
         *_put_or_remove(tx, "steps", _PUT_STEPS, writes.steps, _step_template()),
@@ -409,6 +421,14 @@ def _clear(tx: Transaction, owners: list[UUID]) -> list[str]:
         return []
     keys = tx.values("(%s::uuid)", [(owner,) for owner in owners])
     return [f"DELETE FROM outputs WHERE output_ref = '__error__' AND instance_id IN (VALUES {keys})"]
+
+
+def _forget(tx: Transaction, forgotten: list[tuple[UUID, str]]) -> list[str]:
+    if not forgotten:
+        return []
+    keys = tx.values("(%s::uuid, %s::text)", forgotten)
+    tables = ("nodes", "outputs", "items")
+    return [f"DELETE FROM {table} WHERE (instance_id, block_id) IN (VALUES {keys})" for table in tables]
 
 
 def _signals(tx: Transaction, writes: WriteSet) -> list[str]:

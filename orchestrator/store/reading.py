@@ -76,6 +76,7 @@ def fill(tx: Transaction, wanted: Wanted, *, lock: bool = False) -> None:
     _fill_sequences(tx, wanted)
     _fill_child_rows(tx, wanted)
     _fill_letters(tx, wanted)
+    _fill_row_counts(tx, wanted)
 
 
 def _keys(tx: Transaction, wanted: Wanted, kind: Callable[[Needs], Iterable[NodeKey]]) -> str:
@@ -313,3 +314,15 @@ def _fill_letters(tx: Transaction, wanted: Wanted) -> None:
                 (current.instance.id, LETTERS_AT_ONCE),
             )
             current.letters = {row[0]: letter_of(row) for row in rows}
+
+
+def _fill_row_counts(tx: Transaction, wanted: Wanted) -> None:
+    for current, needs in wanted:
+        if needs.rows_of:
+            current.row_counts.update(dict.fromkeys(needs.rows_of, 0))
+            counted = tx.query(
+                "SELECT block_id, count(*) FROM outputs WHERE instance_id = %s AND block_id = ANY(%s) "
+                "GROUP BY block_id",
+                (current.instance.id, list(needs.rows_of)),
+            )
+            current.row_counts.update(dict(counted))

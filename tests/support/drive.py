@@ -19,6 +19,7 @@ from orchestrator.core import children, tree
 from orchestrator.core.asides import RESULT_REF, block_of_claim
 from orchestrator.core.changes import (
     AttemptRecorded,
+    BlocksForgotten,
     Change,
     CheckpointSaved,
     ChildCreated,
@@ -47,6 +48,7 @@ from orchestrator.core.events import (
     MailArrived,
     Migrated,
     Rescheduled,
+    ResumedFrom,
     RetryRequested,
     StateForced,
     TimerFired,
@@ -78,7 +80,7 @@ from orchestrator.core.states import Activity, InstanceState, StepState
 from orchestrator.core.steps import runs_in_process
 from orchestrator.core.turn import Facts, Turn
 from orchestrator.engine import Engine, _refused
-from orchestrator.exchange import NewInstance, OtherFlow, Report, Wish, Work
+from orchestrator.exchange import NewInstance, OtherFlow, Report, Restart, Wish, Work
 from orchestrator.postman import Postman
 from orchestrator.settings import Settings
 from orchestrator.slices import Plans
@@ -133,6 +135,12 @@ def definition_of(blocks: Sequence[Mapping[str, Any]], **members: Any) -> Any:
     )
 
 
+def restart_at(block_id: str, *signals: Any, **data: Any) -> Restart:
+    """Make the request to go on from a block; a signal is its type, or its whole body."""
+    bodies = [signal if isinstance(signal, dict) else {"signal_type": signal} for signal in signals]
+    return Restart(block_id=block_id, data=data, signals=[(parse_signal(body), body.get("payload")) for body in bodies])
+
+
 class World(Protocol):
     """Where instances live."""
 
@@ -169,6 +177,7 @@ class World(Protocol):
     def lose(self, claim: Claim) -> bool: ...
     def signal(self, instance_id: UUID, body: Mapping[str, Any]) -> None: ...
     def retry(self, instance_id: UUID) -> None: ...
+    def resume_from(self, instance_id: UUID, restart: Restart) -> int: ...
     def force(self, instance_id: UUID, state: str, not_before: datetime | None = None) -> None: ...
     def force_many(self, instance_id: UUID, state: str) -> None: ...
     def reschedule(self, instance_id: UUID, by: timedelta) -> int: ...
@@ -360,6 +369,10 @@ class Flow:
     def retry(self) -> "Flow":
         self.world.retry(self.id)
         return self
+
+    def resume_from(self, block_id: str, *signals: Any, **data: Any) -> int:
+        """Go on from a root block; returns how many rows that has dropped."""
+        return self.world.resume_from(self.id, restart_at(block_id, *signals, **data))
 
     def force(self, state: str, not_before: datetime | None = None) -> "Flow":
         self.world.force(self.id, state, not_before)
@@ -555,6 +568,8 @@ class PureWorld:
         if needs.session:
             self._read_session(current)
         current.items.update({key: self._items[current.instance.id, key] for key in needs.items})
+        counted = [row.block_id for row in self._rows[current.instance.id]]
+        current.row_counts.update({block_id: counted.count(block_id) for block_id in needs.rows_of})
 
     def _startable(self, name: SequenceName) -> Startable | None:
         fitting = [each for each in self._defined if each.name == name.name and name.version in {None, each.version}]
@@ -595,6 +610,13 @@ class PureWorld:
                 case ErrorRowsRemoved():
                     self._rows[instance_id] = [r for r in self._rows[instance_id] if r.ref != "__error__"]
                     self._refill_outputs(instance_id)
+                case BlocksForgotten(blocks=blocks):
+                    self._rows[instance_id] = [r for r in self._rows[instance_id] if r.block_id not in blocks]
+                    self._items = {
+                        (owner, item): value
+                        for (owner, item), value in self._items.items()
+                        if owner != instance_id or item.node.block_id not in blocks
+                    }
                 case ItemsCaptured(key=key, items=items):
                     self._items |= {(instance_id, ItemKey(key, index)): item for index, item in enumerate(items)}
                 case TimerPut(key=key, due_at=due_at):
@@ -795,6 +817,14 @@ class PureWorld:
     def retry(self, instance_id: UUID) -> None:
         self._ask(instance_id, RetryRequested())
 
+    def resume_from(self, instance_id: UUID, restart: Restart) -> int:
+        decision = self._ask(instance_id, self._resumed_from(restart))
+        return sum(change.rows for change in decision.changes if isinstance(change, BlocksForgotten))
+
+    def _resumed_from(self, restart: Restart, *, is_copy: bool = False) -> ResumedFrom:
+        signals = tuple(event_of_signal(self._ids(self.clock), type_, payload) for type_, payload in restart.signals)
+        return ResumedFrom(block_id=restart.block_id, data=restart.data, signals=signals, is_copy=is_copy)
+
     def force(self, instance_id: UUID, state: str, not_before: datetime | None = None) -> None:
         self._ask(instance_id, StateForced(state=InstanceState(state), not_before=not_before))
 
@@ -814,10 +844,11 @@ class PureWorld:
         definition = definition_of(blocks)
         self._ask(instance_id, Migrated(sequence_id=definition.id, plan=Plan(definition)))
 
-    def _ask(self, instance_id: UUID, event: Event) -> None:
+    def _ask(self, instance_id: UUID, event: Event) -> Decision:
         decision = self.decide(instance_id, event)
         if decision.refusal is not None:
             raise _refused(decision)
+        return decision
 
     def elapse(self, instance_id: UUID, by: timedelta) -> None:
         self.clock += by
@@ -1069,6 +1100,9 @@ class StoredWorld:
 
     def retry(self, instance_id: UUID) -> None:
         self.engine.retry(instance_id)
+
+    def resume_from(self, instance_id: UUID, restart: Restart) -> int:
+        return self.engine.resume_from(instance_id, restart).outputs_deleted
 
     def force(self, instance_id: UUID, state: str, not_before: datetime | None = None) -> None:
         self.engine.set_state(instance_id, InstanceState(state), not_before)

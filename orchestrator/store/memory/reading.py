@@ -110,6 +110,7 @@ def fill(tx: Base, wanted: Sequence[tuple[Slice, Needs]], *, lock: bool = False)
         _fill_signals(current, needs, rows)
         _fill_open_work(current, needs, rows)
         letters.fill(tx, current, needs)
+        _fill_row_counts(current, needs, rows)
 
 
 def _fill_outputs(current: Slice, needs: Needs, rows: Rows) -> None:
@@ -152,6 +153,11 @@ def _fill_session(tx: Base, current: Slice, needs: Needs) -> None:
     if needs.session:
         text = tx.tables.sessions.get(current.instance.session_id) if current.instance.session_id else None
         current.session = Shared(data=None if text is None else from_text(text))
+
+
+def _fill_row_counts(current: Slice, needs: Needs, rows: Rows) -> None:
+    found = [row.change.key.block_id for row in rows.outputs.values()]
+    current.row_counts.update({block_id: found.count(block_id) for block_id in needs.rows_of})
 
 
 def _fill_signals(current: Slice, needs: Needs, rows: Rows) -> None:

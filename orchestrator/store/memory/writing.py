@@ -8,6 +8,7 @@ from uuid import UUID
 
 from orchestrator.core.changes import (
     AttemptRecorded,
+    BlocksForgotten,
     Change,
     CheckpointSaved,
     ChildCreated,
@@ -147,6 +148,8 @@ def _write(tx: Base, rows: Rows, owner: UUID, change: Change) -> None:  # noqa: 
             letters.open_letter(tx, letter_id)
         case OutputsTrimmed():
             _trim_outputs(tx, rows, change)
+        case BlocksForgotten(blocks=blocks):
+            _forget(tx, rows, frozenset(blocks))
         case ErrorRowsRemoved():
             pass  # done before all others, as there: rows of the same commit stay
         case _:
@@ -201,8 +204,20 @@ def _trim_outputs(tx: Base, rows: Rows, change: OutputsTrimmed) -> None:
                 tx.journal.drop(rows.outputs, old)
 
 
+def _forget(tx: Base, rows: Rows, blocks: frozenset[str]) -> None:
+    for key in [key for key in rows.nodes if key.block_id in blocks]:
+        tx.journal.drop(rows.nodes, key)
+    for item in [item for item in rows.items if item.node.block_id in blocks]:
+        tx.journal.drop(rows.items, item)
+    _drop_outputs(tx, rows, [i for i, row in rows.outputs.items() if row.change.key.block_id in blocks])
+
+
 def _remove_error_rows(tx: Base, rows: Rows) -> None:
-    for output_id in [i for i, row in rows.outputs.items() if row.change.ref == ERROR_REF]:
+    _drop_outputs(tx, rows, [i for i, row in rows.outputs.items() if row.change.ref == ERROR_REF])
+
+
+def _drop_outputs(tx: Base, rows: Rows, gone: Iterable[UUID]) -> None:
+    for output_id in gone:
         tx.journal.drop(rows.outputs, output_id)
     for name in list(rows.newest):
         tx.journal.drop(rows.newest, name)

@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.core.changes import (
     AttemptRecorded,
+    BlocksForgotten,
     CheckpointSaved,
     ChildCreated,
     ContextPut,
@@ -210,6 +211,25 @@ def test_s9_a_retry_removes_the_error_rows_and_the_former_output_is_the_newest_a
     assert house.output(flow, NEWEST) == {"error": 1}
     house.write(flow, ErrorRowsRemoved())
     assert house.output(flow, NEWEST) == "good"
+
+
+def test_s9_8_forgotten_blocks_leave_no_rows_and_may_be_written_anew(house: House) -> None:
+    flow, now, other = house.instance(), house.now(), NodeKey("b")
+    item = ItemKey(KEY, 0)
+    house.write(
+        flow,
+        *(NodePut(node=Node(key=key, state=NodeState.COMPLETED)) for key in (KEY, other)),
+        ItemsCaptured(key=KEY, items=("old",)),
+        *(output("old", at=now, key=key) for key in (KEY, KEY, other)),
+    )
+    needs = Needs(rows_of=frozenset({"a", "b", "c"}), nodes=frozenset({KEY, other}), outputs=frozenset({NEWEST}))
+    assert house.slice(flow, needs).row_counts == {"a": 2, "b": 1, "c": 0}
+    again = Node(key=KEY, state=NodeState.RUNNING)
+    house.write(flow, BlocksForgotten(blocks=("a",), rows=2), NodePut(node=again), ItemsCaptured(key=KEY, items=("n",)))
+    found = house.slice(flow, replace(needs, items=frozenset({item})))
+    assert found.row_counts == {"a": 0, "b": 1, "c": 0}
+    assert (found.nodes[KEY], found.nodes[other].state) == (again, NodeState.COMPLETED)
+    assert (found.outputs[NEWEST], found.items[item]) == (ABSENT, "n")
 
 
 def test_state_values_come_and_go(house: House) -> None:
