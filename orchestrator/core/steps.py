@@ -59,6 +59,7 @@ def make_ready(turn: Turn, step: Step, *, ready_at: datetime | None = None, expi
     step = replace(
         step,
         state=StepState.READY,
+        activity=Activity.RUNNING if runs_in_process(step.handler) else Activity.WAITING,
         wake_at=None,
         expires_at=None,
         ready_at=ready_at,
@@ -89,12 +90,12 @@ def _offer(turn: Turn, step: Step, expires_at: datetime | None) -> None:
             turn.put_step(replace(step, activity=Activity.RUNNING))
             turn.todo.append(Reuse(step.key, output))
             return
-    if runs_in_process(step.handler):
-        turn.put_step(replace(step, activity=Activity.RUNNING))
+    if step.activity is Activity.RUNNING:
+        turn.put_step(step)
         return
     if expires_at is None and step.timeout is not None:
         expires_at = after(turn.now, step.timeout)
-    turn.put_step(replace(step, activity=Activity.WAITING, wake_at=expires_at, expires_at=expires_at))
+    turn.put_step(replace(step, wake_at=expires_at, expires_at=expires_at))
     prepare(turn, step.key)
 
 
