@@ -328,13 +328,21 @@ class Turn:
 
     def is_leaving(self, key: NodeKey) -> bool:
         """Tell whether a step was entered under a definition that the instance has left since."""
+        if not self._has_leaving():
+            return False
         step = self._seen_step(key)
         return step is not None and step.former is not None
 
     def plan_of(self, key: NodeKey) -> Plan:
         """Give the plan a step was entered under: for one that is leaving, what is left of the former one."""
+        if not self._has_leaving():
+            return self.plan
         step = self._seen_step(key)
         return self.plan if step is None or step.former is None else former_plan(self.plan, step.former)
+
+    def _has_leaving(self) -> bool:
+        """Tell whether any step is leaving, or was before this turn closed it: spares the look for each."""
+        return self.instance.leaving > 0 or self.slice.instance.leaving > 0
 
     def _seen_step(self, key: NodeKey) -> Step | None:
         """Give a step that is open, or was before this turn closed it."""
