@@ -246,6 +246,8 @@ def _refusal(turn: Turn, step: Step, outcome: Completed) -> Failed | None:
     if schema is not None and (violations := compile_schema(schema).violations(outcome.output)):
         message = "output failed output_schema validation: " + "; ".join(violations[:10])
         return Failed(message=message, retryable=False, kind=FailureKind.OUTPUT)
+    if not outcome.effects and not outcome.merges:
+        return None
     return context.refusal(turn, outcome) or injection.refusal(turn, outcome)
 
 
