@@ -93,6 +93,12 @@ class Run:
         return {name: from_text(text) for name, text in self.stored.state.items()}
 
     @property
+    def session(self) -> Any:
+        """The data of the session that the instance is bound to; None without one."""
+        session_id = self.instance.session_id
+        return None if session_id is None else from_text(self._simulation.store.tables.sessions[session_id])
+
+    @property
     def metadata(self) -> Any:
         """The metadata, with the engine's own keys."""
         return from_text(self.stored.context[None].metadata)
@@ -226,6 +232,13 @@ class Run:
     def retry(self) -> "Run":
         """Reopen a failed instance; it goes on with the next `go`."""
         self._simulation.engine.retry(self.id)
+        return self
+
+    def migrate(self, sequence_id: UUID) -> "Run":
+        """Let the instance go over to another definition, one of `sub_sequences`; it goes on with the next `go`."""
+        self._simulation.engine.migrate(self.id, sequence_id)
+        stored = self._simulation.store.tables.definitions[sequence_id]
+        self.plan = Plan(parse_definition(stored.document))
         return self
 
     def complete(self, block_id: str, output: Any = None) -> "Run":
