@@ -95,6 +95,7 @@ class Engine:
             store,
             max_context_bytes=settings.max_context_bytes,
             max_losses=settings.max_losses,
+            first_wait=timedelta(milliseconds=settings.tick_interval_ms or 0),
             known_handlers=self._known.latest,
             randomness=randomness,
         )

@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from orchestrator.core.changes import Change, steps_left
@@ -57,6 +57,7 @@ class Turnstile:
     Args:
         max_context_bytes: See `Facts`.
         max_losses: See `Facts`.
+        first_wait: See `Facts`.
         known_handlers: See `Facts`; asked without touching the store.
         randomness: Where jitter and random numbers come from; None for a source of its own.
     """
@@ -67,6 +68,7 @@ class Turnstile:
         *,
         max_context_bytes: int,
         max_losses: int,
+        first_wait: timedelta = timedelta(0),
         known_handlers: Callable[[], Collection[str]] = frozenset,
         randomness: random.Random | None = None,
     ) -> None:
@@ -78,6 +80,7 @@ class Turnstile:
         self._ids = IdMaker(self._random)
         self._max_context_bytes = max_context_bytes
         self._max_losses = max_losses
+        self._first_wait = first_wait
         self._known_handlers = known_handlers
 
     def facts(self, now: datetime) -> Facts:
@@ -88,6 +91,7 @@ class Turnstile:
             random=self._random,
             max_context_bytes=self._max_context_bytes,
             max_losses=self._max_losses,
+            first_wait=self._first_wait,
             known_handlers=self._known_handlers(),
         )
 

@@ -75,13 +75,21 @@ def park(turn: Turn, step: Step, reason: str) -> None:
 
 
 def resume(turn: Turn) -> None:
-    """Go on after a pause; no effect on an instance that is not paused."""
+    """Go on after a pause, due now (§9.4); no effect on an instance that is not paused."""
     if turn.instance.is_held:
         turn.amend(is_held=False, parked_reason=None)
         if has_stopped(turn):
             retry(turn)
-        else:
+        elif not _begin_after_pause(turn):
             release_held(turn)
+
+
+def _begin_after_pause(turn: Turn) -> bool:
+    """Make due what was put off to a moment in the future; a first pick-up still waits for more signals."""
+    if turn.instance.started_at is None and turn.facts.first_wait and drop_start_timer(turn):
+        turn.put_timer(ROOT_KEY, turn.now + turn.facts.first_wait)
+        return True
+    return start_time_came(turn)
 
 
 def force(turn: Turn, state: InstanceState, not_before: datetime | None) -> None:

@@ -80,6 +80,7 @@ class Facts:
         max_context_bytes: Limit of the serialized data and config sections; a merge over it fails the step.
         max_losses: Workers that may die with a step before it is parked as poison.
         known_handlers: Handlers, beside the built-in ones, that a living worker of ours runs.
+        first_wait: How long the first pick-up of a new instance waits for signals that follow its creation.
     """
 
     now: datetime
@@ -88,6 +89,7 @@ class Facts:
     max_context_bytes: int = 262_144
     max_losses: int = 3
     known_handlers: Collection[str] = frozenset()
+    first_wait: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)

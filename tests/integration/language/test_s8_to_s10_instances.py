@@ -1,10 +1,13 @@
 """Sections 8 to 10: context, signals, pausing, cancelling, retrying, the tree."""
 
+from datetime import timedelta
+
 import pytest
 
 from orchestrator.errors import InvalidArgument
 from tests.support.drive import (
     Completed,
+    PureWorld,
     World,
     fail,
     for_each,
@@ -99,6 +102,23 @@ def test_s9_4_pause_and_resume_wherever_a_flow_stands(world: World, where: str) 
     assert flow.run().check().state == state
     if where != "asleep":
         assert world.timers(flow.id) == before
+
+
+def test_s9_4_resume_makes_due_what_was_put_off_to_the_future(world: World) -> None:
+    flow = world.start([step("a")], not_before=world.now() + timedelta(hours=1))
+    flow.signal("update_context", {"data": {"k": 1}}).resume().pause()
+    assert flow.run().check().state == "paused"
+    flow.resume()
+    assert (flow.run().check().state, flow.row_ids()) == ("completed", ["a"])
+
+
+def test_s9_4_first_pick_up_waits_for_more_signals_after_a_resume() -> None:
+    world = PureWorld(first_wait=timedelta(milliseconds=100))
+    flow = world.start([step("a")], not_before=world.now() + timedelta(milliseconds=100))
+    flow.pause().resume().pause().resume()
+    assert (flow.run().check().state, flow.due_in()) == ("scheduled", 0.1)
+    flow.pass_time()
+    assert flow.run().check().state == "completed"
 
 
 @pytest.mark.parametrize("paused", [False, True])
