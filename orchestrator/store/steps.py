@@ -16,12 +16,15 @@ from orchestrator.store.session import Transaction, to_json
 
 _STEP = ", ".join(f"s.{name.strip()}" for name in STEP_COLUMNS.split(","))
 
+# MATERIALIZED: as the inner side of a join, a sub-select is run anew for each row, and each time gives other free rows,
+# so that more are claimed than its limit says.
 _CLAIM = f"""
+WITH free AS MATERIALIZED ({{}})
 UPDATE steps s
 SET state = 'claimed', token = gen_random_uuid(), worker_id = %(worker_id)s, worker_name = %(worker_name)s,
     slot = %(slot)s, claimed_at = clock_timestamp(), heartbeat_at = clock_timestamp(), claim_epoch = s.claim_epoch + 1,
     expires_at = LEAST(COALESCE(s.expires_at, clock_timestamp() + s.timeout), s.deadline_at + interval '1 second')
-FROM ({{}}) AS free
+FROM free
 WHERE s.id = free.id
 RETURNING s.instance_id, {_STEP}
 """
@@ -225,10 +228,10 @@ def release_stale_tasks(tx: Transaction, stale_after: timedelta, limit: int) -> 
     Tasks claimed by workers of our own are left to `lost_claims`: their heartbeat is the process's.
     """
     return tx.execute(
+        "WITH stale AS MATERIALIZED (SELECT id FROM steps WHERE state = 'claimed' AND worker_id IS NULL "
+        "AND heartbeat_at < clock_timestamp() - %s ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED) "
         "UPDATE steps s SET state = 'ready', token = NULL, worker_id = NULL, worker_name = NULL, claimed_at = NULL, "
-        "heartbeat_at = NULL FROM (SELECT id FROM steps WHERE state = 'claimed' AND worker_id IS NULL "
-        "AND heartbeat_at < clock_timestamp() - %s ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED) AS stale "
-        "WHERE s.id = stale.id",
+        "heartbeat_at = NULL FROM stale WHERE s.id = stale.id",
         (stale_after, limit),
     )
 

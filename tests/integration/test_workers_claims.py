@@ -10,6 +10,7 @@ from orchestrator.core.outcomes import Completed
 from orchestrator.engine import Engine
 from orchestrator.exchange import NewInstance, Report, Wish
 from orchestrator.settings import Settings
+from orchestrator.store import steps
 from orchestrator.store.session import Store
 from orchestrator.store.steps import Worker
 from tests.support.stack import NAMESPACE, TENANT, define
@@ -111,3 +112,19 @@ def test_a_claim_whose_instance_is_gone_has_no_inputs(engine: Engine, store: Sto
     start(engine, store, STEP)
     other = claim(engine)
     assert [work.claim for work in engine.inputs([orphan, other])] == [other]
+
+
+def test_a_limit_holds_although_the_planner_takes_the_table_for_empty(engine: Engine, store: Store) -> None:
+    """Then the free steps are on the inner side of its join: a sub-select there is run anew for each row."""
+    sequence_id = define(store, STEP, "many")
+    many = [NewInstance(sequence_id=sequence_id, tenant_id=TENANT, namespace=NAMESPACE)] * 20
+    engine.start_many(many)
+    with store.transaction() as tx:
+        tx.execute("DELETE FROM steps")
+    with store.transaction() as tx:
+        tx.execute("ANALYZE steps")
+    engine.start_many(many)
+    with store.transaction() as tx:
+        for choice in ("hashjoin", "mergejoin", "material", "indexscan", "bitmapscan"):
+            tx.execute(f"SET LOCAL enable_{choice} = off")
+        assert len(steps.claim_next(tx, "default", ["noop"], 3, CHILD)) == 3
