@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 from uuid import UUID, uuid4
 
+from orchestrator import forking
 from orchestrator.carry import CarryOn, ReadySteps
 from orchestrator.core.asides import block_of_claim
 from orchestrator.core.changes import BlocksForgotten, Change
@@ -46,6 +47,7 @@ from orchestrator.errors import InvalidArgument, NotFound, PayloadTooLarge
 from orchestrator.exchange import (
     Begun,
     Finished,
+    Forked,
     NewInstance,
     OtherFlow,
     Report,
@@ -501,6 +503,33 @@ class Engine:
         passed = self._one(instance_id, self._resumed_from(restart))
         forgotten = (change for change in passed.decisions[0].changes if isinstance(change, BlocksForgotten))
         return Resumed(instance=passed.instance, outputs_deleted=sum(change.rows for change in forgotten))
+
+    def fork(self, instance_id: UUID, restart: Restart, *, dry_run: bool) -> Forked:
+        """Start a copy of an instance, whatever its state, that goes on from a root block.
+
+        Raises:
+            NotFound: There is no such instance.
+            InvalidArgument: The block is not in its root list.
+            PayloadTooLarge: The data do not fit into the context.
+        """
+        event = self._resumed_from(restart, is_copy=True)
+        ready = ReadySteps(None, self._known.names(), rings=self._rings)
+        with self.store.transaction() as tx:
+            now = tx.lock([instance_id], []).now
+            source = tx.load_instances([instance_id]).get(instance_id)
+            if source is None:
+                raise NotFound(f"instance {instance_id}")
+            plan = self._turnstile.plan_of(tx, source)
+            copied, rerun = forking.split(plan, restart.block_id)
+            made = forking.copy(
+                tx, source, plan, restart.block_id, dry_run=dry_run, new_id=lambda: self._turnstile.new_id(now)
+            )
+            passed = self._turnstile.pass_within(tx, {made.id: [event]}, now, ready.rewrite)
+            if passed[made.id].decisions[0].refusal is not None:
+                raise _refused(passed[made.id].decisions[0])
+        self._ring(hints_for(passed[made.id].ready))
+        self._messenger.run(Errands.of(passed))
+        return Forked(instance=passed[made.id].instance, copied=copied, rerun=rerun)
 
     def _resumed_from(self, restart: Restart, *, is_copy: bool = False) -> ResumedFrom:
         signals = tuple(event_of_signal(self.new_id(), signal, payload) for signal, payload in restart.signals)

@@ -112,6 +112,15 @@ class Resumed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Forked:
+    """A copy that goes on from a block: the root blocks it has behind it, and those it runs."""
+
+    instance: Instance
+    copied: tuple[str, ...]
+    rerun: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
     """What a worker would like to claim.
 

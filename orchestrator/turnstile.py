@@ -148,6 +148,18 @@ class Turnstile:
             self._slices.keep(instance_passed.current)
         return passed
 
+    def plan_of(self, tx: Transaction, instance: Instance) -> Plan:
+        """Give the compiled plan of an instance, injections included."""
+        return self._plans.of_instances(tx, [instance])[instance.id]
+
+    def pass_within(
+        self, tx: Transaction, events: Events, now: datetime, rewrite: Rewrite | None = None
+    ) -> dict[UUID, Passed]:
+        """Decide events in a transaction of the caller's, who holds the instances; nothing stays in memory."""
+        passed = self._decide_under_lock(tx, events, now)
+        self._write(tx, passed, rewrite, now)
+        return passed
+
     def _decide_in_memory(self, events: Events) -> dict[UUID, Passed]:
         now = self._clock.now()
         if now is None:

@@ -43,6 +43,26 @@ class ResumedFromBlock(Shape):
     signals_enqueued: int
 
 
+class ForkInstance(Shape):
+    """Where a copy of a flow goes on, and what it is told before; a dry run has no effects outside."""
+
+    from_block_id: str
+    context: dict[str, Any] | None = None
+    dry_run: StrictBool = True
+    signals: list[Any] | None = None
+
+
+class ForkedInstance(Shape):
+    """A copy of a flow, the root blocks whose rows it has taken over, and those it runs."""
+
+    id: UUID
+    forked_from: UUID
+    state: InstanceState
+    copied_blocks: list[str]
+    rerun_blocks: list[str]
+    dry_run: bool
+
+
 class MigrateInstance(Shape):
     """An instance, and the version it goes over to."""
 

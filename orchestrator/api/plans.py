@@ -11,7 +11,14 @@ from orchestrator.api.auth import CallerDependency
 from orchestrator.api.bodies import Body, Rejection, shaped
 from orchestrator.api.documentation import accepts
 from orchestrator.api.instances import check_owned
-from orchestrator.api.plan_shapes import InjectBlocks, Injected, ResumedFromBlock, ResumeFrom
+from orchestrator.api.plan_shapes import (
+    ForkedInstance,
+    ForkInstance,
+    InjectBlocks,
+    Injected,
+    ResumedFromBlock,
+    ResumeFrom,
+)
 from orchestrator.api.services import Serving
 from orchestrator.api.signals import signal_of
 from orchestrator.catalogue import check_blocks
@@ -67,6 +74,30 @@ def resume_from(
             "signals_enqueued": len(signals),
         }
     )
+
+
+@router.post(
+    "/instances/{id}/fork",
+    status_code=201,
+    responses={201: {"model": ForkedInstance}},
+    openapi_extra=accepts(ForkInstance),
+)
+def fork(serving: Serving, caller: CallerDependency, instance_id: InstanceId, body: Body) -> Response:
+    """Start a copy of a flow that goes on from a root block, as a dry run unless it is asked not to be one."""
+    request = body.read(ForkInstance)
+    signals = _signals(request.signals)
+    check_owned(serving, caller, instance_id)
+    restart = Restart(block_id=request.from_block_id, data=request.context or {}, signals=signals)
+    forked = serving.engine.fork(instance_id, restart, dry_run=request.dry_run)
+    answer = {
+        "id": forked.instance.id,
+        "forked_from": instance_id,
+        "state": _state_to_tell(forked.instance.state),
+        "copied_blocks": forked.copied,
+        "rerun_blocks": forked.rerun,
+        "dry_run": request.dry_run,
+    }
+    return Json(answer, status_code=201)
 
 
 def _signals(written: list[Any] | None) -> list[tuple[SignalType, Any]]:

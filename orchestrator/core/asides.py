@@ -16,7 +16,7 @@ from typing import Any
 
 from orchestrator.core.model import Claim, NodeKey, Step, is_beside
 from orchestrator.core.states import Activity, StepState
-from orchestrator.core.steps import DEFAULT_QUEUE, cannot_run, runs_in_process
+from orchestrator.core.steps import DEFAULT_QUEUE, cannot_run, is_left_out, runs_in_process
 from orchestrator.core.turn import Turn
 from sequences import document
 from sequences.durations import after
@@ -51,14 +51,15 @@ def call(
 ) -> NodeKey:
     """Have a handler called; the params are resolved.
 
-    A handler that no worker can ever run is not called; `cannot_run` says so beforehand to those who care.
+    A handler that no worker can ever run is not called; `cannot_run` says so beforehand to those who care. Nor does a
+    dry run call one that has effects outside.
 
     Args:
         label: What the call goes by where a step has its block id: in tasks, in logs, in the history.
         about: What else the end of the call must know.
     """
     key = turn.key_beside(label)
-    if cannot_run(handler) is not None:
+    if cannot_run(handler) is not None or is_left_out(turn, handler):
         return key
     step = Step(
         key=key,

@@ -28,7 +28,7 @@ from orchestrator.core.steps import (
     make_ready,
     passed_before,
 )
-from orchestrator.core.turn import Turn
+from orchestrator.core.turn import Reuse, Turn
 from orchestrator.core.values import replace
 from sequences import document
 from sequences.durations import after
@@ -179,12 +179,17 @@ def finish(turn: Turn, step: Step, outcome: Outcome) -> None:
             assert_never(outcome)
 
 
-def reuse(turn: Turn, key: NodeKey, output: Any) -> None:
-    """Complete a step with an output from the cache, unless it has been withdrawn meanwhile."""
-    step = turn.step(key)
-    if step is not None:
-        is_external = not is_builtin(step.handler)
-        _complete(turn, step, caching.reused(turn, step, output, is_external=is_external), is_reused=True)
+def reuse(turn: Turn, task: Reuse) -> None:
+    """Complete a step without its handler, unless it has been withdrawn meanwhile."""
+    step = turn.step(task.key)
+    if step is None:
+        return
+    if task.is_stub:
+        turn.record_attempt(step, "dry_run")
+        _store(turn, replace(step, cache_key=None), Completed(output=task.output), None)
+        return
+    is_external = not is_builtin(step.handler)
+    _complete(turn, step, caching.reused(turn, step, task.output, is_external=is_external), is_reused=True)
 
 
 def _complete(turn: Turn, step: Step, outcome: Completed, *, is_reused: bool = False) -> None:

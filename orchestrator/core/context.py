@@ -128,6 +128,8 @@ def _apply_effect(turn: Turn, effect: Effect) -> None:
             turn.delete_state(key)
         case DataWritten(path=path, value=value):
             turn.put_context(written(turn.context.data, path, value), turn.context.config)
+        case SharedWritten() | SharedDeleted() if turn.instance.dry_run:
+            pass  # others see the session: a dry run leaves it as it is
         case SharedWritten(path=path, value=value):
             turn.change_session(SessionWritten(session_id=turn.session_id, path=path, value=value))
         case SharedDeleted(key=key):

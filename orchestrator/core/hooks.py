@@ -12,7 +12,7 @@ from orchestrator.core.asides import Answer, Kind
 from orchestrator.core.interceptors import resolve
 from orchestrator.core.model import ROOT_KEY, Step, StepError
 from orchestrator.core.states import InstanceState, StepState
-from orchestrator.core.steps import cannot_run, runs_in_process
+from orchestrator.core.steps import cannot_run, is_left_out, runs_in_process
 from orchestrator.core.turn import Turn
 from sequences import document
 
@@ -64,7 +64,7 @@ def _call(turn: Turn, name: str, index: int, block: document.Step, seen: Mapping
         seen=seen,
         round=turn.instance.round,
     )
-    return runs_in_process(block.handler)
+    return runs_in_process(block.handler) and not is_left_out(turn, block.handler)
 
 
 def drop(turn: Turn) -> None:

@@ -28,7 +28,7 @@ from orchestrator.core.model import ROOT_KEY, NodeKey, Step, StepError
 from orchestrator.core.plan import BesideParams
 from orchestrator.core.slice import ABSENT
 from orchestrator.core.states import Activity, InstanceState, StepState
-from orchestrator.core.steps import block_of, cannot_run
+from orchestrator.core.steps import block_of, cannot_run, is_left_out
 from orchestrator.core.turn import Turn
 from orchestrator.core.values import replace
 from sequences.document import Interceptor, Interceptors
@@ -95,6 +95,8 @@ def _may_replace(turn: Turn, handler: str) -> bool:
     """Tell whether a handler can give an output in another's stead, and is run by somebody we know."""
     if is_builtin(handler):
         return handler in _BUILTINS_WITH_ANY_OUTPUT
+    if is_left_out(turn, handler):
+        return False
     return cannot_run(handler) is None and (is_endpoint(handler) or handler in turn.facts.known_handlers)
 
 

@@ -72,7 +72,7 @@ def make_ready(turn: Turn, step: Step, *, ready_at: datetime | None = None, expi
     if turn.instance.is_held:
         turn.put_step(replace(step, state=StepState.HELD, activity=Activity.SCHEDULED))
         return
-    if (reason := cannot_run(step.handler)) is not None:
+    if (reason := cannot_run(step.handler)) is not None and not is_left_out(turn, step.handler):
         fail_step(turn, step, Failed(message=reason, retryable=False))
         return
     try:
@@ -90,6 +90,11 @@ def _offer(turn: Turn, step: Step, expires_at: datetime | None) -> None:
             turn.put_step(replace(step, activity=Activity.RUNNING))
             turn.todo.append(Reuse(step.key, output))
             return
+    if is_left_out(turn, step.handler):
+        turn.put_step(replace(step, activity=Activity.RUNNING))
+        stub = {"dry_run": True, "handler": step.handler, "would": {"params": prepare(turn, step.key).params}}
+        turn.todo.append(Reuse(step.key, stub, is_stub=True))
+        return
     if step.activity is Activity.RUNNING:
         turn.put_step(step)
         return
@@ -97,6 +102,11 @@ def _offer(turn: Turn, step: Step, expires_at: datetime | None) -> None:
         expires_at = after(turn.now, step.timeout)
     turn.put_step(replace(step, wake_at=expires_at, expires_at=expires_at))
     prepare(turn, step.key)
+
+
+def is_left_out(turn: Turn, handler: str) -> bool:
+    """Tell whether a dry run does without a handler: all but the built-in ones, which know of dry runs themselves."""
+    return turn.instance.dry_run and not is_builtin(handler)
 
 
 def cannot_run(handler: str) -> str | None:

@@ -110,10 +110,11 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Reuse:
-    """To do: complete a step with an output that was found in the cache."""
+    """To do: complete a step with an output that was found in the cache, or that stands for one in a dry run."""
 
     key: NodeKey
     output: Any
+    is_stub: bool = False
 
 
 class Turn:

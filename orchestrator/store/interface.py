@@ -8,7 +8,7 @@ the SQL in the module of its subject, named in `PostgresTransaction`; its twin i
 tests (`tests/integration/store_conformance`) run the same cases against both.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -76,6 +76,12 @@ class Transaction(Protocol):
 
     def insert_instances(self, new: Sequence[tuple[Instance, Profile]]) -> None:
         """Insert new instances; their first decision is written after it."""
+
+    def copy_rows(self, source_id: UUID, copy_id: UUID, blocks: Sequence[str], new_id: Callable[[], UUID]) -> None:
+        """Give a new instance what another one has: of some blocks the ended nodes, outputs, items; injections; state.
+
+        Rows of failures and what was written beside the flow stay behind. Outputs get ids of their own, in their order.
+        """
 
     def reserve_key(self, tenant_id: str, key: str, instance_id: UUID, *, dry_run: bool) -> UUID | None:
         """Take an idempotency key for a new instance; the id of the one that has it already, None if it was free."""

@@ -11,6 +11,7 @@ from orchestrator.clock import DatabaseClock
 from orchestrator.store import (
     apply,
     checkpoints,
+    copies,
     definitions,
     effects,
     injections,
@@ -36,6 +37,7 @@ class PostgresTransaction(session.Transaction):
     fill = reading.fill
     write = apply.write
     insert_instances = instances.insert
+    copy_rows = copies.copy_rows
     reserve_key = instances.reserve_key
     look_at = instances.look_at
     load_definitions = definitions.get_many

@@ -13,9 +13,10 @@ from types import SimpleNamespace
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
+from orchestrator import forking
 from orchestrator.carry import CarryOn, claimed
 from orchestrator.catalogue import check_blocks
-from orchestrator.core import children, tree
+from orchestrator.core import children, resumption, tree
 from orchestrator.core.asides import RESULT_REF, block_of_claim
 from orchestrator.core.changes import (
     AttemptRecorded,
@@ -178,6 +179,7 @@ class World(Protocol):
     def signal(self, instance_id: UUID, body: Mapping[str, Any]) -> None: ...
     def retry(self, instance_id: UUID) -> None: ...
     def resume_from(self, instance_id: UUID, restart: Restart) -> int: ...
+    def fork(self, instance_id: UUID, restart: Restart, *, dry_run: bool) -> UUID: ...
     def force(self, instance_id: UUID, state: str, not_before: datetime | None = None) -> None: ...
     def force_many(self, instance_id: UUID, state: str) -> None: ...
     def reschedule(self, instance_id: UUID, by: timedelta) -> int: ...
@@ -373,6 +375,10 @@ class Flow:
     def resume_from(self, block_id: str, *signals: Any, **data: Any) -> int:
         """Go on from a root block; returns how many rows that has dropped."""
         return self.world.resume_from(self.id, restart_at(block_id, *signals, **data))
+
+    def fork(self, block_id: str, *signals: Any, dry_run: bool = True, **data: Any) -> "Flow":
+        """Start a copy that goes on from a root block."""
+        return Flow(self.world, self.world.fork(self.id, restart_at(block_id, *signals, **data), dry_run=dry_run))
 
     def force(self, state: str, not_before: datetime | None = None) -> "Flow":
         self.world.force(self.id, state, not_before)
@@ -821,6 +827,29 @@ class PureWorld:
         decision = self._ask(instance_id, self._resumed_from(restart))
         return sum(change.rows for change in decision.changes if isinstance(change, BlocksForgotten))
 
+    def fork(self, instance_id: UUID, restart: Restart, *, dry_run: bool) -> UUID:
+        source = self._slices[instance_id]
+        earlier, _ = forking.split(source.plan, restart.block_id)
+        blocks = resumption.everything_in(source.plan, earlier)
+        made = forking.copy_of(
+            source.instance, copy_id=self._ids(self.clock), run_id=uuid4(), now=self.clock, dry_run=dry_run
+        )
+        data, config = self.context(instance_id)
+        self._add(source.plan, made, data, config, source.audit)
+        current = self._slices[made.id]
+        ended = {key: node for key, node in source.nodes.items() if node is not None and node.state.is_terminal}
+        current.nodes.update({key: node for key, node in ended.items() if key.block_id in blocks})
+        current.state = dict(source.state)
+        kept = [row for row in self._rows[instance_id] if row.block_id in blocks and row.ref != "__error__"]
+        self._rows[made.id] = [row for row in kept if row.iteration[:1] != (BESIDE,)]
+        self._refill_outputs(made.id)
+        self._items |= {(made.id, item): value for (owner, item), value in self._items.items() if owner == instance_id}
+        self._metadata[made.id] = forking.metadata_of(
+            self._metadata[instance_id], source_id=instance_id, block_id=restart.block_id, dry_run=dry_run
+        )
+        self._ask(made.id, self._resumed_from(restart, is_copy=True))
+        return made.id
+
     def _resumed_from(self, restart: Restart, *, is_copy: bool = False) -> ResumedFrom:
         signals = tuple(event_of_signal(self._ids(self.clock), type_, payload) for type_, payload in restart.signals)
         return ResumedFrom(block_id=restart.block_id, data=restart.data, signals=signals, is_copy=is_copy)
@@ -1103,6 +1132,9 @@ class StoredWorld:
 
     def resume_from(self, instance_id: UUID, restart: Restart) -> int:
         return self.engine.resume_from(instance_id, restart).outputs_deleted
+
+    def fork(self, instance_id: UUID, restart: Restart, *, dry_run: bool) -> UUID:
+        return self.engine.fork(instance_id, restart, dry_run=dry_run).instance.id
 
     def force(self, instance_id: UUID, state: str, not_before: datetime | None = None) -> None:
         self.engine.set_state(instance_id, InstanceState(state), not_before)

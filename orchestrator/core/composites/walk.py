@@ -27,7 +27,7 @@ def walk(turn: Turn) -> None:
         if isinstance(task, Enter):
             enter(turn, task.key)
         elif isinstance(task, Reuse):
-            reuse(turn, task.key, task.output)
+            reuse(turn, task)
         else:
             advance(turn, task)
 

@@ -37,6 +37,7 @@ class MemoryTransaction(Base):
 
     write = writing.write
     insert_instances = writing.insert_instances
+    copy_rows = writing.copy_rows
     reserve_key = writing.reserve_key
     look_at = reading.look_at
 

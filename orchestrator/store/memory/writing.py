@@ -1,6 +1,6 @@
 """Writing what was decided; the twin of `orchestrator.store.apply`, and of creation in `instances`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import assert_never
@@ -77,6 +77,25 @@ def reserve_key(tx: Base, tenant_id: str, key: str, instance_id: UUID, *, dry_ru
         return tx.tables.keys[name]
     tx.journal.put(tx.tables.keys, name, instance_id)
     return None
+
+
+def copy_rows(tx: Base, source_id: UUID, copy_id: UUID, blocks: Sequence[str], new_id: Callable[[], UUID]) -> None:
+    """Give a new instance what another one has; see the interface."""
+    source, rows, put = tx.tables.instances[source_id], tx.tables.instances[copy_id], tx.journal.put
+    for key, node in source.nodes.items():
+        if key.block_id in blocks and node.state.is_terminal:
+            put(rows.nodes, key, node)
+    for item, text in source.items.items():
+        if item.node.block_id in blocks:
+            put(rows.items, item, text)
+    for number, injection in source.injections.items():
+        put(rows.injections, number, injection)
+    for name, text in source.state.items():
+        put(rows.state, name, text)
+    for _, row in sorted(source.outputs.items()):
+        former = row.change
+        if former.key.block_id in blocks and former.lane[:1] != (BESIDE,) and former.ref != ERROR_REF:
+            _add_output(tx, rows, replace(former, id=new_id()))
 
 
 def write(tx: Base, decided: Iterable[tuple[Instance, Iterable[Change]]]) -> None:

@@ -1,6 +1,6 @@
 """A store with the few things that its verbs cannot do: define sequences, open sessions, let time pass."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random
@@ -44,6 +44,10 @@ class House:
     def new_id(self) -> UUID:
         """Make an id that sorts by time."""
         return _ids(self.now())
+
+    def new_id_at(self, now: datetime) -> Callable[[], UUID]:
+        """Give a maker of ids of one moment, for use inside a transaction."""
+        return lambda: _ids(now)
 
     def now(self) -> datetime:
         with self.store.transaction() as tx:

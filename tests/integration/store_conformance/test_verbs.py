@@ -232,6 +232,43 @@ def test_s9_8_forgotten_blocks_leave_no_rows_and_may_be_written_anew(house: Hous
     assert (found.outputs[NEWEST], found.items[item]) == (ABSENT, "n")
 
 
+def test_s9_9_copy_has_the_ended_rows_of_some_blocks_the_state_and_the_injections(house: House) -> None:
+    source, now = house.instance(), house.now()
+    copy = house.instance()
+    open_key, other = NodeKey("a", (1,)), NodeKey("b")
+    ended = Node(key=KEY, state=NodeState.COMPLETED, completed_at=now)
+    injection = Injection(number=0, blocks=parse_blocks([step("i")]), before=None)
+    house.write(
+        source,
+        *(NodePut(node=replace(ended, key=key)) for key in (KEY, other)),
+        NodePut(node=Node(key=open_key, state=NodeState.RUNNING)),
+        ItemsCaptured(key=KEY, items=("x",)),
+        *(output(value, at=now) for value in ("first", "second")),
+        output("beside", at=now, lane=(BESIDE,)),
+        output("failed", at=now, ref="__error__"),
+        output("other", at=now, key=other),
+        StatePut(name="k", value=1),
+        InjectionAdded(injection=injection),
+    )
+    with house.store.transaction() as tx:
+        tx.copy_rows(source.id, copy.id, ["a"], house.new_id_at(now))
+        assert tx.state_values(copy.id) == {"k": 1}
+        assert [each.number for each in tx.load_injections([copy.id])[copy.id]] == [0]
+    found = house.slice(
+        copy,
+        Needs(
+            nodes=frozenset({KEY, open_key, other}),
+            outputs=frozenset({NEWEST}),
+            items=frozenset({ItemKey(KEY, 0)}),
+            rows_of=frozenset({"a", "b"}),
+        ),
+    )
+    assert found.nodes == {KEY: ended, open_key: None, other: None}
+    assert (found.outputs[NEWEST], found.items[ItemKey(KEY, 0)]) == ("second", "x")
+    assert found.row_counts == {"a": 2, "b": 0}
+    assert house.slice(source, Needs(rows_of=frozenset({"a"}))).row_counts == {"a": 4}
+
+
 def test_state_values_come_and_go(house: House) -> None:
     flow = house.instance()
     house.write(flow, StatePut(name="k", value={"deep": [1, None]}), StatePut(name="gone", value=1))
