@@ -100,13 +100,18 @@ def _delay_due(turn: Turn, delay: document.Delay, reached_at: datetime) -> datet
 
 
 def _pass_window(turn: Turn, step: Step) -> None:
+    """Go on within the send window, or wait for it to open; a further attempt has passed all other gates."""
     window = block_of(turn, step.key).send_window
+    is_again = step.attempt > 0
     opening = None
     if window is not None:
         opening = calendars.next_opening(window, now=turn.now, timezone=turn.instance.timezone)
     if opening is not None:
-        outside = replace(step, state=StepState.WINDOW, activity=Activity.SCHEDULED, wake_at=opening, **_NOT_STARTED)
-        turn.put_step(outside)
+        outside = replace(step, state=StepState.WINDOW, activity=Activity.SCHEDULED, wake_at=opening)
+        turn.put_step(outside if is_again else replace(outside, **_NOT_STARTED))
+        return
+    if is_again:
+        make_ready(turn, step)
         return
     step = _started(turn, step)
     if gates.comes_first(block_of(turn, step.key)) and passed_before(turn, step.key) is not Passed.GATE:
@@ -138,7 +143,7 @@ def wake(turn: Turn, step: Step) -> None:
         case StepState.WINDOW:
             _pass_window(turn, step)
         case StepState.BACKOFF:
-            make_ready(turn, step)
+            _pass_window(turn, step)
         case StepState.GATE:
             gates.time_out(turn, step)
         case StepState.INTERCEPTED:

@@ -110,7 +110,7 @@ STEP_MOVES: Mapping[StepState, frozenset[StepState]] = {
     StepState.CLAIMED: frozenset(
         {StepState.READY, StepState.BACKOFF, StepState.ASLEEP, StepState.HELD, StepState.GATE, StepState.INTERCEPTED}
     ),
-    StepState.BACKOFF: frozenset({StepState.READY, StepState.HELD}),
+    StepState.BACKOFF: frozenset({StepState.READY, StepState.WINDOW, StepState.HELD}),
     StepState.ASLEEP: frozenset({StepState.HELD, StepState.BACKOFF, StepState.GATE, StepState.INTERCEPTED}),
     StepState.INTERCEPTED: frozenset({StepState.GATE}),
 }

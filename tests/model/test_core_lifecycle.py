@@ -480,6 +480,14 @@ def visit_step_moves(visits: Visits) -> None:
     visits.start(step("nap", "sleep", {"duration_ms": 1}), members=WATCHED).run().pass_time()
     visits.start(step("a", wait_for_signal=True), members=WATCHED).run()
 
+    rest = {"max_attempts": 2, "initial_backoff": "3h", "max_backoff": "3h"}
+    for hour in range(0, 24, 2):  # one of them is open now, and shut after the back-off
+        late = visits.start(ext("x", retry=rest, send_window={"start_hour": hour, "end_hour": (hour + 2) % 24}))
+        if late.standing() == {"x": "ready"}:
+            late.fail("x", retryable=True)
+            late.pass_time()
+            break
+
 
 def visit_node_moves(visits: Visits) -> None:
     visits.start(step("a", when="(("))

@@ -65,6 +65,22 @@ def test_s13_3_window_comes_after_the_delay() -> None:
     assert flow.run().state == "completed"
 
 
+def test_s13_1_a_further_attempt_waits_for_the_window_too(world: World) -> None:
+    """The clock stands at noon or at any other time; the window shuts within two hours and the back-off takes three."""
+    hour = world.now().hour
+    window = {"start_hour": hour, "end_hour": (hour + 1) % 24}
+    retry = {"max_attempts": 2, "initial_backoff": "3h", "max_backoff": "3h"}
+    flow = world.start([step("a", "fail", {"retryable": True}, retry=retry, send_window=window, deadline="9d")]).run()
+    [first] = flow.steps("a")
+    assert first.state == "backoff"
+    flow.pass_time()
+    [again] = flow.check().steps("a")
+    assert (again.state, again.attempt) == ("window", 1)
+    assert (again.started_at, again.deadline_at) == (first.started_at, first.deadline_at)
+    flow.pass_time()
+    assert (flow.run().check().state, flow.executed()) == ("failed", ["a", "a"])
+
+
 # -- 5.4 results -----------------------------------------------------------------------------------------------------
 
 

@@ -21,9 +21,9 @@ LEAD = library.example_input("outreach")
 AWAY = RetryableError("away")
 
 
-def begins(*moment: int) -> Harness:
+def begins(year: int, month: int, day: int, hour: int, minute: int = 0) -> Harness:
     """A harness that begins at a moment in UTC."""
-    return Harness(PARTS, start=datetime(*moment, tzinfo=UTC))
+    return Harness(PARTS, start=datetime(year, month, day, hour, minute, tzinfo=UTC))
 
 
 def moment_of(run: Run, block_id: str) -> datetime:
@@ -212,6 +212,12 @@ def test_warm_send_retries_after_one_minute_then_two(harness: Harness) -> None:
     run = harness.run("warm_send", TO, handlers={"send_email": AWAY})
     run.expect("failed")
     assert moments(run, "send") == [timedelta(minutes=minute) for minute in (0, 1, 3)]
+
+
+def test_warm_send_does_not_retry_after_the_office_has_closed() -> None:
+    run = begins(2026, 3, 2, 16, 58).run("warm_send", TO, handlers={"send_email": script(AWAY, AWAY, {"sent": True})})
+    run.expect("completed")
+    assert calls(run, "send")[-1].at.replace(microsecond=0) == datetime(2026, 3, 3, 9, tzinfo=UTC)
 
 
 # -- onboarding --------------------------------------------------------------------------------------------------------
