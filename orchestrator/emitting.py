@@ -54,6 +54,10 @@ class Emitted:
     deduped: bool
 
 
+class _Overtaken(Exception):
+    """Another worker has emitted in the name of the same step at the same moment; its row is there to be read now."""
+
+
 class Starting(Protocol):
     """What emitting needs of the engine."""
 
@@ -123,6 +127,8 @@ class Emitter:
                     emitted, begun = self._emit(tx, emission)
             except RequestError:
                 raise
+            except _Overtaken:
+                continue
             except Exception as error:
                 if not self._store.is_retryable(error) or attempt == TRIES - 1:
                     raise
@@ -134,7 +140,7 @@ class Emitter:
 
     def _emit(self, tx: Transaction, emission: Emission) -> tuple[Emitted, Begun | None]:
         sender = emission.sender
-        done = tx.effect_of_step(sender.id, emission.key, sender.round)
+        done = tx.effect_of_step(sender.id, emission.key, _run_of(sender))
         if done is not None:
             answer = done.answer
             return Emitted(**{**answer, "instance_id": UUID(answer["instance_id"])}), None
@@ -155,7 +161,8 @@ class Emitter:
             request = request_of(trigger, definition, emission.data, event)
             begun = self._engine.begin(tx, [request.under(new_id)])
         emitted = Emitted(instance_id=first or new_id, sequence_name=trigger.sequence_name, deduped=first is not None)
-        tx.insert_effect(self._row(tx, emission, emitted))
+        if not tx.insert_effect(self._row(tx, emission, emitted)):
+            raise _Overtaken
         return emitted, begun
 
     def _row(self, tx: Transaction, emission: Emission, emitted: Emitted) -> EffectDone:
@@ -165,7 +172,7 @@ class Emitter:
             tenant_id=emission.sender.tenant_id,
             instance_id=emission.sender.id,
             key=emission.key,
-            round=emission.sender.round,
+            run_id=_run_of(emission.sender),
             kind="message",
             destination_fingerprint=_sha256(f"trigger:{emission.slug}".encode()),
             idempotency_key=emission.dedupe_key,
@@ -179,6 +186,10 @@ class Emitter:
             },
             created_at=tx.now(),
         )
+
+
+def _run_of(sender: Instance) -> UUID:
+    return sender.run_id or sender.id
 
 
 def _sha256(content: bytes) -> str:

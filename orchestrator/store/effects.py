@@ -1,7 +1,8 @@
 """What steps have done outside of their own flow, one row for each act, and the keys by which emissions are told apart.
 
-An act's row is committed with the act. Its key is the step and the round of its instance, so a step that is run again
-because its worker died before the report finds what it has done.
+An act's row is committed with the act. Its key is the step and the run of its instance, so a step that is run again
+because its worker died before the report finds what it has done. A retry of the instance is another run; a migration is
+not.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from orchestrator.core.model import NodeKey
 from orchestrator.store.session import Transaction, to_json
 
 _COLUMNS = (
-    "id, tenant_id, instance_id, block_id, iteration, round, kind, state, destination_fingerprint, idempotency_key, "
+    "id, tenant_id, instance_id, block_id, iteration, run_id, kind, state, destination_fingerprint, idempotency_key, "
     "request_sha256, provider_receipt_id, attempt, answer, created_at"
 )
 
@@ -36,7 +37,7 @@ class EffectDone:
     tenant_id: str
     instance_id: UUID
     key: NodeKey
-    round: int
+    run_id: UUID
     kind: str
     destination_fingerprint: str
     request_sha256: str
@@ -53,7 +54,7 @@ def _effect_of(row: Sequence[Any]) -> EffectDone:
         tenant_id=row[1],
         instance_id=row[2],
         key=NodeKey(row[3], tuple(row[4])),
-        round=row[5],
+        run_id=row[5],
         kind=row[6],
         destination_fingerprint=row[8],
         idempotency_key=row[9],
@@ -65,27 +66,31 @@ def _effect_of(row: Sequence[Any]) -> EffectDone:
     )
 
 
-def of_step(tx: Transaction, instance_id: UUID, key: NodeKey, round_number: int) -> EffectDone | None:
-    """Read what a step has done in this round of its instance; None if nothing yet."""
+def of_step(tx: Transaction, instance_id: UUID, key: NodeKey, run_id: UUID) -> EffectDone | None:
+    """Read what a step has done in this run of its instance; None if nothing yet."""
     rows = tx.query(
         f"SELECT {_COLUMNS} FROM effects WHERE instance_id = %s AND block_id = %s AND iteration = %s::int[] "
-        "AND round = %s",
-        (instance_id, key.block_id, list(key.iteration), round_number),
+        "AND run_id = %s",
+        (instance_id, key.block_id, list(key.iteration), run_id),
     )
     return _effect_of(rows[0]) if rows else None
 
 
-def insert(tx: Transaction, done: EffectDone) -> None:
-    """Store the row of an act, in the transaction of the act. A second one of the same step is refused."""
-    tx.execute(
-        f"INSERT INTO effects ({_COLUMNS}) VALUES (%s, %s, %s, %s, %s::int[], " + ", ".join(["%s"] * 10) + ")",
+def insert(tx: Transaction, done: EffectDone) -> bool:
+    """Store the row of an act, in the transaction of the act; False if the step has done it before.
+
+    Waits for a concurrent transaction in which the same step acts: a worker that is taken for dead may be alive.
+    """
+    inserted = tx.execute(
+        f"INSERT INTO effects ({_COLUMNS}) VALUES (%s, %s, %s, %s, %s::int[], " + ", ".join(["%s"] * 10) + ") "
+        "ON CONFLICT DO NOTHING",
         (
             done.id,
             done.tenant_id,
             done.instance_id,
             done.key.block_id,
             list(done.key.iteration),
-            done.round,
+            done.run_id,
             done.kind,
             "committed",
             done.destination_fingerprint,
@@ -97,6 +102,7 @@ def insert(tx: Transaction, done: EffectDone) -> None:
             done.created_at,
         ),
     )
+    return bool(inserted)
 
 
 def find(tx: Transaction, instance_id: UUID) -> list[EffectDone]:

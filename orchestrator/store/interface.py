@@ -177,11 +177,11 @@ class Transaction(Protocol):
     def reserve_emission(self, tenant_id: str, scope: str, key: str, instance_id: UUID) -> UUID | None:
         """Take the key of an emission; the instance that was started under it, None if it was free."""
 
-    def effect_of_step(self, instance_id: UUID, key: NodeKey, round_number: int) -> EffectDone | None:
-        """Read what a step has done in this round of its instance; None if nothing yet."""
+    def effect_of_step(self, instance_id: UUID, key: NodeKey, run_id: UUID) -> EffectDone | None:
+        """Read what a step has done in this run of its instance; None if nothing yet."""
 
-    def insert_effect(self, done: EffectDone) -> None:
-        """Store the row of an act, in the transaction of the act. A second one of the same step is refused."""
+    def insert_effect(self, done: EffectDone) -> bool:
+        """Store the row of an act, in the transaction of the act; False if the step has done it before."""
 
     # -- letters ---------------------------------------------------------------------------------------------------
 

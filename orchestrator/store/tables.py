@@ -401,7 +401,6 @@ effects = Table(
     "effects",
     metadata,
     *_key(),
-    Column("round", Integer, nullable=False),
     Column("id", Uuid, nullable=False),
     Column("tenant_id", Text, nullable=False),
     Column("kind", Text, nullable=False),
@@ -413,7 +412,8 @@ effects = Table(
     Column("attempt", Integer, nullable=False),
     Column("answer", JSON, nullable=False),
     _moment("created_at", nullable=False),
-    PrimaryKeyConstraint("instance_id", "block_id", "iteration", "round"),
+    Column("run_id", Uuid, nullable=False),
+    PrimaryKeyConstraint("instance_id", "block_id", "iteration", "run_id"),
 )
 
 emission_keys = Table(

@@ -13,6 +13,7 @@ import pytest
 
 from orchestrator.engine import Engine
 from orchestrator.exchange import Report, Wish
+from orchestrator.store.postgres import PostgresTransaction
 from orchestrator.store.steps import Worker
 from tests.contract.client import TENANT, Api, definition, step
 from workers.attempt import run
@@ -244,6 +245,38 @@ def test_s11_emit_event_run_again_after_a_death_emits_once(api: Api, create: Cre
     create()
     parent = api.start(emit())
     run_builtins(engine, report=False)
+    run_builtins(engine)
+    (effect,) = effects(api, parent)
+    assert emitted(api, parent)["instance_id"] == effect["provider_receipt_id"]
+    assert len(api.poll("outside", limit=9)) == 1
+
+
+def test_s11_emit_event_run_again_after_a_migration_emits_once(api: Api, create: Create, engine: Engine) -> None:
+    create()
+    parent = api.start(emit())
+    run_builtins(engine, report=False)
+    request = {"instance_id": parent, "target_sequence_id": api.sequence(emit())}
+    assert api.http.post("/sequences/migrate-instance", json=request).status_code == 200
+    run_builtins(engine)
+    (effect,) = effects(api, parent)
+    assert emitted(api, parent)["instance_id"] == effect["provider_receipt_id"]
+    assert len(api.poll("outside", limit=9)) == 1
+
+
+def test_s11_two_workers_that_emit_for_one_step_at_once_emit_once(
+    api: Api, create: Create, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that is taken for dead commits after the other has looked."""
+    create()
+    parent = api.start(emit())
+    run_builtins(engine, report=False)
+    look, looks = PostgresTransaction.effect_of_step, []
+
+    def too_early(*asked: Any) -> Any:
+        looks.append(asked)
+        return look(*asked) if len(looks) > 1 else None
+
+    monkeypatch.setattr(PostgresTransaction, "effect_of_step", too_early)
     run_builtins(engine)
     (effect,) = effects(api, parent)
     assert emitted(api, parent)["instance_id"] == effect["provider_receipt_id"]

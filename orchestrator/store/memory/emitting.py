@@ -37,11 +37,15 @@ def reserve_emission(tx: Base, tenant_id: str, scope: str, key: str, instance_id
     return first
 
 
-def effect_of_step(tx: Base, instance_id: UUID, key: NodeKey, round_number: int) -> EffectDone | None:
-    """Read what a step has done in this round of its instance; None if nothing yet."""
-    return tx.tables.effects.get((instance_id, key, round_number))
+def effect_of_step(tx: Base, instance_id: UUID, key: NodeKey, run_id: UUID) -> EffectDone | None:
+    """Read what a step has done in this run of its instance; None if nothing yet."""
+    return tx.tables.effects.get((instance_id, key, run_id))
 
 
-def insert_effect(tx: Base, done: EffectDone) -> None:
-    """Store the row of an act. A second one of the same step is refused."""
-    tx.journal.insert(tx.tables.effects, (done.instance_id, done.key, done.round), done)
+def insert_effect(tx: Base, done: EffectDone) -> bool:
+    """Store the row of an act; False if the step has done it before."""
+    name = (done.instance_id, done.key, done.run_id)
+    if name in tx.tables.effects:
+        return False
+    tx.journal.insert(tx.tables.effects, name, done)
+    return True

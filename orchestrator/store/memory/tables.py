@@ -199,7 +199,7 @@ class Tables:
     letters: dict[UUID, LetterRow] = field(default_factory=dict)
     triggers: dict[str, Trigger] = field(default_factory=dict)
     emissions: dict[tuple[str, str, str], UUID] = field(default_factory=dict)
-    effects: dict[tuple[UUID, NodeKey, int], EffectDone] = field(default_factory=dict)
+    effects: dict[tuple[UUID, NodeKey, UUID], EffectDone] = field(default_factory=dict)
     definitions: dict[UUID, StoredDefinition] = field(default_factory=dict)
     workers: dict[UUID, WorkerRow] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)

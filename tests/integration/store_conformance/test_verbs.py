@@ -682,14 +682,14 @@ def test_the_key_of_an_emission_is_taken_once_in_its_scope(house: House) -> None
         assert tx.trigger(f"no-{uuid4()}") is None
 
 
-def test_the_act_of_a_step_is_found_in_its_round(house: House) -> None:
-    flow = house.instance()
+def test_the_act_of_a_step_is_found_in_its_run_and_stored_once(house: House) -> None:
+    flow, run = house.instance(), uuid4()
     done = EffectDone(
         id=house.new_id(),
         tenant_id="t",
         instance_id=flow.id,
         key=NodeKey("emit", (1,)),
-        round=0,
+        run_id=run,
         kind="message",
         destination_fingerprint="d",
         request_sha256="r",
@@ -699,10 +699,11 @@ def test_the_act_of_a_step_is_found_in_its_round(house: House) -> None:
         created_at=house.now(),
     )
     with house.store.transaction() as tx:
-        tx.insert_effect(done)
-        assert tx.effect_of_step(flow.id, done.key, 0) == done
-        assert tx.effect_of_step(flow.id, done.key, 1) is None
-        assert tx.effect_of_step(flow.id, NodeKey("emit"), 0) is None
+        assert tx.insert_effect(done)
+        assert not tx.insert_effect(replace(done, id=uuid4(), attempt=3))
+        assert tx.effect_of_step(flow.id, done.key, run) == done
+        assert tx.effect_of_step(flow.id, done.key, uuid4()) is None
+        assert tx.effect_of_step(flow.id, NodeKey("emit"), run) is None
 
 
 def test_a_definition_is_found_by_name(house: House) -> None:
