@@ -273,7 +273,7 @@ def test_control_a_token_used_twice_is_noticed(hand: Hand, monkeypatch: pytest.M
 def test_control_an_early_timer_is_noticed(hand: Hand, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     if what == "delay":
         soon = timedelta(seconds=DELAY_SECONDS / 2)
-        monkeypatch.setattr(attempts, "_delay_due", lambda turn, _delay: turn.now + soon)
+        monkeypatch.setattr(attempts, "_delay_due", lambda turn, *_: turn.now + soon)
     else:
         monkeypatch.setattr(attempts, "after", lambda moment, duration: moment + duration / 2)
     hand.work()
