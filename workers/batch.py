@@ -101,7 +101,7 @@ class Bystander:
             try:
                 self._settle(*batch.withdraw())
             except Exception:
-                # The claims stay with this process; when it ends, or their time-out passes, they are given to others.
+                # The claims stay with this process, which finds them again when it asks what it holds.
                 log.exception("batch_not_settled")
             finally:
                 self._settling.release()

@@ -241,18 +241,27 @@ class Executor:
 
     def _settle(self, reports: Sequence[Report], waiting: Sequence[Work]) -> None:
         """Break up a batch whose running step takes long: commit what is finished, give back what has not begun."""
-        if reports:
-            self._finish(reports, None)
-        if not waiting:
-            return
+        try:
+            if reports:
+                self._finish(reports, None)
+            if waiting:
+                self._give_back([work.claim for work in waiting])
+        except Exception:
+            # Nobody else would look after these: what is still claimed is found by asking, and run after all.
+            self._mine.difference_update(report.claim.token for report in reports)
+            self._mine.difference_update(work.claim.token for work in waiting)
+            self._is_unsure = True
+            raise
+
+    def _give_back(self, claims: Sequence[Claim]) -> None:
         patience = Patience(REPORT_PATIENCE_SECONDS)
         while True:
             try:
-                self._engine.give_back([work.claim for work in waiting])
+                self._engine.give_back(claims)
                 break
             except StoreUnavailable as error:
                 patience.wait(error)
-        log.info("claims_given_back", count=len(waiting))
+        log.info("claims_given_back", count=len(claims))
 
     def _give_up(self, report: Report, error: Exception) -> None:
         """End an attempt whose outcome the store or the core refuses: as a failure, or else as lost work."""

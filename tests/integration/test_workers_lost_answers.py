@@ -171,3 +171,27 @@ def test_what_a_repeated_commit_claims_is_run_once(
     counting.close(5)
     assert state_of(store, instance_id) == "completed"
     assert executed == ["s0", "s1", "s2", "s3"]
+
+
+def test_what_a_broken_up_batch_could_not_give_back_is_run_after_all(
+    engine: Engine, store: Store, hands: Executor, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claims stand, nobody has begun them, and this process lives: no reconciler would ever find them."""
+    tried = threading.Event()
+
+    def refused(*_arguments: Any) -> None:
+        tried.set()
+        raise RuntimeError("a deadlock, once too often")
+
+    def slowly(ctx: StepContext) -> dict[str, Any]:
+        return {"key": ctx.idempotency_key, "tried": tried.wait(10)}
+
+    registry.register("slow", slowly)
+    slow = hands_of(engine, hands._settings, registry)
+    slow._pace.quick = frozenset({"slow"})
+    flows = [start(engine, store, [{"type": "step", "id": "a", "handler": "slow"}]) for _ in range(3)]
+    monkeypatch.setattr(engine, "give_back", refused)
+    slow.answer("default", None)
+    slow.close(5)
+    assert tried.is_set()
+    assert [state_of(store, instance_id) for instance_id in flows] == ["completed"] * 3
