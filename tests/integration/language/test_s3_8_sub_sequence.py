@@ -68,7 +68,7 @@ def test_s3_8_rows_of_interceptors_are_no_rows_of_the_child(world: World) -> Non
 
 
 def test_s3_8_child_inherits_config_priority_zone_and_dry_run(world: World) -> None:
-    world.define("child", [ext("a")])
+    world.define("child", [step("a", wait_for_input={})])
     flow = world.start([CALL], config={"c": 1}, priority=3, timezone="Europe/Berlin", dry_run=True)
     child = only_child(flow)
     found = child.check().instance
