@@ -33,9 +33,10 @@ SELECT id FROM steps WHERE id = %(step_id)s AND state = 'ready' AND handler = AN
 FOR UPDATE SKIP LOCKED
 """
 _IS_NOT_OUTRANKED = """
-AND NOT EXISTS (SELECT 1 FROM steps u WHERE u.state = 'ready' AND u.queue = steps.queue AND u.priority > steps.priority
-                AND u.handler = ANY(%(handlers)s))
+AND (SELECT 1 FROM steps u WHERE u.state = 'ready' AND u.queue = steps.queue AND u.priority > steps.priority
+     AND u.handler = ANY(%(handlers)s) LIMIT 1) IS NULL
 """
+"""Not `NOT EXISTS`: that may become a join, which reads all ready steps while the table's statistics are young."""
 _FREE_IN_QUEUE = """
 SELECT id FROM steps
 WHERE state = 'ready' AND queue = %(queue)s AND handler = ANY(%(handlers)s)
