@@ -101,7 +101,8 @@ def _delay_due(turn: Turn, delay: document.Delay, reached_at: datetime) -> datet
 
 def _pass_window(turn: Turn, step: Step) -> None:
     """Go on within the send window, or wait for it to open; a further attempt has passed all other gates."""
-    window = block_of(turn, step.key).send_window
+    block = block_of(turn, step.key)
+    window = block.send_window
     is_again = step.attempt > 0
     opening = None
     if window is not None:
@@ -114,7 +115,7 @@ def _pass_window(turn: Turn, step: Step) -> None:
         make_ready(turn, step)
         return
     step = _started(turn, step)
-    if gates.comes_first(block_of(turn, step.key)) and passed_before(turn, step.key) is not Passed.GATE:
+    if gates.comes_first(block) and passed_before(turn, step.key) is not Passed.GATE:
         gates.open_gate(turn, step)
     else:
         make_ready(turn, step)

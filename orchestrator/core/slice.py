@@ -254,7 +254,7 @@ class Slice:
         return next(iter(self.letters.values()), None)
 
     def take(self, changes: Iterable[Change]) -> None:  # noqa: PLR0912, PLR0915 - a line for each kind of change
-        """Take over what was decided, so that the next decision reads it."""
+        """Take over what was decided, so that the next decision reads it; what every step changes comes first."""
         self.row_counts = {}
         for change in changes:
             match change:
@@ -270,6 +270,8 @@ class Slice:
                     self.outputs[OutputKey(key.block_id, lane)] = output
                     if lane[:1] != (BESIDE,):
                         self.outputs[OutputKey(key.block_id, None)] = output
+                case AttemptRecorded() | TimerPut() | TimerGone():
+                    pass
                 case ContextPut():
                     self.context = change
                 case StatePut(name=name, value=value):
@@ -301,7 +303,7 @@ class Slice:
                 case LetterOpened(id=letter_id):
                     if self.letters is not None:
                         self.letters.pop(letter_id, None)
-                case TimerPut() | TimerGone() | TimersShifted() | AttemptRecorded() | TransitionRecorded():
+                case TimersShifted() | TransitionRecorded():
                     pass
                 case CheckpointSaved():
                     pass

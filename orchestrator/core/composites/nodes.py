@@ -77,6 +77,9 @@ def settled_state(node: Node) -> NodeState:
 
 def must_end(turn: Turn, key: NodeKey) -> bool:
     """Tell whether nothing may start here any more: the instance is cancelled, or what is around stops early."""
-    if turn.instance.is_cancelling and not turn.plan.places[key.block_id].is_shielded:
+    place = turn.plan.places[key.block_id]
+    if turn.instance.is_cancelling and not place.is_shielded:
         return True
-    return any(turn.open_node(stopper).memory["stopping"] for stopper in turn.plan.stoppers(key))
+    return bool(place.stops_with) and any(
+        turn.open_node(stopper).memory["stopping"] for stopper in turn.plan.stoppers(key)
+    )
