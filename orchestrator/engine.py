@@ -60,6 +60,7 @@ from orchestrator.exchange import (
 )
 from orchestrator.handlers_known import KnownHandlers
 from orchestrator.settings import Settings
+from orchestrator.store.instances import IdempotencyKey
 from orchestrator.store.interface import Store, Transaction
 from orchestrator.store.rows import claim_of
 from orchestrator.store.steps import Due, Worker
@@ -144,16 +145,19 @@ class Engine:
     def _accept(
         self, tx: Transaction, requests: Sequence[NewInstance], now: datetime
     ) -> tuple[list[Started], list[tuple[Instance, NewInstance]]]:
+        instances = [self._instance_of(request, now) for request in requests]
+        first: dict[IdempotencyKey, UUID] = {}
+        for instance, request in zip(instances, requests, strict=True):
+            if (key := request.idempotency_key) is not None:
+                first.setdefault(key, instance.id)
+        first |= tx.reserve_keys(first)
         started, accepted = [], []
-        for request in requests:
-            instance = self._instance_of(request, now)
-            key = request.profile.idempotency_key
-            first = None
-            if key is not None:
-                first = tx.reserve_key(request.tenant_id, key, instance.id, dry_run=request.dry_run)
-            if first is None:
+        for instance, request in zip(instances, requests, strict=True):
+            key = request.idempotency_key
+            of_key = instance.id if key is None else first[key]
+            if of_key == instance.id:
                 accepted.append((instance, request))
-            started.append(Started(id=first or instance.id, is_duplicate=first is not None))
+            started.append(Started(id=of_key, is_duplicate=of_key != instance.id))
         return started, accepted
 
     def _instance_of(self, request: NewInstance, now: datetime) -> Instance:

@@ -10,7 +10,7 @@ from orchestrator.core.model import Claim, Instance
 from orchestrator.core.outcomes import Failed, Outcome
 from orchestrator.core.states import InstanceState
 from orchestrator.errands import Errands
-from orchestrator.store.instances import Profile
+from orchestrator.store.instances import IdempotencyKey, Profile
 from queues.broker import Hint
 from sequences import document
 from sequences.scope import Scope
@@ -33,6 +33,12 @@ class NewInstance:
     session_id: UUID | None = None
     budget: Mapping[str, int] | None = None
     id: UUID | None = None
+
+    @property
+    def idempotency_key(self) -> IdempotencyKey | None:
+        """What no other instance may be started with; None if any number may."""
+        key = self.profile.idempotency_key
+        return None if key is None else IdempotencyKey(self.tenant_id, self.dry_run, key)
 
     def under(self, instance_id: UUID) -> "NewInstance":
         """Give the request for an instance of a certain id; without one it gets an id when it is accepted."""

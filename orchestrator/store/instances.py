@@ -1,9 +1,9 @@
 """Instances: creation, and what clients read of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from orchestrator.core.asides import RESULT_REF
@@ -27,6 +27,14 @@ class Profile:
     concurrency_key: str | None = None
     max_concurrency: int | None = None
     parent_instance_id: UUID | None = None
+
+
+class IdempotencyKey(NamedTuple):
+    """What may start one instance only: a tenant's key, apart for dry runs."""
+
+    tenant_id: str
+    dry_run: bool
+    key: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,24 +104,27 @@ def _profile_row(instance_id: UUID, profile: Profile) -> tuple[Any, ...]:
     )
 
 
-def reserve_key(tx: Transaction, tenant_id: str, key: str, instance_id: UUID, *, dry_run: bool) -> UUID | None:
-    """Take an idempotency key for a new instance; the id of the instance that has it already, None if it was free.
+def reserve_keys(tx: Transaction, wanted: Mapping[IdempotencyKey, UUID]) -> dict[IdempotencyKey, UUID]:
+    """Take idempotency keys for new instances; gives the instances that had some of them already.
 
-    Waits for a concurrent transaction that takes the same key.
+    Waits for concurrent transactions that take the same keys. All take theirs in one order: none waits in a ring.
     """
-    taken = tx.execute(
-        "INSERT INTO idempotency_keys (tenant_id, dry_run, key, instance_id) VALUES (%s, %s, %s, %s) "
-        "ON CONFLICT DO NOTHING",
-        (tenant_id, dry_run, key, instance_id),
+    if not wanted:
+        return {}
+    rows = tx.values("(%s, %s, %s, %s::uuid)", [(*key, wanted[key]) for key in sorted(wanted)])
+    taken = tx.query(
+        f"INSERT INTO idempotency_keys (tenant_id, dry_run, key, instance_id) VALUES {rows} "
+        "ON CONFLICT DO NOTHING RETURNING tenant_id, dry_run, key"
     )
-    if taken:
-        return None
-    rows = tx.query(
-        "SELECT instance_id FROM idempotency_keys WHERE tenant_id = %s AND dry_run = %s AND key = %s",
-        (tenant_id, dry_run, key),
+    known = wanted.keys() - {IdempotencyKey(*row) for row in taken}
+    if not known:
+        return {}
+    names = tx.values("(%s, %s, %s)", sorted(known))
+    rows_of_first = tx.query(
+        "SELECT tenant_id, dry_run, key, instance_id FROM idempotency_keys "
+        f"WHERE (tenant_id, dry_run, key) IN ({names})"
     )
-    first: UUID = rows[0][0]
-    return first
+    return {IdempotencyKey(*row[:3]): row[3] for row in rows_of_first}
 
 
 # Moments of what is beside the flow (`BESIDE`) are none of those an instance waits for.

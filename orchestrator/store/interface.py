@@ -21,7 +21,7 @@ from orchestrator.core.plan import Injection
 from orchestrator.core.slice import Needs, Slice
 from orchestrator.store.definitions import StoredDefinition
 from orchestrator.store.effects import EffectDone
-from orchestrator.store.instances import Profile, Seen
+from orchestrator.store.instances import IdempotencyKey, Profile, Seen
 from orchestrator.store.steps import Due, Worker
 from orchestrator.store.triggers import Trigger
 
@@ -83,8 +83,8 @@ class Transaction(Protocol):
         Rows of failures and what was written beside the flow stay behind. Outputs get ids of their own, in their order.
         """
 
-    def reserve_key(self, tenant_id: str, key: str, instance_id: UUID, *, dry_run: bool) -> UUID | None:
-        """Take an idempotency key for a new instance; the id of the one that has it already, None if it was free."""
+    def reserve_keys(self, wanted: Mapping[IdempotencyKey, UUID]) -> dict[IdempotencyKey, UUID]:
+        """Take idempotency keys for new instances; gives the instances that had some of them already."""
 
     def look_at(self, instance_id: UUID, tenant_id: str) -> Seen | None:
         """Read what another instance may see of one; None if there is none in this tenant."""

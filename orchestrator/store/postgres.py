@@ -38,7 +38,7 @@ class PostgresTransaction(session.Transaction):
     write = apply.write
     insert_instances = instances.insert
     copy_rows = copies.copy_rows
-    reserve_key = instances.reserve_key
+    reserve_keys = instances.reserve_keys
     look_at = instances.look_at
     load_definitions = definitions.get_many
     load_injections = injections.injected_into

@@ -38,7 +38,7 @@ class MemoryTransaction(Base):
     write = writing.write
     insert_instances = writing.insert_instances
     copy_rows = writing.copy_rows
-    reserve_key = writing.reserve_key
+    reserve_keys = writing.reserve_keys
     look_at = reading.look_at
 
     claim_one = steps.claim_one

@@ -17,6 +17,7 @@ from orchestrator.core.model import Instance, ItemKey, Node, NodeKey, OutputKey,
 from orchestrator.core.plan import Injection
 from orchestrator.store.definitions import StoredDefinition
 from orchestrator.store.effects import EffectDone
+from orchestrator.store.instances import IdempotencyKey
 from orchestrator.store.triggers import Trigger
 
 K = TypeVar("K")
@@ -188,13 +189,13 @@ class Tables:
 
     Args:
         places: Owner and key of each open step, by its id.
-        keys: Instances by tenant, dry run, and idempotency key.
+        keys: Instances by idempotency key.
         sessions: Data of sessions, by id.
     """
 
     instances: dict[UUID, Rows] = field(default_factory=dict)
     places: dict[UUID, tuple[UUID, NodeKey]] = field(default_factory=dict)
-    keys: dict[tuple[str, bool, str], UUID] = field(default_factory=dict)
+    keys: dict[IdempotencyKey, UUID] = field(default_factory=dict)
     sessions: dict[UUID, Json] = field(default_factory=dict)
     letters: dict[UUID, LetterRow] = field(default_factory=dict)
     triggers: dict[str, Trigger] = field(default_factory=dict)

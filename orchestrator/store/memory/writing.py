@@ -1,6 +1,6 @@
 """Writing what was decided; the twin of `orchestrator.store.apply`, and of creation in `instances`."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import assert_never
@@ -39,7 +39,7 @@ from orchestrator.core.changes import (
 )
 from orchestrator.core.model import BESIDE, Instance, ItemKey, NodeKey, OutputKey, Step
 from orchestrator.core.shared import folded
-from orchestrator.store.instances import Profile
+from orchestrator.store.instances import IdempotencyKey, Profile
 from orchestrator.store.memory import letters
 from orchestrator.store.memory.base import Base
 from orchestrator.store.memory.tables import (
@@ -70,13 +70,12 @@ def insert_instances(tx: Base, new: Sequence[tuple[Instance, Profile]]) -> None:
         tx.journal.insert(tx.tables.instances, instance.id, rows)
 
 
-def reserve_key(tx: Base, tenant_id: str, key: str, instance_id: UUID, *, dry_run: bool) -> UUID | None:
-    """Take an idempotency key for a new instance; the id of the one that has it already, None if it was free."""
-    name = (tenant_id, dry_run, key)
-    if name in tx.tables.keys:
-        return tx.tables.keys[name]
-    tx.journal.put(tx.tables.keys, name, instance_id)
-    return None
+def reserve_keys(tx: Base, wanted: Mapping[IdempotencyKey, UUID]) -> dict[IdempotencyKey, UUID]:
+    """Take idempotency keys for new instances; gives the instances that had some of them already."""
+    known = {key: tx.tables.keys[key] for key in wanted if key in tx.tables.keys}
+    for key in wanted.keys() - known.keys():
+        tx.journal.put(tx.tables.keys, key, wanted[key])
+    return known
 
 
 def copy_rows(tx: Base, source_id: UUID, copy_id: UUID, blocks: Sequence[str], new_id: Callable[[], UUID]) -> None:

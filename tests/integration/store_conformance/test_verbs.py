@@ -52,7 +52,7 @@ from orchestrator.core.slice import ABSENT, Needs, Slice
 from orchestrator.core.states import InstanceState, NodeState, StepState
 from orchestrator.store import interface
 from orchestrator.store.effects import EffectDone
-from orchestrator.store.instances import Profile
+from orchestrator.store.instances import IdempotencyKey, Profile
 from orchestrator.store.memory import MemoryTransaction
 from orchestrator.store.postgres import PostgresTransaction
 from orchestrator.store.steps import Worker
@@ -90,7 +90,7 @@ def test_an_error_takes_back_everything(house: House) -> None:
     now = house.now()
     with suppress(Stop), house.store.transaction() as tx:
         tx.claim_one(ready.id, ALL, Worker(id=uuid4(), name="w"))
-        tx.reserve_key("t", "key", flow.id, dry_run=False)
+        tx.reserve_keys({IdempotencyKey("t", False, "key"): flow.id})
         written = (put(flow), output({"x": 1}, at=now), StatePut(name="k", value=1), TimerPut(key=KEY, due_at=now))
         tx.write([(flow, (*written, StepGone(key=KEY), ContextPut(data={}, config=None)))])
         raise Stop
@@ -104,7 +104,7 @@ def test_an_error_takes_back_everything(house: House) -> None:
     )
     with house.store.transaction() as tx:
         assert not [due for due in tx.due_timers(10_000) if due.instance_id == flow.id]
-        assert tx.reserve_key("t", f"key-{flow.id}", flow.id, dry_run=False) is None
+        assert tx.reserve_keys({IdempotencyKey("t", False, "key"): flow.id}) == {}
         assert tx.claim_one(ready.id, ALL, Worker(id=uuid4(), name="w")) is not None
 
 
@@ -140,11 +140,13 @@ def test_definitions_are_found_by_id(house: House) -> None:
 
 def test_api_8_idempotency_keys_belong_to_the_first_of_a_tenant(house: House) -> None:
     first, second, name = uuid4(), uuid4(), str(uuid4())
+    mine, theirs = IdempotencyKey("t", False, name), IdempotencyKey("u", False, name)
     with house.store.transaction() as tx:
-        assert tx.reserve_key("t", name, first, dry_run=False) is None
-        assert tx.reserve_key("t", name, second, dry_run=False) == first
-        assert tx.reserve_key("u", name, second, dry_run=False) is None
-        assert tx.reserve_key("t", name, second, dry_run=True) is None
+        assert tx.reserve_keys({}) == {}
+        assert tx.reserve_keys({mine: first}) == {}
+        assert tx.reserve_keys({mine: second, theirs: second}) == {mine: first}
+        assert tx.reserve_keys({mine._replace(dry_run=True): second}) == {}
+        assert tx.reserve_keys({theirs: first}) == {theirs: second}
 
 
 # -- what a slice is filled with ---------------------------------------------------------------------------------------
