@@ -36,11 +36,12 @@ from orchestrator.core.inputs import InputError, prepare
 from orchestrator.core.model import Claim, Instance, NodeKey, Step
 from orchestrator.core.outcomes import Failed, FailureKind
 from orchestrator.core.plan import Plan
+from orchestrator.core.sections import context_view, runtime_section
 from orchestrator.core.signalling import event_of_signal
 from orchestrator.core.slice import Needs, Slice, Unloaded
 from orchestrator.core.states import InstanceState, StepState
 from orchestrator.core.steps import runs_in_process
-from orchestrator.core.turn import Turn, context_view, runtime_section
+from orchestrator.core.turn import Turn
 from orchestrator.emitting import Emission, Emitted, Emitter
 from orchestrator.errands import Errands, Messenger
 from orchestrator.errors import InvalidArgument, NotFound, PayloadTooLarge

@@ -15,12 +15,12 @@ from uuid import UUID
 from orchestrator.core.changes import Change, steps_left
 from orchestrator.core.decider import Decision, decide
 from orchestrator.core.events import AttemptFinished, AttemptLost, AttemptReturned, Event, MailArrived, TimerFired
+from orchestrator.core.facts import Facts
 from orchestrator.core.ids import IdMaker
 from orchestrator.core.model import ROOT_KEY, Claim, Instance, NodeKey, Step, is_beside
 from orchestrator.core.plan import Plan
 from orchestrator.core.slice import Needs, Slice
 from orchestrator.core.states import StepState
-from orchestrator.core.turn import Facts
 from orchestrator.slices import Plans, Slices
 from orchestrator.store.interface import Store, Transaction
 

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from orchestrator.core.outcomes import Failed, FailureKind, Outcome
-from orchestrator.core.turn import runtime_section
+from orchestrator.core.sections import runtime_section
 from orchestrator.engine import Engine
 from orchestrator.exchange import Work
 from sequences.scope import visible_section

@@ -7,12 +7,14 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.api.services import Services
+from orchestrator.core.facts import Facts
 from orchestrator.core.ids import IdMaker
 from orchestrator.core.inputs import InputError, Inputs, prepare
 from orchestrator.core.model import NodeKey
+from orchestrator.core.sections import context_view
 from orchestrator.core.slice import Slice, Unloaded
 from orchestrator.core.states import StepState
-from orchestrator.core.turn import Facts, Turn, context_view
+from orchestrator.core.turn import Turn
 from orchestrator.store import reading
 from orchestrator.store.postgres import PostgresTransaction
 from orchestrator.store.steps import HeldTask

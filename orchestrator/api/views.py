@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.api.shapes import PRIORITIES
-from orchestrator.core.turn import context_view, runtime_section
+from orchestrator.core.sections import context_view, runtime_section
 from orchestrator.store.effects import EffectDone
 from orchestrator.store.instances import Record
 

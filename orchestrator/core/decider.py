@@ -48,10 +48,11 @@ from orchestrator.core.events import (
     StateForced,
     TimerFired,
 )
+from orchestrator.core.facts import Facts
 from orchestrator.core.model import ROOT_KEY, Claim, Instance, KeptSignal, NodeKey, Step, is_beside
 from orchestrator.core.slice import Needs, Slice, Unloaded
 from orchestrator.core.states import INSTANCE_MOVES, InstanceState, NodeState, StepState, route
-from orchestrator.core.turn import Facts, Turn
+from orchestrator.core.turn import Turn
 from sequences import document
 
 

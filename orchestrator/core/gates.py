@@ -13,9 +13,10 @@ from orchestrator.core.context import TooLarge, merge_checked
 from orchestrator.core.inputs import REVIEW, InputError, prepare
 from orchestrator.core.model import KeptSignal, NodeKey, Step
 from orchestrator.core.outcomes import Failed, FailureKind
+from orchestrator.core.sections import rfc3339
 from orchestrator.core.states import Activity, StepState
 from orchestrator.core.steps import block_of, complete_step, fail_step, make_ready
-from orchestrator.core.turn import Turn, rfc3339
+from orchestrator.core.turn import Turn
 from orchestrator.core.values import replace
 from sequences import document
 from sequences.durations import after

@@ -4,10 +4,9 @@ A turn is private to `decide`: it is thrown away when the decision needs more, a
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from random import Random
 from typing import Any
 from uuid import UUID
 
@@ -42,7 +41,7 @@ from orchestrator.core.changes import (
     TimersShifted,
     TransitionRecorded,
 )
-from orchestrator.core.leaving import former_plan
+from orchestrator.core.facts import Facts
 from orchestrator.core.letters import Content, Letter
 from orchestrator.core.model import (
     BESIDE,
@@ -58,38 +57,12 @@ from orchestrator.core.model import (
     Step,
     StepError,
 )
+from orchestrator.core.overlay import Overlay
 from orchestrator.core.plan import Injection, Plan
 from orchestrator.core.shared import folded
-from orchestrator.core.slice import ABSENT, Needs, Slice, Unloaded
+from orchestrator.core.slice import ABSENT, Slice
 from orchestrator.core.states import Activity, NodeState, StepState
 from orchestrator.core.values import overwrite, replace
-from sequences.document import ForEach
-from sequences.durations import after
-from sequences.references import ALL, References
-from sequences.scope import Scope
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What the world adds to a decision.
-
-    Args:
-        now: The database's clock, UTC.
-        new_id: Makes ids that sort by the moment they are given.
-        random: Source of jitter and of `random()` in expressions.
-        max_context_bytes: Limit of the serialized data and config sections; a merge over it fails the step.
-        max_losses: Workers that may die with a step before it is parked as poison.
-        known_handlers: Handlers, beside the built-in ones, that a living worker of ours runs.
-        first_wait: How long the first pick-up of a new instance waits for signals that follow its creation.
-    """
-
-    now: datetime
-    new_id: Callable[[datetime], UUID]
-    random: Random
-    max_context_bytes: int = 262_144
-    max_losses: int = 3
-    known_handlers: Collection[str] = frozenset()
-    first_wait: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +90,7 @@ class Reuse:
     is_stub: bool = False
 
 
-class Turn:
+class Turn(Overlay):
     """The working copy of one decision.
 
     Attributes:
@@ -127,253 +100,23 @@ class Turn:
     """
 
     def __init__(self, current: Slice, facts: Facts) -> None:
-        self.slice = current
-        self.facts = facts
-        self.plan: Plan = current.plan
-        self.instance: Instance = current.instance
-        self.now: datetime = max(facts.now, current.instance.updated_at + timedelta(microseconds=1))
+        super().__init__(current, facts)
         self.todo: deque[Enter | Ended | Reuse] = deque()
         self.walks_again = False
         self.withdrawn: dict[NodeKey, Step] = {}
         self.lists_begun = 0
         self.ending: Ended | None = None
         self.queued_at: datetime = self.now
-        self._nodes: dict[NodeKey, Node] = {}
-        self._steps: dict[NodeKey, Step | None] = {}
+        self.keeps_updated_at = False
         self._timers: dict[NodeKey, datetime | None] = {}
-        self._outputs: dict[OutputKey, Any] = {}
-        self._state: dict[str, Any] = {}
-        self._context: ContextPut | None = None
-        self._session: Shared | None = None
-        self._items: dict[ItemKey, Any] = {}
-        self._consumed: set[UUID] = set()
-        self._kept: dict[UUID, KeptSignal] = {}
-        self._forgotten: frozenset[str] = frozenset()
         self._first: list[Change] = []
         self._added: list[Change] = []
         self._calls = 0
-        self.keeps_updated_at = False
-
-    # -- reading -------------------------------------------------------------------------------------------------
-
-    def node(self, key: NodeKey) -> Node | None:
-        """Give a node, None if it was not entered."""
-        if key in self._nodes:
-            return self._nodes[key]
-        return None if key.block_id in self._forgotten else self.slice.node(key)
-
-    def open_node(self, key: NodeKey) -> Node:
-        """Give a composite that is known to be open."""
-        node = self.node(key)
-        if node is None:
-            raise LookupError(f"composite {key!r} is not open")
-        return node
-
-    def step(self, key: NodeKey) -> Step | None:
-        """Give an open step, None if it is not open."""
-        return self._steps[key] if key in self._steps else self.slice.step(key)
-
-    def open_steps(self) -> tuple[Step, ...]:
-        """Give every open step of the flow."""
-        return tuple(step for step in self._all_steps() if step.activity is not Activity.ASIDE)
-
-    def open_asides(self) -> tuple[Step, ...]:
-        """Give every call beside the flow that has not ended."""
-        return tuple(step for step in self._all_steps() if step.activity is Activity.ASIDE)
-
-    def _all_steps(self) -> list[Step]:
-        if not self.slice.open_work:
-            raise Unloaded(Needs(open_work=True))
-        return [step for step in {**self.slice.steps, **self._steps}.values() if step is not None]
-
-    def steps_touched(self) -> tuple[tuple[NodeKey, Step | None], ...]:
-        """Give the steps of the flow written in this turn, as they read now; None for those that were closed."""
-        return tuple((key, step) for key, step in self._steps.items() if key.iteration[:1] != (BESIDE,))
-
-    def open_nodes(self) -> tuple[Node, ...]:
-        """Give every composite that is open."""
-        if not self.slice.open_work:
-            raise Unloaded(Needs(open_work=True))
-        return tuple(n for n in self._known_nodes() if n.state in {NodeState.RUNNING, NodeState.WAITING})
-
-    def ended_badly(self) -> tuple[Node, ...]:
-        """Give every node that failed or was cancelled."""
-        if not self.slice.ended_badly:
-            raise Unloaded(Needs(ended_badly=True))
-        return tuple(n for n in self._known_nodes() if n.state in {NodeState.FAILED, NodeState.CANCELLED})
-
-    def _known_nodes(self) -> list[Node]:
-        stored = {key: node for key, node in self.slice.nodes.items() if key.block_id not in self._forgotten}
-        return [node for node in {**stored, **self._nodes}.values() if node is not None]
-
-    def kept_signals(self) -> tuple[KeptSignal, ...]:
-        """Give the custom signals that wait for their gate, oldest first."""
-        kept = {signal.id: signal for signal in self.slice.kept_signals()} | self._kept
-        return tuple(signal for signal in kept.values() if signal.id not in self._consumed)
-
-    def item(self, key: ItemKey) -> Any:
-        """Give one captured item of a for_each."""
-        return self._items[key] if key in self._items else self.slice.item(key)
-
-    @property
-    def context(self) -> ContextPut:
-        """The data and config sections as they read now."""
-        return self._context if self._context is not None else self.slice.sections()
-
-    @property
-    def session_id(self) -> UUID:
-        """The session of an instance that is known to have one."""
-        if self.instance.session_id is None:
-            raise LookupError(f"instance {self.instance.id} has no session")
-        return self.instance.session_id
-
-    @property
-    def session_data(self) -> Any:
-        """The data of the session as they read now; None without a session."""
-        return self._session.data if self._session is not None else self.slice.session_data()
-
-    def state_value(self, name: str) -> Any:
-        """Give one key of the key-value state, `ABSENT` if it is not set."""
-        return self._state[name] if name in self._state else self.slice.state_value(name)
-
-    def scope(
-        self,
-        key: NodeKey,
-        references: References,
-        *,
-        bindings: Mapping[str, Any] | None = None,
-        variables: Mapping[str, Any] | None = None,
-    ) -> Scope:
-        """Build what expressions and templates of a node see, holding just what they can read.
-
-        Raises Unloaded with everything that is missing at once.
-        """
-        plan = self.plan_of(key)
-        items, counters = self._for_each_names(plan, key)
-        wanted = self.plan.places if references.outputs is ALL else references.outputs
-        # A block that is not in the plan may have a row all the same, if the plan was another once.
-        outputs_wanted = {
-            block_id: OutputKey(block_id, plan.lane_seen_from(key, block_id))
-            for block_id in wanted
-            if block_id in self.plan.places or self.instance.round > 0
-        }
-        self._require(references, outputs_wanted.values())
-        outputs = {
-            block_id: value
-            for block_id, output_key in outputs_wanted.items()
-            if (value := self._output(output_key)) is not ABSENT
-        }
-        reads_context = references.data or references.config
-        return Scope(
-            data=self.context.data if reads_context else None,
-            config=self.context.config if reads_context else None,
-            outputs=outputs,
-            state=self._state_seen(references),
-            runtime=self.runtime(key),
-            session=self.session_data if references.session else None,
-            instance_id=str(self.instance.id),
-            bindings={**items, **(self._own_error(key) if reads_context else {}), **(bindings or {})},
-            variables={**counters, **(variables or {})},
-            now=self.now,
-            random=self.facts.random,
-            new_uuid=self.random_uuid,
-        )
-
-    def _require(self, references: References, outputs: Any) -> None:
-        if self.slice.is_new:
-            return
-        names = frozenset() if references.state is ALL or self.slice.whole_state else references.state
-        lacking = frozenset(key for key in outputs if key not in self._outputs and key not in self.slice.outputs)
-        unset = frozenset(name for name in names if name not in self._state and name not in self.slice.state)
-        whole_state = references.state is ALL and not self.slice.whole_state
-        context = (references.data or references.config) and self._context is None and self.slice.context is None
-        session = references.session and self._lacks_session()
-        if lacking or unset or whole_state or context or session:
-            raise Unloaded(
-                Needs(outputs=lacking, state=unset, whole_state=whole_state, context=context, session=session)
-            )
-
-    def _lacks_session(self) -> bool:
-        return self.instance.session_id is not None and self._session is None and self.slice.session is None
-
-    def _output(self, key: OutputKey) -> Any:
-        if key in self._outputs:
-            return self._outputs[key]
-        return ABSENT if key.block_id in self._forgotten else self.slice.output(key)
-
-    def _state_seen(self, references: References) -> Mapping[str, Any]:
-        if references.state is ALL:
-            seen = {**self.slice.state, **self._state}
-        else:
-            seen = {name: self.state_value(name) for name in references.state}
-        return {name: value for name, value in seen.items() if value is not ABSENT}
-
-    def _for_each_names(self, plan: Plan, key: NodeKey) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Give the item variables and the index variables of the for_eachs around a node; inner ones win."""
-        items: dict[str, Any] = {}
-        counters: dict[str, Any] = {}
-        place = plan.places.get(key.block_id)
-        for depth, loop_id in enumerate(place.loops if place is not None else ()):
-            block = plan.places[loop_id].block
-            if isinstance(block, ForEach):
-                index = key.iteration[depth]
-                items[block.item_var] = self.item(ItemKey(NodeKey(loop_id, key.iteration[:depth]), index))
-                counters |= {"index": index, "item_index": index}
-        return items, counters
-
-    def _own_error(self, key: NodeKey) -> dict[str, Any]:
-        """Give the `_error` that a node of a concurrent round handles; other rounds overwrite the one in the data."""
-        for ancestor in self.plan_of(key).catching(key):
-            node = self.node(ancestor)
-            if node is not None and node.memory.get("caught"):
-                return {"_error": node.memory["caught"]}
-        return {}
-
-    def is_leaving(self, key: NodeKey) -> bool:
-        """Tell whether a step was entered under a definition that the instance has left since."""
-        if not self._has_leaving():
-            return False
-        step = self._seen_step(key)
-        return step is not None and step.former is not None
-
-    def plan_of(self, key: NodeKey) -> Plan:
-        """Give the plan a step was entered under: for one that is leaving, what is left of the former one."""
-        if not self._has_leaving():
-            return self.plan
-        step = self._seen_step(key)
-        return self.plan if step is None or step.former is None else former_plan(self.plan, step.former)
-
-    def _has_leaving(self) -> bool:
-        """Tell whether any step is leaving, or was before this turn closed it: spares the look for each."""
-        return self.instance.leaving > 0 or self.slice.instance.leaving > 0
-
-    def _seen_step(self, key: NodeKey) -> Step | None:
-        """Give a step that is open, or was before this turn closed it."""
-        return self._steps.get(key) or self.slice.steps.get(key)
-
-    def runtime(self, key: NodeKey) -> dict[str, Any]:
-        """Give the runtime section of the context as a node of this instance sees it."""
-        step = self._steps.get(key) or self.slice.steps.get(key)
-        return runtime_section(self.instance, attempt=step.attempt if step is not None else 0)
-
-    def new_id(self) -> UUID:
-        """Make an id that sorts behind all earlier ones of this instance."""
-        return self.facts.new_id(self.now)
-
-    def random_uuid(self) -> UUID:
-        """Make the random UUID that `uuid()` gives."""
-        return UUID(int=self.facts.random.getrandbits(128), version=4)
 
     def queue_as_of(self, due_at: datetime | None) -> None:
         """Let what begins in this turn stand in its queue as if it had begun when it was due."""
         if due_at is not None:
             self.queued_at = min(due_at, self.now)
-
-    def after_seconds(self, seconds: float) -> datetime:
-        """Give the moment that many seconds from now."""
-        return after(self.now, timedelta(seconds=seconds))
-
-    # -- writing -------------------------------------------------------------------------------------------------
 
     def amend(self, **values: Any) -> None:
         """Change fields of the instance: of a copy of the turn's own, in place."""
@@ -628,8 +371,6 @@ class Turn:
         self.remove_step(step)
         self.withdrawn[step.key] = step
 
-    # -- the result ----------------------------------------------------------------------------------------------
-
     def changes(self) -> tuple[Change, ...]:
         """Give what the turn changes; the instance first, with its version risen."""
         updated_at = self.instance.updated_at if self.keeps_updated_at else self.now
@@ -642,33 +383,3 @@ class Turn:
         if self._context is not None:
             changes.append(self._context)
         return (*changes, *self._added)
-
-
-def runtime_section(instance: Instance, *, attempt: int) -> dict[str, Any]:
-    """Give the runtime section of a context, as clients and handlers see it (sequences contract §8.1)."""
-    return {
-        "current_step": instance.current_step,
-        "attempt": attempt,
-        "started_at": rfc3339(instance.started_at),
-        "current_step_started_at": rfc3339(instance.current_step_started_at),
-        "resource_key": None,
-        "instance_id": str(instance.id),
-        "total_steps_executed": instance.total_steps,
-        "run_id": str(instance.run_id) if instance.run_id else None,
-        "dry_run": instance.dry_run,
-        "dry_run_auto_approve": instance.dry_run_auto_approve,
-    }
-
-
-_HIDDEN_WHEN_NULL = ("instance_id", "run_id")
-
-
-def context_view(data: Any, config: Any, runtime: dict[str, Any], *, audit: Any = None) -> dict[str, Any]:
-    """Show a context as clients see it; ids of the runtime section are left out while they are null."""
-    shown = {name: value for name, value in runtime.items() if value is not None or name not in _HIDDEN_WHEN_NULL}
-    return {"data": data, "config": config, "audit": audit or [], "runtime": shown}
-
-
-def rfc3339(moment: datetime | None) -> str | None:
-    """Write an aware UTC datetime as the wire does, None as None."""
-    return None if moment is None else moment.isoformat().replace("+00:00", "Z")

@@ -5,8 +5,8 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.core.model import Instance, ItemKey, NodeKey, OutputKey, Shared, Startable
+from orchestrator.core.sections import rfc3339
 from orchestrator.core.slice import ABSENT, Needs, Slice
-from orchestrator.core.turn import rfc3339
 from orchestrator.store import definitions, sessions
 from orchestrator.store.interface import Locked
 from orchestrator.store.rows import (

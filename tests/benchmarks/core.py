@@ -21,13 +21,13 @@ from orchestrator.carry import claimed
 from orchestrator.core.changes import ItemsCaptured
 from orchestrator.core.decider import Decision, decide
 from orchestrator.core.events import AttemptFinished, Created, Event, TimerFired
+from orchestrator.core.facts import Facts
 from orchestrator.core.ids import IdMaker
 from orchestrator.core.model import Instance, ItemKey
 from orchestrator.core.outcomes import Completed
 from orchestrator.core.plan import Plan
 from orchestrator.core.slice import ABSENT, Needs, Slice
 from orchestrator.core.states import InstanceState, StepState
-from orchestrator.core.turn import Facts
 from orchestrator.store.reading import ITEMS_AHEAD
 from orchestrator.store.rows import claim_of
 from orchestrator.store.steps import Worker

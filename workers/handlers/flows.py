@@ -11,7 +11,7 @@ from uuid import UUID
 import orjson
 
 from orchestrator.core.outcomes import Completed, Failed, Outcome, SignalPosted
-from orchestrator.core.turn import rfc3339
+from orchestrator.core.sections import rfc3339
 from orchestrator.errors import NotFound, RequestError
 from sequences.signals import SignalError, parse_signal_type, written_type
 from workers.context import StepContext

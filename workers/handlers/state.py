@@ -21,7 +21,7 @@ from orchestrator.core.outcomes import (
     StateDeleted,
     StateWritten,
 )
-from orchestrator.core.turn import rfc3339
+from orchestrator.core.sections import rfc3339
 from workers.context import StepContext
 from workers.handlers.params import is_text, members, missing, wrong_input
 

@@ -49,6 +49,7 @@ from orchestrator.core.events import (
     StateForced,
     TimerFired,
 )
+from orchestrator.core.facts import Facts
 from orchestrator.core.ids import IdMaker
 from orchestrator.core.inputs import InputError, prepare
 from orchestrator.core.letters import Letter
@@ -74,7 +75,7 @@ from orchestrator.core.signalling import event_of_signal
 from orchestrator.core.slice import ABSENT, Needs, Slice
 from orchestrator.core.states import Activity, InstanceState, StepState
 from orchestrator.core.steps import runs_in_process
-from orchestrator.core.turn import Facts, Turn
+from orchestrator.core.turn import Turn
 from orchestrator.engine import _refused
 from orchestrator.exchange import OtherFlow, Restart, Work
 from orchestrator.store.rows import claim_of

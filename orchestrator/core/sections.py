@@ -1,0 +1,36 @@
+"""The sections of a context as clients and handlers see them (sequences contract §8.1)."""
+
+from datetime import datetime
+from typing import Any
+
+from orchestrator.core.model import Instance
+
+
+def runtime_section(instance: Instance, *, attempt: int) -> dict[str, Any]:
+    """Give the runtime section of a context, as clients and handlers see it (sequences contract §8.1)."""
+    return {
+        "current_step": instance.current_step,
+        "attempt": attempt,
+        "started_at": rfc3339(instance.started_at),
+        "current_step_started_at": rfc3339(instance.current_step_started_at),
+        "resource_key": None,
+        "instance_id": str(instance.id),
+        "total_steps_executed": instance.total_steps,
+        "run_id": str(instance.run_id) if instance.run_id else None,
+        "dry_run": instance.dry_run,
+        "dry_run_auto_approve": instance.dry_run_auto_approve,
+    }
+
+
+_HIDDEN_WHEN_NULL = ("instance_id", "run_id")
+
+
+def context_view(data: Any, config: Any, runtime: dict[str, Any], *, audit: Any = None) -> dict[str, Any]:
+    """Show a context as clients see it; ids of the runtime section are left out while they are null."""
+    shown = {name: value for name, value in runtime.items() if value is not None or name not in _HIDDEN_WHEN_NULL}
+    return {"data": data, "config": config, "audit": audit or [], "runtime": shown}
+
+
+def rfc3339(moment: datetime | None) -> str | None:
+    """Write an aware UTC datetime as the wire does, None as None."""
+    return None if moment is None else moment.isoformat().replace("+00:00", "Z")
