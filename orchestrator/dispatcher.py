@@ -14,11 +14,10 @@ from redis.exceptions import RedisError
 from orchestrator.engine import Ring
 from orchestrator.loops import TickResult
 from orchestrator.settings import Settings
-from orchestrator.store import installation, steps, workers
-from orchestrator.store.session import Store
+from orchestrator.store.interface import Store
 from orchestrator.store.steps import Head
 from queues.broker import Hint
-from queues.connection import EpochMark
+from queues.connection import Mark
 from queues.routing import fair_order
 
 log = structlog.get_logger()
@@ -36,7 +35,7 @@ class Dispatcher:
 
     name = "dispatcher"
 
-    def __init__(self, store: Store, ring: Ring, mark: EpochMark, settings: Settings) -> None:
+    def __init__(self, store: Store, ring: Ring, mark: Mark, settings: Settings) -> None:
         self._store = store
         self._ring = ring
         self._mark = mark
@@ -47,17 +46,17 @@ class Dispatcher:
         """Hint the heads of each queue, in fair order, as far as its workers have room."""
         self._notice_emptied_broker()
         with self._store.transaction() as tx:
-            alive = workers.alive(tx, self._settings.dead_after)
+            alive = tx.workers_alive(self._settings.dead_after)
             handlers = {name for worker in alive for name in worker["handlers"]}
             room = Counter[str]()
             for worker in alive:
                 for queue in worker["queues"]:
                     room[queue] += worker["slots"] * self._settings.hints_per_slot
-            room.subtract(steps.outstanding_hints(tx, self._settings.hint_lease))
-            heads = steps.heads(tx, sorted(handlers), self._settings.hint_lease, HEADS_PER_QUEUE)
+            room.subtract(tx.outstanding_hints(self._settings.hint_lease))
+            heads = tx.heads(sorted(handlers), self._settings.hint_lease, HEADS_PER_QUEUE)
             chosen = choose(heads, room)
             if chosen:
-                steps.mark_hinted(tx, [head.step_id for head in chosen])
+                tx.mark_hinted([head.step_id for head in chosen])
         self._ring([_hint(head) for head in chosen])
         self._report_unclaimed(chosen)
         return TickResult(done=len(chosen), wait=BUSY_SECONDS if chosen else IDLE_SECONDS)
@@ -78,10 +77,10 @@ class Dispatcher:
             log.warning("broker_mark_unreadable", error=str(error))
             return
         with self._store.transaction() as tx:
-            known = installation.read(tx, EPOCH_FACT)
+            known = tx.read_fact(EPOCH_FACT)
             if known != renewed:
-                forgotten = steps.forget_hints(tx)
-                installation.write(tx, EPOCH_FACT, renewed)
+                forgotten = tx.forget_hints()
+                tx.write_fact(EPOCH_FACT, renewed)
         if known is not None and known != renewed:
             log.warning("broker_was_emptied", hints_sent_again=forgotten)
         self._epoch = renewed

@@ -1,6 +1,6 @@
 """Redis beside the broker, and the mark that shows when it was emptied."""
 
-from typing import cast
+from typing import Protocol, cast
 from uuid import uuid4
 
 from redis import Redis
@@ -20,6 +20,16 @@ def connect(url: str) -> Redis:
         health_check_interval=15,
         retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2),
     )
+
+
+class Mark(Protocol):
+    """A value that is lost when the broker is emptied."""
+
+    def read(self) -> str | None:
+        """Read the mark; None if there is none."""
+
+    def renew(self) -> str:
+        """Set the mark unless another process has just done so; returns the value that stands."""
 
 
 class EpochMark:

@@ -22,7 +22,7 @@ from orchestrator.core.slice import Needs, Slice
 from orchestrator.store.definitions import StoredDefinition
 from orchestrator.store.effects import EffectDone
 from orchestrator.store.instances import IdempotencyKey, Profile, Seen
-from orchestrator.store.steps import Due, Worker
+from orchestrator.store.steps import Due, Head, Worker
 from orchestrator.store.triggers import Trigger
 
 
@@ -150,6 +150,23 @@ class Transaction(Protocol):
     def has_committed(self, claim: Claim) -> bool:
         """Tell whether the outcome of this very claim is stored already."""
 
+    # -- hints -----------------------------------------------------------------------------------------------------
+
+    def heads(self, handlers: Sequence[str], again_after: timedelta, limit: int) -> list[Head]:
+        """List ready steps of known handlers that have no hint out, or whose hint is older than `again_after`.
+
+        At most `limit` for each queue, in claiming order.
+        """
+
+    def outstanding_hints(self, fresh_for: timedelta) -> dict[str, int]:
+        """Count, for each queue, the hints that are out and have not been answered by a claim."""
+
+    def mark_hinted(self, step_ids: Sequence[UUID]) -> None:
+        """Note that a hint for these steps is on its way."""
+
+    def forget_hints(self) -> int:
+        """Forget all hints: the broker has lost them. Returns how many ready steps will be hinted anew."""
+
     # -- timers ----------------------------------------------------------------------------------------------------
 
     def due_timers(self, limit: int) -> list[Due]:
@@ -222,6 +239,9 @@ class Transaction(Protocol):
 
     def workers_alive(self, within: timedelta) -> list[dict[str, Any]]:
         """List worker processes that take hints and have sent a heartbeat within the given time."""
+
+    def read_fact(self, name: str) -> str | None:
+        """Read one fact of the installation; None if it was never written."""
 
     def write_fact(self, name: str, value: str) -> None:
         """Write one fact of the installation."""

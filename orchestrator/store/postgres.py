@@ -57,6 +57,11 @@ class PostgresTransaction(session.Transaction):
     is_held_by = steps.is_held_by
     has_committed = steps.has_committed
 
+    heads = steps.heads
+    outstanding_hints = steps.outstanding_hints
+    mark_hinted = steps.mark_hinted
+    forget_hints = steps.forget_hints
+
     due_timers = steps.due_timers
     next_due = steps.next_due
     drop_timers = steps.drop_timers
@@ -78,6 +83,7 @@ class PostgresTransaction(session.Transaction):
     remove_worker = workers.remove
     remove_silent_workers = workers.remove_silent
     workers_alive = workers.alive
+    read_fact = installation.read
     write_fact = installation.write
     make_partitions = upkeep.make_partitions
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
 
-from orchestrator.store.memory import emitting, letters, reading, steps, workers, writing
+from orchestrator.store.memory import emitting, hints, letters, reading, steps, workers, writing
 from orchestrator.store.memory.base import Base
 from orchestrator.store.memory.clock import VirtualClock
 from orchestrator.store.memory.tables import Journal, Tables
@@ -52,6 +52,11 @@ class MemoryTransaction(Base):
     is_held_by = steps.is_held_by
     has_committed = steps.has_committed
 
+    heads = hints.heads
+    outstanding_hints = hints.outstanding
+    mark_hinted = hints.mark
+    forget_hints = hints.forget
+
     due_timers = steps.due_timers
     next_due = steps.next_due
     drop_timers = steps.drop_timers
@@ -73,6 +78,7 @@ class MemoryTransaction(Base):
     remove_worker = workers.remove
     remove_silent_workers = workers.remove_silent
     workers_alive = workers.alive
+    read_fact = workers.read_fact
     write_fact = workers.write_fact
     make_partitions = workers.make_partitions
 

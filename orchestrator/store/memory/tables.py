@@ -98,6 +98,7 @@ class StepRow:
     output: Json | None = None
     memory: Json | None = None
     heartbeat_at: datetime | None = None
+    hints: int = 0
 
     def read(self) -> Step:
         """Give the step."""

@@ -69,6 +69,11 @@ def alive(tx: Base, within: timedelta) -> list[dict[str, Any]]:
     return sorted(found, key=lambda columns: columns["name"])
 
 
+def read_fact(tx: Base, name: str) -> str | None:
+    """Read one fact of the installation; None if it was never written."""
+    return tx.tables.facts.get(name)
+
+
 def write_fact(tx: Base, name: str, value: str) -> None:
     """Write one fact of the installation."""
     tx.journal.put(tx.tables.facts, name, value)

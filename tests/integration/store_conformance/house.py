@@ -154,7 +154,7 @@ class InPostgres(House):
         with self._postgres.transaction() as tx:
             tx.execute("UPDATE timers SET due_at = due_at - %s", (by,))
             tx.execute("UPDATE letters SET due_at = due_at - %s", (by,))
-            tx.execute("UPDATE steps SET heartbeat_at = heartbeat_at - %s", (by,))
+            tx.execute("UPDATE steps SET heartbeat_at = heartbeat_at - %s, hinted_at = hinted_at - %s", (by, by))
             tx.execute("UPDATE workers SET heartbeat_at = heartbeat_at - %s", (by,))
 
 
