@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 from orchestrator import forking
 from orchestrator.carry import CarryOn, ReadySteps
+from orchestrator.clock import MACHINE_TIME, MachineTime
 from orchestrator.core.asides import block_of_claim
 from orchestrator.core.changes import BlocksForgotten, Change
 from orchestrator.core.decider import Decision, decide
@@ -85,16 +86,23 @@ class Engine:
         store: Where the truth is.
         ring: Sends hints; None leaves all of them to the dispatcher.
         randomness: Where jitter and random numbers come from; None for a source of its own.
+        machine: Tells durations, and waits between tries.
     """
 
     def __init__(
-        self, store: Store, ring: Ring | None, settings: Settings, *, randomness: Random | None = None
+        self,
+        store: Store,
+        ring: Ring | None,
+        settings: Settings,
+        *,
+        randomness: Random | None = None,
+        machine: MachineTime = MACHINE_TIME,
     ) -> None:
         self.store = store
         self.settings = settings
         self._rings = ring is not None
         self._ring = ring or _ring_nobody
-        self._known = KnownHandlers(store, settings.dead_after)
+        self._known = KnownHandlers(store, settings.dead_after, machine)
         self._turnstile = Turnstile(
             store,
             max_context_bytes=settings.max_context_bytes,
@@ -102,6 +110,7 @@ class Engine:
             first_wait=timedelta(milliseconds=settings.tick_interval_ms or 0),
             known_handlers=self._known.latest,
             randomness=randomness,
+            machine=machine,
         )
         self._messenger = Messenger(store, self._pass_alone)
 

@@ -1,9 +1,9 @@
 """Which handlers the living Celery workers know: steps of others wait for a worker that polls over HTTP."""
 
-import time
 from datetime import timedelta
 from threading import Lock
 
+from orchestrator.clock import MACHINE_TIME, MachineTime
 from orchestrator.errors import StoreUnavailable
 from orchestrator.store.interface import Store
 
@@ -13,8 +13,9 @@ FRESH_SECONDS = 2.0
 class KnownHandlers:
     """The handlers of all living worker processes, read from the store at most every two seconds."""
 
-    def __init__(self, store: Store, alive_within: timedelta) -> None:
+    def __init__(self, store: Store, alive_within: timedelta, machine: MachineTime = MACHINE_TIME) -> None:
         self._store = store
+        self._monotonic = machine.monotonic
         self._alive_within = alive_within
         self._names: frozenset[str] = frozenset()
         self._read_at = float("-inf")
@@ -22,9 +23,9 @@ class KnownHandlers:
 
     def names(self) -> frozenset[str]:
         """Give the names known; the last ones while the store does not answer."""
-        if time.monotonic() - self._read_at > FRESH_SECONDS and self._lock.acquire(blocking=False):
+        if self._monotonic() - self._read_at > FRESH_SECONDS and self._lock.acquire(blocking=False):
             try:
-                self._read_at = time.monotonic()
+                self._read_at = self._monotonic()
                 self._names = self._read()
             except StoreUnavailable:
                 pass

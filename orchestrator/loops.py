@@ -86,11 +86,12 @@ class LoopRunner:
 
     def _run(self) -> None:
         while not self._stopping:
-            wait = self._tick()
+            wait = self.tick()
             self._wake.wait(wait * random.uniform(0.5, 1.5))  # noqa: S311 - jitter against herds
             self._wake.clear()
 
-    def _tick(self) -> float:
+    def tick(self) -> float:
+        """Tick once; gives the seconds to wait for the next one. Errors are logged and counted."""
         started = time.monotonic()
         try:
             result = self.loop.tick()

@@ -1,11 +1,11 @@
 """Finds what a crash has left behind: claims of dead workers, tasks of silent ones, weeks without a partition."""
 
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from orchestrator.clock import MACHINE_TIME, MachineTime
 from orchestrator.core.model import Claim
 from orchestrator.engine import Engine
 from orchestrator.errors import StoreUnavailable
@@ -27,8 +27,9 @@ class Reconciler:
 
     name = "reconciler"
 
-    def __init__(self, engine: Engine, settings: Settings) -> None:
+    def __init__(self, engine: Engine, settings: Settings, machine: MachineTime = MACHINE_TIME) -> None:
         self._engine = engine
+        self._monotonic = machine.monotonic
         self._settings = settings
         self._kept_up_at = float("-inf")
         self._answers_since: float | None = None
@@ -48,8 +49,8 @@ class Reconciler:
         in progress would be run again, and three such outages would park it.
         """
         if self._answers_since is None:
-            self._answers_since = time.monotonic()
-        return time.monotonic() - self._answers_since >= GRACE_HEARTBEATS * self._settings.heartbeat.total_seconds()
+            self._answers_since = self._monotonic()
+        return self._monotonic() - self._answers_since >= GRACE_HEARTBEATS * self._settings.heartbeat.total_seconds()
 
     def _look(self) -> TickResult:
         with self._engine.store.transaction() as tx:
@@ -68,10 +69,10 @@ class Reconciler:
         return self._engine.lose(claims, "the worker stopped its heartbeat")
 
     def _keep_up(self) -> None:
-        if time.monotonic() - self._kept_up_at < UPKEEP_SECONDS:
+        if self._monotonic() - self._kept_up_at < UPKEEP_SECONDS:
             return
         with self._engine.store.transaction() as tx:
             made = tx.make_partitions()
-        self._kept_up_at = time.monotonic()
+        self._kept_up_at = self._monotonic()
         if made:
             log.info("partitions_made", count=made)

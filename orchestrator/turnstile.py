@@ -6,12 +6,12 @@ is loaded and decided again under the lock. Locks are taken in ascending order o
 """
 
 import random
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from orchestrator.clock import MACHINE_TIME, MachineTime
 from orchestrator.core.changes import Change, steps_left
 from orchestrator.core.decider import Decision, decide
 from orchestrator.core.events import AttemptFinished, AttemptLost, AttemptReturned, Event, MailArrived, TimerFired
@@ -60,6 +60,7 @@ class Turnstile:
         first_wait: See `Facts`.
         known_handlers: See `Facts`; asked without touching the store.
         randomness: Where jitter and random numbers come from; None for a source of its own.
+        machine: Tells durations, and waits between tries.
     """
 
     def __init__(
@@ -71,11 +72,13 @@ class Turnstile:
         first_wait: timedelta = timedelta(0),
         known_handlers: Callable[[], Collection[str]] = frozenset,
         randomness: random.Random | None = None,
+        machine: MachineTime = MACHINE_TIME,
     ) -> None:
         self._store = store
         self._slices = Slices()
         self._plans = Plans()
         self._clock = store.clock
+        self._machine = machine
         self._random = randomness or random.Random()  # noqa: S311 - jitter, not secrets
         self._ids = IdMaker(self._random)
         self._max_context_bytes = max_context_bytes
@@ -104,7 +107,7 @@ class Turnstile:
         now = self._clock.now()
         if now is None:
             with self._store.transaction() as tx:
-                asked_at = time.monotonic()
+                asked_at = self._machine.monotonic()
                 now = tx.now()
             self._clock.set(now, asked_at)
         return now
@@ -133,7 +136,7 @@ class Turnstile:
             except Exception as error:
                 if not self._store.is_retryable(error) or attempt == TRIES - 1:
                     raise
-                time.sleep(self._random.uniform(0, 0.01 * 2**attempt))
+                self._machine.sleep(self._random.uniform(0, 0.01 * 2**attempt))
         raise AssertionError("unreachable")
 
     def _pass_once(self, events: Events, rewrite: Rewrite | None) -> dict[UUID, Passed]:
@@ -180,7 +183,7 @@ class Turnstile:
         a decision (the task of a silent poller, a claim that a crash of the database has forgotten).
         """
         claims = {i: claims_of(events[i]) for i in passed}
-        asked_at = time.monotonic()
+        asked_at = self._machine.monotonic()
         locked = tx.lock(list(events), [claim.step_id for each in claims.values() for claim in each])
         self._clock.set(locked.now, asked_at)
         for instance_id in list(passed):

@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from functools import cached_property
 from types import FrameType
@@ -26,13 +26,20 @@ log = structlog.get_logger()
 
 CANCEL_POLL_SECONDS = 0.5
 
+TimeLimit = Callable[[float | None], AbstractContextManager[None]]
+"""Raises `TimedOut` inside a block that takes longer than so many seconds; None for no limit."""
+
 
 class TimedOut(BaseException):
     """Raised inside a handler whose time is over. Not an Exception, so that handlers do not swallow it."""
 
 
-def run(work: Work, handler: Handler | None, engine: Engine) -> Outcome:
-    """Run a sync handler and give its outcome; never raises."""
+def run(work: Work, handler: Handler | None, engine: Engine, limit: TimeLimit | None = None) -> Outcome:
+    """Run a sync handler and give its outcome; never raises.
+
+    Args:
+        limit: Ends a handler whose time is over; None for `time_limit`.
+    """
     if work.failure is not None:
         return work.failure
     if handler is None:
@@ -43,7 +50,7 @@ def run(work: Work, handler: Handler | None, engine: Engine) -> Outcome:
         call = handler.bind(context_of(work, engine), work.params)
         if isinstance(call, Failed):
             return call
-        with time_limit(remaining):
+        with (limit or time_limit)(remaining):
             return handler.outcome_of(call())
     except TimedOut:
         return timed_out(work)

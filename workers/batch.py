@@ -7,7 +7,8 @@ what is finished and gives back what has not begun, so that neither waits for th
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
 
 import structlog
 
@@ -51,6 +52,13 @@ class Batch:
 
 Settle = Callable[[Sequence[Report], Sequence[Work]], None]
 """Commits outcomes, and gives back steps that have not begun."""
+
+
+class Watch(Protocol):
+    """Somebody who watches batches."""
+
+    def watching(self, batch: Batch) -> AbstractContextManager[None]:
+        """Watch a batch for a block, and let what is being settled come to its end."""
 
 
 class Bystander:

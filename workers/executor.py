@@ -13,15 +13,15 @@ knowledge, for as long as the process lives; so after every such doubt it asks t
 
 import os
 import threading
-import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from uuid import UUID
 
 import structlog
 
 from orchestrator.carry import CarryOn
+from orchestrator.clock import MACHINE_TIME, MachineTime
 from orchestrator.core.model import Claim
 from orchestrator.core.outcomes import Failed, FailureKind, Outcome
 from orchestrator.engine import Engine
@@ -30,8 +30,8 @@ from orchestrator.exchange import Finished, Report, Wish, Work
 from orchestrator.settings import Settings
 from orchestrator.store.session import first_line
 from orchestrator.store.steps import Worker
-from workers.attempt import context_of, run, seconds_left
-from workers.batch import Batch, Bystander
+from workers.attempt import TimeLimit, context_of, run, seconds_left, time_limit
+from workers.batch import Batch, Bystander, Settle, Watch
 from workers.coroutines import Coroutines
 from workers.outputs import check_outcome
 from workers.overtime import Overtime
@@ -54,6 +54,9 @@ class Executor:
         worker: Who claims: the worker process, with this process's pid as the slot.
         handlers: What this worker can run.
         queues: What it serves; carrying on stays on these.
+        machine: Tells durations, and waits while the store is away.
+        bystander: Makes the one who watches batches.
+        limit: Ends a handler whose time is over.
     """
 
     def __init__(
@@ -65,6 +68,10 @@ class Executor:
         settings: Settings,
         events: StepEvents,
         overtime: Overtime,
+        *,
+        machine: MachineTime = MACHINE_TIME,
+        bystander: Callable[[Settle], Watch] = Bystander,
+        limit: TimeLimit = time_limit,
     ) -> None:
         self._engine = engine
         self._worker = worker
@@ -73,6 +80,8 @@ class Executor:
         self._settings = settings
         self._events = events
         self._overtime = overtime
+        self._machine = machine
+        self._limit = limit
         names = handlers.names()
         self._names = names
         self._known = frozenset(names)
@@ -80,8 +89,8 @@ class Executor:
         self._instant = frozenset(name for name, known in found.items() if known is not None and known.is_instant)
         self._awaitable = frozenset(name for name, known in found.items() if known is not None and known.is_async)
         self._pace = Pace()
-        self._urgency = Urgency(lambda: engine.most_urgent(self._queues, names))
-        self._bystander = Bystander(self._settle)
+        self._urgency = Urgency(lambda: engine.most_urgent(self._queues, names), monotonic=machine.monotonic)
+        self._bystander = bystander(self._settle)
         self._coroutines = Coroutines(settings.async_capacity, self._report_coroutines)
         self._rounds: Counter[UUID] = Counter()
         self._mine: set[UUID] = set()
@@ -92,7 +101,7 @@ class Executor:
 
     def answer(self, queue: str, step_id: UUID | None) -> int:
         """Answer a doorbell: run what is ready on the queue, for one time slice; returns how many steps were run."""
-        until = time.monotonic() + self._settings.time_slice.total_seconds()
+        until = self._machine.monotonic() + self._settings.time_slice.total_seconds()
         claims = self._claim(queue, step_id)
         ran = 0
         while claims:
@@ -108,7 +117,7 @@ class Executor:
 
     def _may_go_on(self, until: float) -> bool:
         is_orphaned = os.getppid() != self._parent
-        return time.monotonic() < until and not self.is_stopping and not is_orphaned
+        return self._machine.monotonic() < until and not self.is_stopping and not is_orphaned
 
     def _claim(self, queue: str, step_id: UUID | None) -> list[Claim]:
         self._rounds.clear()
@@ -116,7 +125,7 @@ class Executor:
         limit = min(self._settings.batch_size, room) if room else 1
         together = self._quick | self._awaitable if room else self._quick
         wish = Wish(queue=queue, handlers=self._names, together=together, limit=limit)
-        patience = Patience(CLAIM_PATIENCE_SECONDS)
+        patience = Patience(CLAIM_PATIENCE_SECONDS, self._machine)
         while True:
             try:
                 with self._claiming:
@@ -177,7 +186,7 @@ class Executor:
         return self._finish(reports, self._carry_on(until))
 
     def _inputs(self, claims: Sequence[Claim]) -> list[Work]:
-        patience = Patience(REPORT_PATIENCE_SECONDS)
+        patience = Patience(REPORT_PATIENCE_SECONDS, self._machine)
         while True:
             try:
                 return self._engine.inputs(claims)
@@ -185,10 +194,10 @@ class Executor:
                 patience.wait(error)
 
     def _outcome(self, work: Work, handler: Handler | None) -> Outcome:
-        began_at = time.monotonic()
+        began_at = self._machine.monotonic()
         with self._overtime.watched(work.claim.token, seconds_left(work, self._engine)):
-            outcome = run(work, handler, self._engine)
-        self._pace.note(work.claim.handler, time.monotonic() - began_at)
+            outcome = run(work, handler, self._engine, self._limit)
+        self._pace.note(work.claim.handler, self._machine.monotonic() - began_at)
         return check_outcome(outcome, max_bytes=self._settings.max_output_bytes)
 
     def _carry_on(self, until: float) -> CarryOn | None:
@@ -225,7 +234,7 @@ class Executor:
         return list(finished.claims)
 
     def _commit(self, reports: Sequence[Report], carry_on: CarryOn | None) -> Finished:
-        patience = Patience(REPORT_PATIENCE_SECONDS)
+        patience = Patience(REPORT_PATIENCE_SECONDS, self._machine)
         while True:
             try:
                 if carry_on is None:
@@ -254,7 +263,7 @@ class Executor:
             raise
 
     def _give_back(self, claims: Sequence[Claim]) -> None:
-        patience = Patience(REPORT_PATIENCE_SECONDS)
+        patience = Patience(REPORT_PATIENCE_SECONDS, self._machine)
         while True:
             try:
                 self._engine.give_back(claims)

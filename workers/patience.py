@@ -1,9 +1,10 @@
 """Waiting for a store that does not answer: with jitter, and not for ever."""
 
 import random
-import time
 
 import structlog
+
+from orchestrator.clock import MACHINE_TIME, MachineTime
 
 log = structlog.get_logger()
 
@@ -13,16 +14,18 @@ class Patience:
 
     Args:
         seconds: How long to go on trying.
+        machine: Tells how long that was, and waits.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._until = time.monotonic() + seconds
+    def __init__(self, seconds: float, machine: MachineTime = MACHINE_TIME) -> None:
+        self._machine = machine
+        self._until = machine.monotonic() + seconds
         self._pause = 0.05
 
     def wait(self, error: Exception) -> None:
         """Wait before the next try; raises `error` when there is no time left."""
-        if time.monotonic() >= self._until:
+        if self._machine.monotonic() >= self._until:
             raise error
         log.warning("store_unavailable", error=str(error), retry_in_seconds=round(self._pause, 2))
-        time.sleep(self._pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+        self._machine.sleep(self._pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
         self._pause = min(self._pause * 2, 2.0)

@@ -7,12 +7,14 @@ A child that is stuck past its time-out, where no signal reaches it, is killed (
 import os
 import signal
 import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from orchestrator.clock import MACHINE_TIME, MachineTime
 from orchestrator.core.model import Claim
 from orchestrator.core.outcomes import Failed, FailureKind
 from orchestrator.engine import Engine
@@ -27,28 +29,49 @@ WATCH_SECONDS = 0.5
 STUCK_GRACE_SECONDS = 2.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Children:
+    """How a parent sees its children's processes, by number, and ends them."""
+
+    is_alive: Callable[[int], bool]
+    kill: Callable[[int], None]
+
+
 class Supervisor:
     """Watches over one worker process. Its thread runs in the parent and opens its own connection.
 
     Args:
         engine: An engine of the parent's own.
         slots: How many steps the worker runs at once, not counting coroutines.
+        machine: Tells when the next heartbeat is due.
+        children: How it sees and ends the processes of its children; None for those of this machine.
     """
 
     def __init__(
-        self, engine: Engine, identity: Identity, handlers: Sequence[str], slots: int, settings: Settings
+        self,
+        engine: Engine,
+        identity: Identity,
+        handlers: Sequence[str],
+        slots: int,
+        settings: Settings,
+        *,
+        machine: MachineTime = MACHINE_TIME,
+        children: "Children | None" = None,
     ) -> None:
         self._engine = engine
         self._identity = identity
         self._handlers = tuple(handlers)
         self._slots = slots
         self._heartbeat = settings.heartbeat.total_seconds()
+        self._monotonic = machine.monotonic
+        self._children = children or Children(is_alive=is_alive, kill=partial(_signal, signal.SIGKILL))
+        self._beat_at = machine.monotonic()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
 
     def start(self) -> None:
         """Register the worker and begin to watch."""
-        self._register()
+        self.register()
         self._thread.start()
 
     def stop(self) -> None:
@@ -63,7 +86,9 @@ class Supervisor:
         except StoreUnavailable as error:
             log.warning("worker_not_removed", worker=self._identity.name, error=str(error))
 
-    def _register(self) -> None:
+    def register(self) -> None:
+        """Put the worker on the list, or renew its row."""
+        self._beat_at = self._monotonic()
         with self._engine.store.transaction() as tx:
             tx.register_worker(
                 self._identity.id,
@@ -75,33 +100,38 @@ class Supervisor:
             )
 
     def _watch(self) -> None:
-        beat_at = time.monotonic()
         while not self._stopping.wait(WATCH_SECONDS):
-            try:
-                if time.monotonic() - beat_at >= self._heartbeat:
-                    self._beat()
-                    beat_at = time.monotonic()
-                self._look_after_children()
-            except (StoreUnavailable, SQLAlchemyError) as error:
-                log.warning("supervisor_cannot_reach_store", worker=self._identity.name, error=str(error))
-            except Exception:
-                log.exception("supervisor_failed", worker=self._identity.name)
+            self.tick()
+
+    def tick(self) -> None:
+        """Say that the worker lives, when that is due, and look after its children. Never raises."""
+        try:
+            if self._monotonic() - self._beat_at >= self._heartbeat:
+                self._beat()
+                self._beat_at = self._monotonic()
+            self._look_after_children()
+        except (StoreUnavailable, SQLAlchemyError) as error:
+            log.warning("supervisor_cannot_reach_store", worker=self._identity.name, error=str(error))
+        except Exception:
+            log.exception("supervisor_failed", worker=self._identity.name)
 
     def _beat(self) -> None:
         with self._engine.store.transaction(is_losable=True) as tx:
             is_known = tx.beat_worker(self._identity.id)
         if not is_known:
             log.warning("worker_was_declared_dead", worker=self._identity.name)
-            self._register()
+            self.register()
 
     def _look_after_children(self) -> None:
         with self._engine.store.transaction() as tx:
             held = tx.claims_of_slots(self._identity.id)
             now = tx.now()
         dead: dict[int, list[Claim]] = {}
-        stuck = {pid: "" for pid in self._identity.deadlines.overdue(STUCK_GRACE_SECONDS) if is_alive(pid)}
+        stuck = {
+            pid: "" for pid in self._identity.deadlines.overdue(STUCK_GRACE_SECONDS) if self._children.is_alive(pid)
+        }
         for pid, claim in held:
-            if not is_alive(pid):
+            if not self._children.is_alive(pid):
                 dead.setdefault(pid, []).append(claim)
             elif claim.expires_at is not None and (now - claim.expires_at).total_seconds() > STUCK_GRACE_SECONDS:
                 stuck[pid] = claim.key.block_id
@@ -125,7 +155,11 @@ class Supervisor:
         """Kill a child that does not come back from a handler; what else it holds is given to others."""
         if pid != os.getpid():
             log.warning("child_stuck", worker=self._identity.name, pid=pid, step=step)
-            os.kill(pid, signal.SIGKILL)
+            self._children.kill(pid)
+
+
+def _signal(number: signal.Signals, pid: int) -> None:
+    os.kill(pid, number)
 
 
 def is_alive(pid: int) -> bool:

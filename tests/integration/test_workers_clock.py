@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from orchestrator.clock import DatabaseClock
+from orchestrator.clock import DatabaseClock, MachineTime
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -12,10 +12,9 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 class World:
     """A database and a process, each with a clock; the process's stands at 50 when the database's stands at 0."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.seconds = 50.0
-        monkeypatch.setattr("orchestrator.clock.time", self)
-        self.clock = DatabaseClock()
+        self.clock = DatabaseClock(MachineTime(monotonic=self.monotonic))
 
     def monotonic(self) -> float:
         return self.seconds
@@ -38,8 +37,8 @@ class World:
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    return World(monkeypatch)
+def world() -> World:
+    return World()
 
 
 def test_it_knows_nothing_before_it_was_told(world: World) -> None:

@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import pytest
 
+from orchestrator.clock import MachineTime
 from orchestrator.engine import Engine
 from orchestrator.errors import StoreUnavailable
 from orchestrator.reconciler import Reconciler
@@ -26,10 +27,8 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr("orchestrator.reconciler.time", made)
-    return made
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
@@ -47,7 +46,7 @@ def silent_worker(engine: Engine, store: Store) -> Worker:
 def test_the_silent_are_dead_once_the_store_has_answered_for_two_heartbeats(
     engine: Engine, settings: Settings, silent_worker: Worker, clock: Clock
 ) -> None:
-    reconciler = Reconciler(engine, settings)
+    reconciler = Reconciler(engine, settings, MachineTime(monotonic=clock.monotonic))
     assert reconciler.tick().done == 0
     clock.at += 3.9
     assert reconciler.tick().done == 0
@@ -58,7 +57,7 @@ def test_the_silent_are_dead_once_the_store_has_answered_for_two_heartbeats(
 def test_an_outage_of_the_store_kills_no_worker(
     engine: Engine, settings: Settings, silent_worker: Worker, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reconciler = Reconciler(engine, settings)
+    reconciler = Reconciler(engine, settings, MachineTime(monotonic=clock.monotonic))
     reconciler.tick()
     clock.at += 60
 
