@@ -1,5 +1,6 @@
 """The door for sequences: storing definitions, finding them, retiring them (sequences contract §1, §2, §16)."""
 
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -8,12 +9,11 @@ from typing import Any, Final
 from uuid import UUID
 
 from orchestrator.core.ids import IdMaker
-from orchestrator.core.states import InstanceState
 from orchestrator.drafts import read_definition
 from orchestrator.errors import AlreadyExists, Conflict, InvalidArgument, NotFound
 from orchestrator.store import definitions, removal
 from orchestrator.store.definitions import StoredDefinition
-from orchestrator.store.session import Store, Transaction
+from orchestrator.store.session import Store, Transaction, patiently
 from sequences.document import (
     Block,
     DocumentError,
@@ -42,6 +42,8 @@ MAX_NAME_BYTES: Final = 255
 MAX_LONG_NAME_BYTES: Final = 1024
 """1 KiB for sequence names and block ids: they stand in indexes, whose rows PostgreSQL limits to 2.7 KB."""
 
+_REMOVING_SECONDS: Final = 5.0
+"""How long a request removes the instances of a deleted version; what is left then is the reconciler's."""
 _TRIES: Final = 20
 _MAX_VERSION: Final = 2**31 - 1
 
@@ -80,10 +82,11 @@ class Catalogue:
             return self._store_next_version(definition, warnings)
         with self._store.transaction() as tx:
             stored = stored_form(definition)
-            if removal.has_stood_for_another(tx, stored.id, stored.content_hash):
-                raise AlreadyExists(f"sequence {stored.id}: the id has stood for another content")
             if not definitions.insert(tx, stored):
                 raise AlreadyExists(_taken(tx, definition))
+            # Asked after the insertion, which has waited for a deletion that is under way.
+            if removal.is_taken(tx, stored.id, stored.content_hash):
+                raise AlreadyExists(f"sequence {stored.id}: the id has stood for another content")
         return Accepted(id=definition.id, warnings=warnings)
 
     def _store_next_version(self, definition: SequenceDefinition, warnings: tuple[str, ...]) -> Accepted:
@@ -162,22 +165,29 @@ class Catalogue:
             ]
 
     def delete(self, sequence_id: UUID, *, tenant: str | None) -> None:
-        """Delete a version and its ended instances.
+        """Delete a version and its ended instances: the version at once, of many instances a part later.
 
         Raises:
             NotFound: The caller has no such version.
             Conflict: Instances that have not ended are bound to it.
         """
+        patiently(lambda: self._remove(sequence_id, tenant))
+        until = time.monotonic() + _REMOVING_SECONDS
+        while time.monotonic() < until and patiently(lambda: self._remove_instances(sequence_id)):
+            pass
+
+    def _remove(self, sequence_id: UUID, tenant: str | None) -> None:
         with self._store.transaction() as tx:
-            if definitions.get(tx, sequence_id, tenant) is None:
+            if definitions.get(tx, sequence_id, tenant) is None or not removal.remove_sequence(tx, sequence_id):
                 raise NotFound(f"sequence {sequence_id}")
-            bound = removal.lock_instances(tx, sequence_id)
-            active = sum(not InstanceState(state).is_terminal for _, state in bound)
+            active = removal.count_open(tx, sequence_id)
             if active:
                 reason = f"{active} active instance(s) still reference it"
                 raise Conflict(f"cannot delete sequence {sequence_id}: {reason}")
-            removal.remove_instances(tx, [instance_id for instance_id, _ in bound])
-            removal.remove_sequence(tx, sequence_id)
+
+    def _remove_instances(self, sequence_id: UUID) -> int:
+        with self._store.transaction() as tx:
+            return removal.remove_of_deleted(tx, sequence_id)
 
     def set_status(self, sequence_id: UUID, status: str, *, tenant: str | None) -> None:
         """Move a version on; only the moves of `STATUS_MOVES` are allowed.

@@ -45,7 +45,7 @@ from orchestrator.core.steps import runs_in_process
 from orchestrator.core.turn import Turn
 from orchestrator.emitting import Emission, Emitted, Emitter
 from orchestrator.errands import Errands, Messenger
-from orchestrator.errors import InvalidArgument, NotFound, PayloadTooLarge
+from orchestrator.errors import InvalidArgument, NotFound, PayloadTooLarge, SequenceGone
 from orchestrator.exchange import (
     Begun,
     Finished,
@@ -120,7 +120,7 @@ class Engine:
         """Accept instances, all or none, and let their first steps be claimed.
 
         Raises:
-            LookupError: A sequence does not exist.
+            SequenceGone: A sequence does not exist.
         """
         self._known.names()
         with self.store.transaction() as tx:
@@ -411,7 +411,10 @@ class Engine:
             if seen is None:
                 return None
             instance, profile = seen.record.instance, seen.record.profile
-            first = self._turnstile.plans(tx, [instance.sequence_id])[instance.sequence_id].root[0]
+            try:
+                first = self._turnstile.plans(tx, [instance.sequence_id])[instance.sequence_id].root[0]
+            except SequenceGone:
+                return None
         runtime = runtime_section(instance, attempt=seen.record.attempt)
         return OtherFlow(
             state=instance.state,
@@ -572,11 +575,8 @@ class Engine:
         return self._tell_many(ids, lambda: event)
 
     def _migrated(self, sequence_id: UUID) -> Event:
-        try:
-            with self.store.transaction() as tx:
-                plan = self._turnstile.plans(tx, [sequence_id])[sequence_id]
-        except LookupError as error:
-            raise NotFound(f"sequence {sequence_id}") from error
+        with self.store.transaction() as tx:
+            plan = self._turnstile.plans(tx, [sequence_id])[sequence_id]
         return Migrated(sequence_id=sequence_id, plan=plan)
 
     def inject(self, instance_id: UUID, blocks: tuple[document.Block, ...], position: int | None = None) -> Instance:

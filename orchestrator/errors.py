@@ -5,6 +5,7 @@ OrchestratorError
 │   ├── InvalidArgument     correct the request
 │   ├── Unprocessable       the data does not fit a schema
 │   ├── NotFound            no such thing in this tenant
+│   │   └── SequenceGone    the sequence has been deleted meanwhile
 │   ├── AlreadyExists       the name or id is taken
 │   ├── Conflict            the thing is in another state than the request needs; re-read it
 │   ├── Forbidden           the caller's tenant or key does not allow it
@@ -18,6 +19,8 @@ OrchestratorError
 ├── WaitTimedOut            raised by `orchestrator.client`: the instance goes on, the waiting has ended
 └── ConfigurationError      a setting or the installation is wrong; the message says which and what to do
 """
+
+from uuid import UUID
 
 
 class OrchestratorError(Exception):
@@ -38,6 +41,18 @@ class Unprocessable(RequestError):
 
 class NotFound(RequestError):
     """The named thing does not exist in the caller's tenant."""
+
+
+class SequenceGone(NotFound):
+    """A sequence that an instance needs from here on has been deleted. What was found out about it before is void.
+
+    Args:
+        sequence_id: Which.
+    """
+
+    def __init__(self, sequence_id: UUID) -> None:
+        super().__init__(f"sequence {sequence_id}")
+        self.sequence_id = sequence_id
 
 
 class AlreadyExists(RequestError):

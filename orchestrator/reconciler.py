@@ -1,4 +1,5 @@
-"""Finds what a crash has left behind: claims of dead workers, tasks of silent ones, weeks without a partition."""
+"""Finds what a crash has left behind: claims of dead workers, tasks of silent ones, weeks without a partition, and
+instances of deleted sequences."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -62,8 +63,14 @@ class Reconciler:
         taken = together_or_alone(self._lose, lost, lambda _claim: None) if lost else 0
         if taken or released:
             log.warning("work_recovered", claims_of_dead_workers=taken, silent_tasks=released)
+        removed = self._clear_away()
         self._keep_up()
-        return TickResult(done=taken + released, wait=0.0 if len(lost) == AT_ONCE else WAIT_SECONDS)
+        is_more = len(lost) == AT_ONCE or removed > 0
+        return TickResult(done=taken + released + removed, wait=0.0 if is_more else WAIT_SECONDS)
+
+    def _clear_away(self) -> int:
+        with self._engine.store.transaction() as tx:
+            return tx.remove_of_deleted()
 
     def _lose(self, claims: Sequence[Claim]) -> int:
         return self._engine.lose(claims, "the worker stopped its heartbeat")

@@ -1,13 +1,14 @@
 """Slices in memory between two commits, and the definitions they are compiled from."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from threading import Lock
 from uuid import UUID
 
 from orchestrator.core.model import Instance
 from orchestrator.core.plan import Plan
 from orchestrator.core.slice import Slice
+from orchestrator.errors import SequenceGone
 from orchestrator.store.interface import Transaction
 from sequences.document import parse_definition
 
@@ -54,14 +55,13 @@ class Plans:
         self._own_plans: OrderedDict[tuple[UUID, UUID, int], Plan] = OrderedDict()
         self._lock = Lock()
 
-    def of_instances(self, tx: Transaction, instances: Iterable[Instance]) -> dict[UUID, Plan]:
+    def of_instances(self, tx: Transaction, instances: Collection[Instance]) -> dict[UUID, Plan]:
         """Give the plan of each instance, by its id: its definition and what was injected into it.
 
-        Raises:
-            LookupError: A definition does not exist.
+        An instance whose definition is gone is left out: it goes the same way.
         """
-        instances = list(instances)
-        definitions_of = self.get(tx, {instance.sequence_id for instance in instances})
+        definitions_of = self._known(tx, {instance.sequence_id for instance in instances})
+        instances = [instance for instance in instances if instance.sequence_id in definitions_of]
         plans = {instance.id: definitions_of[instance.sequence_id] for instance in instances}
         grown = [instance for instance in instances if instance.injected]
         return plans | self._with_injections(tx, grown, definitions_of) if grown else plans
@@ -91,20 +91,29 @@ class Plans:
         """Give the plans of some definitions, compiling those that are new here.
 
         Raises:
-            LookupError: A definition does not exist.
+            SequenceGone: A definition does not exist.
         """
         wanted = set(sequence_ids)
+        plans = self._known(tx, wanted)
+        if unknown := wanted - plans.keys():
+            raise SequenceGone(min(unknown))
+        return plans
+
+    def _known(self, tx: Transaction, wanted: set[UUID]) -> dict[UUID, Plan]:
         with self._lock:
             plans = {i: self._plans[i] for i in wanted if i in self._plans}
         missing = wanted - plans.keys()
         if missing:
             stored = tx.load_definitions(list(missing))
-            if unknown := missing - stored.keys():
-                raise LookupError(f"no sequence has the id {min(unknown)}")
             compiled = {i: Plan(parse_definition(found.document)) for i, found in stored.items()}
             self._remember(compiled)
             plans |= compiled
         return plans
+
+    def forget(self, sequence_id: UUID) -> None:
+        """Drop the plan of a definition that was deleted."""
+        with self._lock:
+            self._plans.pop(sequence_id, None)
 
     def _remember(self, compiled: dict[UUID, Plan]) -> None:
         with self._lock:

@@ -21,6 +21,7 @@ from orchestrator.core.model import ROOT_KEY, Claim, Instance, NodeKey, Step, is
 from orchestrator.core.plan import Plan
 from orchestrator.core.slice import Needs, Slice
 from orchestrator.core.states import StepState
+from orchestrator.errors import SequenceGone
 from orchestrator.slices import Plans, Slices
 from orchestrator.store.interface import Store, Transaction
 
@@ -127,12 +128,19 @@ class Turnstile:
     def pass_through(self, events: Events, rewrite: Rewrite | None = None) -> dict[UUID, Passed]:
         """Decide events and commit what they change; instances that do not exist are left out.
 
+        A definition that is deleted between the decision and the write makes it be decided anew.
+
         Raises:
+            SequenceGone: The definition that a migration leads to does not exist.
             StoreUnavailable: The store did not answer; whether the commit took effect is unknown.
         """
         for attempt in range(TRIES):
             try:
                 return self._pass_once(events, rewrite)
+            except SequenceGone as gone:
+                self._plans.forget(gone.sequence_id)
+                if attempt == TRIES - 1:
+                    raise
             except Exception as error:
                 if not self._store.is_retryable(error) or attempt == TRIES - 1:
                     raise
@@ -152,8 +160,11 @@ class Turnstile:
         return passed
 
     def plan_of(self, tx: Transaction, instance: Instance) -> Plan:
-        """Give the compiled plan of an instance, injections included."""
-        return self._plans.of_instances(tx, [instance])[instance.id]
+        """Give the compiled plan of an instance, injections included; SequenceGone if its definition is."""
+        plans = self._plans.of_instances(tx, [instance])
+        if instance.id not in plans:
+            raise SequenceGone(instance.sequence_id)
+        return plans[instance.id]
 
     def pass_within(
         self, tx: Transaction, events: Events, now: datetime, rewrite: Rewrite | None = None
@@ -213,10 +224,10 @@ class Turnstile:
     def load(
         self, tx: Transaction, ids: Sequence[UUID], needs: Mapping[UUID, Callable[[Plan], Needs]], *, lock: bool
     ) -> dict[UUID, Slice]:
-        """Load slices with what is certainly needed; instances that do not exist are left out."""
+        """Load slices with what is certainly needed; instances that do not exist, or not much longer, are left out."""
         instances = tx.load_instances(ids)
         plans = self._plans.of_instances(tx, instances.values())
-        slices = {i: Slice(plan=plans[i], instance=found) for i, found in instances.items()}
+        slices = {i: Slice(plan=plans[i], instance=found) for i, found in instances.items() if i in plans}
         wanted = [(current, needs[i](current.plan)) for i, current in slices.items()]
         tx.fill([(current, need) for current, need in wanted if need != Needs()], lock=lock)
         return slices

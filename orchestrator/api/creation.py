@@ -1,13 +1,9 @@
 """From a posted instance to one the engine can start: tenant, sequence, schema, sizes (contract, api §10.2, §10.3)."""
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
-
-import psycopg2
-from sqlalchemy.exc import DBAPIError
 
 from orchestrator.api.auth import Caller
 from orchestrator.api.binding import session_to_bind
@@ -20,11 +16,7 @@ from orchestrator.exchange import NewInstance
 from orchestrator.store import definitions
 from orchestrator.store.definitions import Head
 from orchestrator.store.instances import Profile
-from orchestrator.store.session import is_retryable
 from sequences.schemas import Schema, compile_schema
-
-T = TypeVar("T")
-TRIES = 5
 
 
 def check_names(request: CreateInstance, caller: Caller) -> None:
@@ -108,15 +100,3 @@ def _input_schema(serving: Services, sequence_id: UUID, _content_hash: str) -> S
         raise NotFound(f"sequence {sequence_id}")
     schema = stored.document.get("input_schema")
     return None if schema is None else compile_schema(schema)
-
-
-def patiently(write: Callable[[], T]) -> T:
-    """Repeat a write that lost a deadlock or a lock time-out to another one."""
-    for attempt in range(TRIES):
-        try:
-            return write()
-        except (DBAPIError, psycopg2.Error) as error:
-            if not is_retryable(error) or attempt == TRIES - 1:
-                raise
-            time.sleep(0.01 * 2**attempt)
-    raise AssertionError("unreachable")

@@ -16,7 +16,6 @@ from orchestrator.api.creation import (
     check_startable,
     heads_of,
     new_instance,
-    patiently,
 )
 from orchestrator.api.documentation import accepts
 from orchestrator.api.services import Services, Serving
@@ -33,6 +32,7 @@ from orchestrator.api.shapes import (
 from orchestrator.errors import InvalidArgument, NotFound
 from orchestrator.exchange import Started
 from orchestrator.store import instances
+from orchestrator.store.session import patiently
 
 router = APIRouter(tags=["instances"])
 MAX_BATCH = 10_000

@@ -127,7 +127,9 @@ def read_tree(serving: Serving, caller: CallerDependency, instance_id: InstanceI
         record = instances.get(tx, instance_id)
         if record is None:
             raise NotFound(f"instance {instance_id}")
-        plan = serving.plans.of_instances(tx, [record.instance])[instance_id]
+        plan = serving.plans.of_instances(tx, [record.instance]).get(instance_id)
+        if plan is None:
+            raise NotFound(f"instance {instance_id}")
         rows = [tree.node_entry(*row) for row in instances.newest_nodes(tx, instance_id)]
         rows += [tree.step_entry(*row) for row in instances.open_steps(tx, instance_id)]
     return Json(tree.build(plan, instance_id, record.instance.state, rows))

@@ -15,10 +15,11 @@ from orchestrator.api.addresses import Limit
 from orchestrator.api.answers import Json, error
 from orchestrator.api.auth import CallerDependency
 from orchestrator.api.bodies import Body, RawBody
-from orchestrator.api.creation import check_context_size, patiently
+from orchestrator.api.creation import check_context_size
 from orchestrator.api.documentation import accepts
 from orchestrator.api.services import Serving
 from orchestrator.api.shapes import ChangeTrigger, Context, CreateTrigger, TriggerFired, TriggerView
+from orchestrator.store.session import patiently
 from orchestrator.store.triggers import Trigger
 
 router = APIRouter(tags=["triggers"])

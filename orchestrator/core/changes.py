@@ -259,6 +259,14 @@ class PlanReplaced:
     plan: Plan
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefinitionHeld:
+    """The instance needs its definition from here on: it was reopened, or has gone over to another definition.
+
+    The definition must be there when this is committed, and is not deleted before.
+    """
+
+
 Change = (
     InstancePut
     | NodePut
@@ -288,6 +296,7 @@ Change = (
     | LetterWritten
     | LetterOpened
     | PlanReplaced
+    | DefinitionHeld
 )
 
 

@@ -17,6 +17,7 @@ from orchestrator.core.changes import (
     CheckpointSaved,
     ChildCreated,
     ContextPut,
+    DefinitionHeld,
     ErrorRowsRemoved,
     InjectionAdded,
     InstancePut,
@@ -305,7 +306,7 @@ class Slice:
                         self.letters.pop(letter_id, None)
                 case TimersShifted() | TransitionRecorded():
                     pass
-                case CheckpointSaved():
+                case CheckpointSaved() | DefinitionHeld():
                     pass
                 case OutputsTrimmed() | ChildCreated() | LetterWritten():
                     pass

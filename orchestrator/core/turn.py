@@ -17,6 +17,7 @@ from orchestrator.core.changes import (
     CheckpointSaved,
     ChildCreated,
     ContextPut,
+    DefinitionHeld,
     ErrorRowsRemoved,
     InjectionAdded,
     InstancePut,
@@ -382,4 +383,11 @@ class Turn(Overlay):
         changes += [StateGone(name=n) if v is ABSENT else StatePut(name=n, value=v) for n, v in self._state.items()]
         if self._context is not None:
             changes.append(self._context)
+        if self._needs_its_definition_anew():
+            changes.append(DefinitionHeld())
         return (*changes, *self._added)
+
+    def _needs_its_definition_anew(self) -> bool:
+        former, now = self.slice.instance, self.instance
+        is_reopened = former.state.is_terminal and not now.state.is_terminal
+        return is_reopened or former.sequence_id != now.sequence_id

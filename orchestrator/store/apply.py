@@ -16,6 +16,7 @@ from orchestrator.core.changes import (
     CheckpointSaved,
     ChildCreated,
     ContextPut,
+    DefinitionHeld,
     ErrorRowsRemoved,
     InjectionAdded,
     InstancePut,
@@ -41,7 +42,7 @@ from orchestrator.core.changes import (
     TransitionRecorded,
 )
 from orchestrator.core.model import ROOT_KEY, Instance, Iteration, NodeKey
-from orchestrator.store import checkpoints, sessions
+from orchestrator.store import checkpoints, definitions, sessions
 from orchestrator.store.injections import injection_row
 from orchestrator.store.letters import GRACE
 from orchestrator.store.rows import (
@@ -188,6 +189,7 @@ class WriteSet:
     metadata: list[Row] = field(default_factory=list)
     shifted_timers: list[Row] = field(default_factory=list)
     injections: list[Row] = field(default_factory=list)
+    held: set[UUID] = field(default_factory=set)
     children: list[ChildCreated] = field(default_factory=list)
     letters: list[Row] = field(default_factory=list)
     opened_letters: list[Row] = field(default_factory=list)
@@ -248,9 +250,12 @@ class WriteSet:
                     self.metadata.append((owner, to_json(values)))
                 case PlanReplaced():
                     pass  # the instance's row names the new definition
+                case DefinitionHeld():
+                    self.held.add(instance.sequence_id)
                 case InjectionAdded(injection=injection):
                     self.injections.append(injection_row(owner, injection))
-                case ChildCreated():
+                case ChildCreated(child=child):
+                    self.held.add(child.sequence_id)
                     self.children.append(change)
                 case LetterWritten(letter=letter):
                     self.letters.append((*letter_row(letter), GRACE))
@@ -323,7 +328,7 @@ def _transition_row(instance: Instance, change: TransitionRecorded) -> Row:
 
 
 def write(tx: Transaction, decided: Iterable[tuple[Instance, Iterable[Change]]]) -> None:
-    """Write what was decided about instances. The caller holds their locks."""
+    """Write what was decided about instances, each as it reads after it. The caller holds their locks."""
     writes = WriteSet()
     for instance, changes in decided:
         writes.add(instance, changes)
@@ -331,7 +336,12 @@ def write(tx: Transaction, decided: Iterable[tuple[Instance, Iterable[Change]]])
 
 
 def apply(tx: Transaction, writes: WriteSet) -> None:
-    """Write everything collected. The caller holds the locks of all instances named."""
+    """Write everything collected. The caller holds the locks of all instances named.
+
+    Raises:
+        SequenceGone: A definition that an instance needs from here on has been deleted.
+    """
+    definitions.hold(tx, writes.held)
     statements = [
         *_forget(tx, writes.forgotten),
         *_put_instances(tx, writes),

@@ -1,10 +1,11 @@
 """Sequences: stored definitions and their look-up."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from orchestrator.errors import SequenceGone
 from orchestrator.store.session import Transaction, to_json
 
 
@@ -93,6 +94,22 @@ def newest(
         (tenant_id, namespace, name) if version is None else (tenant_id, namespace, name, version),
     )
     return _of(rows[0]) if rows else None
+
+
+def hold(tx: Transaction, ids: Iterable[UUID]) -> None:
+    """Keep versions from being deleted until the transaction ends; one lock for each, whatever hangs on it.
+
+    Locks are taken in ascending order of id, and after those of instances. Many may hold a version at once.
+
+    Raises:
+        SequenceGone: One does not exist, or its deletion was committed while this has waited for it.
+    """
+    wanted = sorted(set(ids))
+    if not wanted:
+        return
+    held = tx.query("SELECT id FROM sequences WHERE id = ANY(%s::uuid[]) ORDER BY id FOR KEY SHARE", (wanted,))
+    if gone := set(wanted) - {row[0] for row in held}:
+        raise SequenceGone(min(gone))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

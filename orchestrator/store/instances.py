@@ -8,6 +8,7 @@ from uuid import UUID
 
 from orchestrator.core.asides import RESULT_REF
 from orchestrator.core.model import BESIDE, Instance
+from orchestrator.store import definitions
 from orchestrator.store.apply import create
 from orchestrator.store.rows import INSTANCE_COLUMNS, INSTANCE_WIDTH, instance_of
 from orchestrator.store.session import Transaction, to_json
@@ -79,7 +80,7 @@ class Filter:
 
 
 def insert(tx: Transaction, new: Sequence[tuple[Instance, Profile]]) -> None:
-    """Insert the rows of new instances."""
+    """Insert the rows of new instances, and hold their sequences; raises SequenceGone if one is deleted meanwhile."""
     for start in range(0, len(new), CREATED_AT_ONCE):
         part = new[start : start + CREATED_AT_ONCE]
         create(tx, [instance for instance, _ in part])
@@ -88,6 +89,7 @@ def insert(tx: Transaction, new: Sequence[tuple[Instance, Profile]]) -> None:
             "INSERT INTO contexts (instance_id, data, config, metadata, audit, idempotency_key, concurrency_key, "
             f"max_concurrency, parent_instance_id) VALUES {rows}"
         )
+    definitions.hold(tx, (instance.sequence_id for instance, _ in new))
 
 
 def _profile_row(instance_id: UUID, profile: Profile) -> tuple[Any, ...]:

@@ -72,10 +72,18 @@ class Transaction(Protocol):
         """
 
     def write(self, decided: Iterable[tuple[Instance, Iterable[Change]]]) -> None:
-        """Write what was decided about instances, each as it reads after it. The caller has locked them."""
+        """Write what was decided about instances, each as it reads after it. The caller has locked them.
+
+        Raises:
+            SequenceGone: A definition that an instance needs from here on has been deleted.
+        """
 
     def insert_instances(self, new: Sequence[tuple[Instance, Profile]]) -> None:
-        """Insert new instances; their first decision is written after it."""
+        """Insert new instances; their first decision is written after it.
+
+        Raises:
+            SequenceGone: A sequence has been deleted.
+        """
 
     def copy_rows(self, source_id: UUID, copy_id: UUID, blocks: Sequence[str], new_id: Callable[[], UUID]) -> None:
         """Give a new instance what another one has: of some blocks the ended nodes, outputs, items; injections; state.
@@ -245,6 +253,9 @@ class Transaction(Protocol):
 
     def write_fact(self, name: str, value: str) -> None:
         """Write one fact of the installation."""
+
+    def remove_of_deleted(self) -> int:
+        """Remove some of the ended instances that deleted sequences have left; returns how many, 0 if none is left."""
 
     def make_partitions(self) -> int:
         """Create the partitions of the history that are missing; returns how many were made."""

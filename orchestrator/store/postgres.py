@@ -20,6 +20,7 @@ from orchestrator.store import (
     interface,
     letters,
     reading,
+    removal,
     session,
     sessions,
     steps,
@@ -85,6 +86,7 @@ class PostgresTransaction(session.Transaction):
     workers_alive = workers.alive
     read_fact = installation.read
     write_fact = installation.write
+    remove_of_deleted = removal.remove_of_deleted
     make_partitions = upkeep.make_partitions
 
 

@@ -1,4 +1,13 @@
-"""Deleting a version of a sequence, and the ended instances that are bound to it."""
+"""Deleting a version of a sequence, and the ended instances that are bound to it.
+
+The version goes first, in a transaction of its own. Whoever needs it (a new instance, a child, a migration, a retry)
+holds its row until his commit (`definitions.hold`), so either the deletion sees his instance and is refused, or he
+finds no version. A foreign key would say the same, at the price of a look-up for each instance, and would demand that
+all instances go in the transaction of their sequence: that may be hours of work, and one lock for each.
+
+What is left then has ended, cannot be reopened, and is removed in small transactions. A process that dies in between
+leaves the rest to the reconciler.
+"""
 
 from typing import Final
 from uuid import UUID
@@ -6,37 +15,74 @@ from uuid import UUID
 from orchestrator.store.session import Transaction
 from orchestrator.store.tables import metadata
 
-_AT_ONCE: Final = 500
+AT_ONCE: Final = 100
+"""Instances that one transaction removes."""
 _OF_INSTANCES: Final = tuple(table.name for table in metadata.sorted_tables if "instance_id" in table.columns)
 """Every table whose rows belong to an instance."""
+_LOCKED_BY_OTHERS: Final = "steps"
+"""The table whose rows others lock without holding the instance; always in ascending order of their id."""
 
 
-def lock_instances(tx: Transaction, sequence_id: UUID) -> list[tuple[UUID, str]]:
-    """Hold all instances of a version until the transaction ends, in ascending order of id; gives their states."""
-    rows = tx.query("SELECT id, state FROM instances WHERE sequence_id = %s ORDER BY id FOR UPDATE", (sequence_id,))
-    return [(row[0], row[1]) for row in rows]
+def remove_sequence(tx: Transaction, sequence_id: UUID) -> bool:
+    """Delete a version, and remember what its id has stood for: processes may still have it compiled.
+
+    Waits for all who hold it. False if it is gone already.
+    """
+    gone = tx.query("DELETE FROM sequences WHERE id = %s RETURNING content_hash", (sequence_id,))
+    if gone:
+        tx.execute(
+            "INSERT INTO deleted_sequences (id, content_hash, has_instances) VALUES (%s, %s, true) "
+            "ON CONFLICT (id) DO UPDATE SET content_hash = EXCLUDED.content_hash, has_instances = true",
+            (sequence_id, gone[0][0]),
+        )
+    return bool(gone)
+
+
+def count_open(tx: Transaction, sequence_id: UUID) -> int:
+    """Count the instances of a version that have not ended."""
+    rows = tx.query(
+        "SELECT count(*) FROM instances WHERE sequence_id = %s AND settled_at IS NULL",
+        (sequence_id,),
+    )
+    count: int = rows[0][0]
+    return count
+
+
+def remove_of_deleted(tx: Transaction, sequence_id: UUID | None = None) -> int:
+    """Remove some of the instances that a deleted version has left; returns how many, 0 when none is left.
+
+    Args:
+        sequence_id: Which version; None for any, unless another process is at it.
+    """
+    which = tx.query(
+        "SELECT id FROM deleted_sequences WHERE has_instances AND (%(id)s IS NULL OR id = %(id)s) "
+        "ORDER BY id LIMIT 1 FOR UPDATE" + ("" if sequence_id is not None else " SKIP LOCKED"),
+        {"id": sequence_id},
+    )
+    if not which:
+        return 0
+    owner = which[0][0]
+    rows = tx.query("SELECT id FROM instances WHERE sequence_id = %s ORDER BY id LIMIT %s FOR UPDATE", (owner, AT_ONCE))
+    remove_instances(tx, [row[0] for row in rows])
+    if len(rows) < AT_ONCE:
+        tx.execute("UPDATE deleted_sequences SET has_instances = false WHERE id = %s", (owner,))
+    return len(rows)
 
 
 def remove_instances(tx: Transaction, ids: list[UUID]) -> None:
     """Delete instances and everything of them. The caller holds their locks."""
-    for start in range(0, len(ids), _AT_ONCE):
-        part = ids[start : start + _AT_ONCE]
-        for table in _OF_INSTANCES:
-            tx.execute(f"DELETE FROM {table} WHERE instance_id = ANY(%s::uuid[])", (part,))
-        tx.execute("DELETE FROM instances WHERE id = ANY(%s::uuid[])", (part,))
+    if not ids:
+        return
+    tx.query(f"SELECT 1 FROM {_LOCKED_BY_OTHERS} WHERE instance_id = ANY(%s::uuid[]) ORDER BY id FOR UPDATE", (ids,))
+    for table in _OF_INSTANCES:
+        tx.execute(f"DELETE FROM {table} WHERE instance_id = ANY(%s::uuid[])", (ids,))
+    tx.execute("DELETE FROM instances WHERE id = ANY(%s::uuid[])", (ids,))
 
 
-def remove_sequence(tx: Transaction, sequence_id: UUID) -> None:
-    """Delete a version, and remember what its id has stood for: processes may still have it compiled."""
-    tx.execute(
-        "INSERT INTO deleted_sequences (id, content_hash) SELECT id, content_hash FROM sequences WHERE id = %s "
-        "ON CONFLICT (id) DO UPDATE SET content_hash = EXCLUDED.content_hash",
-        (sequence_id,),
+def is_taken(tx: Transaction, sequence_id: UUID, content_hash: str) -> bool:
+    """Tell whether an id has stood for other content before, or its former instances are still being removed."""
+    rows = tx.query(
+        "SELECT 1 FROM deleted_sequences WHERE id = %s AND (has_instances OR content_hash <> %s)",
+        (sequence_id, content_hash),
     )
-    tx.execute("DELETE FROM sequences WHERE id = %s", (sequence_id,))
-
-
-def has_stood_for_another(tx: Transaction, sequence_id: UUID, content_hash: str) -> bool:
-    """Tell whether an id was given to other content before, which has been deleted."""
-    rows = tx.query("SELECT 1 FROM deleted_sequences WHERE id = %s AND content_hash <> %s", (sequence_id, content_hash))
     return bool(rows)

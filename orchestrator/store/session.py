@@ -1,6 +1,7 @@
 """Connections and transactions. READ COMMITTED, short, one at a time for each thread."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
@@ -18,6 +19,9 @@ from sequences.json_values import json_bytes
 
 _RETRYABLE = frozenset({"40001", "40P01", "55P03"})
 _UNAVAILABLE_CLASSES = ("08", "53", "57P")
+_TRIES = 5
+
+T = TypeVar("T")
 
 
 def to_json(value: Any) -> str:
@@ -154,6 +158,18 @@ def sqlstate(error: BaseException) -> str | None:
 def is_retryable(error: BaseException) -> bool:
     """Tell whether the same transaction may succeed when tried again: deadlock, serialization, lock time-out."""
     return sqlstate(error) in _RETRYABLE
+
+
+def patiently(write: Callable[[], T]) -> T:
+    """Repeat a write that lost a deadlock or a lock time-out to another one."""
+    for attempt in range(_TRIES):
+        try:
+            return write()
+        except (DBAPIError, psycopg2.Error) as error:
+            if not is_retryable(error) or attempt == _TRIES - 1:
+                raise
+            time.sleep(0.01 * 2**attempt)
+    raise AssertionError("unreachable")
 
 
 def is_unavailable(error: BaseException) -> bool:

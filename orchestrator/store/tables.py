@@ -71,6 +71,9 @@ deleted_sequences = Table(
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("content_hash", Text, nullable=False),
+    Column("has_instances", Boolean, nullable=False, server_default=text("false")),
+    # Deleted sequences whose instances are still being removed.
+    Index("deleted_sequences_has_instances_idx", "id", postgresql_where=text("has_instances")),
 )
 
 instances = Table(
@@ -166,6 +169,8 @@ idempotency_keys = Table(
     Column("key", Text, nullable=False),
     Column("instance_id", Uuid, nullable=False),
     PrimaryKeyConstraint("tenant_id", "dry_run", "key"),
+    # The keys of an instance that is removed.
+    Index("idempotency_keys_instance_id_idx", "instance_id"),
 )
 
 nodes = Table(
@@ -424,6 +429,8 @@ emission_keys = Table(
     Column("key", Text, nullable=False),
     Column("instance_id", Uuid, nullable=False),
     PrimaryKeyConstraint("tenant_id", "scope", "key"),
+    # The keys of an instance that is removed.
+    Index("emission_keys_instance_id_idx", "instance_id"),
 )
 
 workers = Table(

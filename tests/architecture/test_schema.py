@@ -13,7 +13,7 @@ from sqlalchemy import Table
 
 from orchestrator.core.model import OutputKey
 from orchestrator.core.slice import Needs, Slice
-from orchestrator.store import instances, letters, reading, steps, tables
+from orchestrator.store import instances, letters, reading, removal, steps, tables
 from orchestrator.store.session import Store, Transaction
 from orchestrator.store.steps import Worker
 
@@ -143,6 +143,15 @@ QUERIES: dict[str, tuple[str, Callable[[Any], object]]] = {
         lambda tx: instances.children(tx, INSTANCE),
     ),
     "letters that nobody has delivered": ("letters_due_at_idx", lambda tx: letters.overdue(tx, 200)),
+    "deleted sequences that have left instances": ("deleted_sequences_has_instances_idx", removal.remove_of_deleted),
+    "the idempotency key of an instance": (
+        "idempotency_keys_instance_id_idx",
+        lambda tx: removal.remove_instances(tx, [INSTANCE]),
+    ),
+    "the emission keys of an instance": (
+        "emission_keys_instance_id_idx",
+        lambda tx: removal.remove_instances(tx, [INSTANCE]),
+    ),
     "instances of a sequence": (
         "instances_sequence_id_idx",
         lambda tx: instances.find(tx, instances.Filter(sequence_id=INSTANCE), offset=0, limit=1),

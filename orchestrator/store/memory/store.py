@@ -80,6 +80,7 @@ class MemoryTransaction(Base):
     workers_alive = workers.alive
     read_fact = workers.read_fact
     write_fact = workers.write_fact
+    remove_of_deleted = workers.remove_of_deleted
     make_partitions = workers.make_partitions
 
 

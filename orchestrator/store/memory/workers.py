@@ -79,6 +79,11 @@ def write_fact(tx: Base, name: str, value: str) -> None:
     tx.journal.put(tx.tables.facts, name, value)
 
 
+def remove_of_deleted(tx: Base) -> int:
+    """Remove nothing: sequences in memory are not deleted."""
+    return 0
+
+
 def make_partitions(tx: Base) -> int:
     """Make none: rows in memory are not partitioned."""
     return 0

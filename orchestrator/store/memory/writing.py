@@ -13,6 +13,7 @@ from orchestrator.core.changes import (
     CheckpointSaved,
     ChildCreated,
     ContextPut,
+    DefinitionHeld,
     ErrorRowsRemoved,
     InjectionAdded,
     InstancePut,
@@ -158,6 +159,8 @@ def _write(tx: Base, rows: Rows, owner: UUID, change: Change) -> None:  # noqa: 
             tx.journal.insert(rows.injections, injection.number, injection)
         case PlanReplaced():
             pass  # the instance's row names the new definition
+        case DefinitionHeld():
+            pass  # nothing is ever deleted here
         case ChildCreated():
             letters.create_child(tx, change, rows)
         case LetterWritten(letter=letter):
