@@ -49,7 +49,7 @@ def serve(settings: Settings, *, host: str, port: int, is_insecure: bool = False
         settings = settings.model_copy(update={"api_key": ""})
         log.warning("api_is_open", reason="--insecure: whoever reaches this address may do everything", host=host)
     with _listening(host, port) as listener, _ending_on_signals():
-        store = PostgresStore(settings.database_url, pool_size=POOL_SIZE, overflow=POOL_OVERFLOW)
+        store = PostgresStore(settings.database_url, pool_size=POOL_SIZE, overflow=POOL_OVERFLOW, apart=settings.apart)
         doorbell = Doorbell(Broker(client_app(settings.celery_broker_url)).publish)
         try:
             _run(create_app(Engine(store, doorbell, settings), settings), listener)

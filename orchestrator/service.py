@@ -25,7 +25,7 @@ class Service:
     """The loops over one database and one broker. Any number of processes may run them."""
 
     def __init__(self, settings: Settings) -> None:
-        self._store = PostgresStore(settings.database_url, pool_size=4, overflow=2)
+        self._store = PostgresStore(settings.database_url, pool_size=4, overflow=2, apart=settings.apart)
         self._doorbell = Doorbell(Broker(client_app(settings.celery_broker_url)).publish)
         engine = Engine(self._store, self._doorbell, settings)
         mark = EpochMark(connect(_home_of_hints(settings)))

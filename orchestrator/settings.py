@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import AliasChoices, BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from orchestrator.store.apart import DEFAULT_THRESHOLD, Apart, Mode
 from sequences.durations import parse_duration
 
 
@@ -77,6 +78,15 @@ class Settings(BaseSettings):
     max_losses: int = Field(3, description="worker deaths that park a step as poison")
     max_context_bytes: int = Field(262_144, description="limit of a serialized context (contract §2.3)")
     max_output_bytes: int = Field(8 * 1024 * 1024, description="limit of one output")
+    externalize_threshold: int = Field(
+        DEFAULT_THRESHOLD,
+        ge=0,
+        validation_alias=AliasChoices("ORCHESTRATOR_EXTERNALIZE_THRESHOLD", "ORCH8_EXTERNALIZE_THRESHOLD"),
+        description="bytes above which an output, or a member of the data, is stored apart; 0 for never",
+    )
+    externalize_outputs: Mode = Field(
+        Mode.THRESHOLD, description="which outputs are stored apart: `never`, those above the `threshold`, `always`"
+    )
     max_body_bytes: int = Field(10 * 1024 * 1024, description="limit of a request body (contract, api §1)")
     time_slice: Duration = Field(
         timedelta(seconds=5), description="how long a worker carries on before it lets others have the queue"
@@ -149,6 +159,11 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+    @property
+    def apart(self) -> Apart:
+        """What is stored apart."""
+        return Apart(threshold=self.externalize_threshold, outputs=self.externalize_outputs)
 
     @property
     def celery_broker_url(self) -> str:

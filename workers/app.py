@@ -143,7 +143,8 @@ def _watch(sender: Any, **_arguments: Any) -> None:
         raise ConfigurationError("the worker was not prepared")
     from orchestrator.engine import Engine  # noqa: PLC0415 - the parent's own, made once
 
-    _Process.parent_store = PostgresStore(_Process.settings.database_url, pool_size=1, overflow=1)
+    settings = _Process.settings
+    _Process.parent_store = PostgresStore(settings.database_url, pool_size=1, overflow=1, apart=settings.apart)
     engine = Engine(_Process.parent_store, None, _Process.settings)
     names = handlers_of(celery, _Process.settings).names()
     slots = getattr(sender.controller, "concurrency", None) or 1

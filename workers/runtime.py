@@ -53,7 +53,7 @@ class Runtime:
 
     def __init__(self, app: Celery, identity: Identity, settings: Settings) -> None:
         self.pid = os.getpid()
-        self.store = PostgresStore(settings.database_url, pool_size=1, overflow=2)
+        self.store = PostgresStore(settings.database_url, pool_size=1, overflow=2, apart=settings.apart)
         self.doorbell = Doorbell(Broker(app).publish)
         self.engine = Engine(self.store, self.doorbell, settings)
         self.executor = Executor(

@@ -42,7 +42,8 @@ from orchestrator.core.changes import (
     TransitionRecorded,
 )
 from orchestrator.core.model import ROOT_KEY, Instance, Iteration, NodeKey
-from orchestrator.store import checkpoints, definitions, sessions
+from orchestrator.store import checkpoints, definitions, payloads, sessions
+from orchestrator.store.apart import Apart
 from orchestrator.store.injections import injection_row
 from orchestrator.store.letters import GRACE
 from orchestrator.store.rows import (
@@ -125,12 +126,12 @@ _ADD_OUTPUTS = (
     "created_at) VALUES {}"
 )
 # The rows behind the newest `keep` of their block and lane (outputs_newest_idx). Runs after new rows are in.
-_TRIM_OUTPUTS = (
+_TRIM_OUTPUTS = payloads.WITH_OUTPUTS.format(
     "DELETE FROM outputs o USING (VALUES {}) AS w (instance_id, block_id, lane, keep, since) "
     "WHERE o.instance_id = w.instance_id AND o.block_id = w.block_id AND o.lane[1:cardinality(w.lane)] = w.lane "
     "AND (w.since IS NULL OR o.iteration < w.since) "
     "AND o.id <= (SELECT n.id FROM outputs n WHERE n.instance_id = w.instance_id AND n.block_id = w.block_id "
-    "AND n.lane[1:cardinality(w.lane)] = w.lane ORDER BY n.id DESC OFFSET w.keep LIMIT 1)"
+    "AND n.lane[1:cardinality(w.lane)] = w.lane ORDER BY n.id DESC OFFSET w.keep LIMIT 1)",
 )
 _ADD_ATTEMPTS = (
     "INSERT INTO attempts (instance_id, ended_at, id, block_id, iteration, step_id, attempt, handler, queue, outcome, "
@@ -167,13 +168,19 @@ _START_AT_ONCE = "INSERT INTO timers (instance_id, block_id, iteration, due_at) 
 
 @dataclass(slots=True)
 class WriteSet:
-    """What is to be written, by table."""
+    """What is to be written, by table.
 
+    Args:
+        apart: Which values are stored apart.
+    """
+
+    apart: Apart
     instances: dict[UUID, Instance] = field(default_factory=dict)
     nodes: dict[RowKey, Row | None] = field(default_factory=dict)
     steps: dict[RowKey, Row | None] = field(default_factory=dict)
     timers: dict[RowKey, Row | None] = field(default_factory=dict)
     outputs: list[Row] = field(default_factory=list)
+    payloads: dict[tuple[UUID, str], str] = field(default_factory=dict)
     trimmed: dict[tuple[UUID, str, Iteration], Row] = field(default_factory=dict)
     attempts: list[Row] = field(default_factory=list)
     transitions: list[Row] = field(default_factory=list)
@@ -190,7 +197,7 @@ class WriteSet:
     shifted_timers: list[Row] = field(default_factory=list)
     injections: list[Row] = field(default_factory=list)
     held: set[UUID] = field(default_factory=set)
-    children: list[ChildCreated] = field(default_factory=list)
+    children: list[tuple[ChildCreated, str]] = field(default_factory=list)
     letters: list[Row] = field(default_factory=list)
     opened_letters: list[Row] = field(default_factory=list)
 
@@ -214,13 +221,13 @@ class WriteSet:
                 case TimersShifted(keys=keys, by=by):
                     self.shifted_timers += [(owner, key.block_id, list(key.iteration), by) for key in keys]
                 case OutputAdded():
-                    self.outputs.append(_output_row(owner, change))
+                    self._add_output(owner, change)
                 case AttemptRecorded():
                     self.attempts.append(_attempt_row(owner, change))
                 case TransitionRecorded():
                     self.transitions.append(_transition_row(instance, change))
                 case ContextPut(data=data, config=config):
-                    self.contexts[owner] = (owner, to_json(data), to_json(config))
+                    self.contexts[owner] = (owner, self._split_data(owner, data), to_json(config))
                 case StatePut(name=name, value=value):
                     self.state[owner, name] = (owner, name, to_json(value))
                 case StateGone(name=name):
@@ -256,7 +263,7 @@ class WriteSet:
                     self.injections.append(injection_row(owner, injection))
                 case ChildCreated(child=child):
                     self.held.add(child.sequence_id)
-                    self.children.append(change)
+                    self.children.append((change, self._split_data(child.id, change.data)))
                 case LetterWritten(letter=letter):
                     self.letters.append((*letter_row(letter), GRACE))
                 case LetterOpened(id=letter_id):
@@ -266,26 +273,39 @@ class WriteSet:
 
     def _forget(self, owner: UUID, blocks: frozenset[str]) -> None:
         """Drop what earlier decisions of the same transaction have written of some blocks, and what is stored."""
+        for row in self.outputs:
+            if row[0] == owner and row[2] in blocks:
+                self.payloads.pop((owner, row[6]), None)
         self.nodes = {(o, k): row for (o, k), row in self.nodes.items() if o != owner or k.block_id not in blocks}
         self.outputs = [row for row in self.outputs if row[0] != owner or row[2] not in blocks]
         self.items = [row for row in self.items if row[0] != owner or row[1] not in blocks]
         self.forgotten += [(owner, block_id) for block_id in sorted(blocks)]
 
+    def _split_data(self, owner: UUID, data: Any) -> str:
+        split = self.apart.split_data(data)
+        self.payloads |= {(owner, key): text for key, text in split.apart.items()}
+        return split.text
 
-def _output_row(owner: UUID, change: OutputAdded) -> Row:
-    text = to_json(change.output)
-    return (
-        owner,
-        change.id,
-        change.key.block_id,
-        list(change.key.iteration),
-        list(change.lane),
-        text,
-        change.ref,
-        len(text.encode()),
-        change.attempt,
-        change.created_at,
-    )
+    def _add_output(self, owner: UUID, change: OutputAdded) -> None:
+        split = self.apart.split_output(change.id, change.output)
+        ref, size = change.ref, len(split.text.encode())
+        for key, text in split.apart.items():
+            self.payloads[owner, key] = text
+            ref, size = ref or key, len(text.encode())
+        self.outputs.append(
+            (
+                owner,
+                change.id,
+                change.key.block_id,
+                list(change.key.iteration),
+                list(change.lane),
+                split.text,
+                ref,
+                size,
+                change.attempt,
+                change.created_at,
+            )
+        )
 
 
 def _trimming_row(owner: UUID, block_id: str, change: OutputsTrimmed) -> Row:
@@ -329,7 +349,7 @@ def _transition_row(instance: Instance, change: TransitionRecorded) -> Row:
 
 def write(tx: Transaction, decided: Iterable[tuple[Instance, Iterable[Change]]]) -> None:
     """Write what was decided about instances, each as it reads after it. The caller holds their locks."""
-    writes = WriteSet()
+    writes = WriteSet(apart=tx.apart)
     for instance, changes in decided:
         writes.add(instance, changes)
     apply(tx, writes)
@@ -350,6 +370,7 @@ def apply(tx: Transaction, writes: WriteSet) -> None:
         *_put_or_remove(tx, "timers", _PUT_TIMERS, writes.timers, "(%s, %s, %s::int[], %s)"),
         *_insert(tx, _SHIFT_TIMERS, writes.shifted_timers, "(%s::uuid, %s::text, %s::int[], %s)"),
         *_clear(tx, writes.cleared),
+        *_put_payloads(tx, writes),
         *_insert(tx, _ADD_OUTPUTS, writes.outputs, "(%s, %s, %s, %s::int[], %s::int[], %s, %s, %s, %s, %s)"),
         *_insert(
             tx, _TRIM_OUTPUTS, list(writes.trimmed.values()), "(%s::uuid, %s::text, %s::int[], %s::int, %s::int[])"
@@ -373,7 +394,7 @@ def apply(tx: Transaction, writes: WriteSet) -> None:
             writes.injections,
             "(%s, %s, %s, %s)",
         ),
-        *_children(tx, writes.children),
+        *_children(tx, writes),
         *_insert(tx, _WRITE_LETTERS, writes.letters, _LETTER_TEMPLATE),
         *_remove_letters(tx, writes.opened_letters),
     ]
@@ -416,6 +437,11 @@ def _put_or_remove(
     return statements
 
 
+def _put_payloads(tx: Transaction, writes: WriteSet) -> list[str]:
+    rows = [(owner, key, text) for (owner, key), text in sorted(writes.payloads.items())]
+    return _insert(tx, payloads.PUT, rows, payloads.ROW)
+
+
 def _put_state(tx: Transaction, writes: WriteSet) -> list[str]:
     put = [row for row in writes.state.values() if row is not None]
     gone = [key for key, row in writes.state.items() if row is None]
@@ -437,8 +463,12 @@ def _forget(tx: Transaction, forgotten: list[tuple[UUID, str]]) -> list[str]:
     if not forgotten:
         return []
     keys = tx.values("(%s::uuid, %s::text)", forgotten)
-    tables = ("nodes", "outputs", "items")
-    return [f"DELETE FROM {table} WHERE (instance_id, block_id) IN (VALUES {keys})" for table in tables]
+    of_blocks = f"WHERE (instance_id, block_id) IN (VALUES {keys})"
+    return [
+        f"DELETE FROM nodes {of_blocks}",
+        payloads.WITH_OUTPUTS.format(f"DELETE FROM outputs o {of_blocks}"),
+        f"DELETE FROM items {of_blocks}",
+    ]
 
 
 def _signals(tx: Transaction, writes: WriteSet) -> list[str]:
@@ -456,14 +486,15 @@ def _signals(tx: Transaction, writes: WriteSet) -> list[str]:
     return statements
 
 
-def _children(tx: Transaction, created: Sequence[ChildCreated]) -> list[str]:
+def _children(tx: Transaction, writes: WriteSet) -> list[str]:
     """Insert children as they are before their first decision: a timer that is due starts them."""
-    contexts = [
-        (each.child.id, to_json(each.data), each.child.parent.instance_id) for each in created if each.child.parent
+    created = writes.children
+    contexts = [(each.child.id, text, each.child.parent.instance_id) for each, text in created if each.child.parent]
+    timers = [
+        (each.child.id, ROOT_KEY.block_id, list(ROOT_KEY.iteration), each.child.created_at) for each, _ in created
     ]
-    timers = [(each.child.id, ROOT_KEY.block_id, list(ROOT_KEY.iteration), each.child.created_at) for each in created]
     return [
-        *_insert(tx, _CREATE, [instance_row(each.child) for each in created], _CREATE_TEMPLATE),
+        *_insert(tx, _CREATE, [instance_row(each.child) for each, _ in created], _CREATE_TEMPLATE),
         *_insert(tx, _INHERIT, contexts, "(%s::uuid, %s::json, %s::uuid)"),
         *_insert(tx, _START_AT_ONCE, timers, "(%s, %s, %s::int[], %s)"),
     ]

@@ -32,6 +32,11 @@ _OUTPUTS = (
     "o.attempt, o.created_at FROM unnest(%s::uuid[], %s::uuid[]) AS v (old_id, new_id) "
     "JOIN outputs o ON o.instance_id = %s AND o.id = v.old_id"
 )
+_PAYLOADS = (
+    "INSERT INTO payloads (instance_id, key, value) SELECT %s, p.key, p.value FROM payloads p WHERE p.instance_id = %s "
+    "AND p.key IN (SELECT output_ref FROM outputs WHERE instance_id = %s AND output_ref LIKE 'output:%%')"
+)
+"""Of the copied outputs what is stored apart; the data of the copy were stored as those of any new instance."""
 
 
 def copy_rows(
@@ -49,3 +54,4 @@ def copy_rows(
     ids = [row[0] for row in tx.query(_OUTPUT_IDS, (source_id, list(blocks)))]
     if ids:
         tx.execute(_OUTPUTS, (copy_id, ids, [new_id() for _ in ids], source_id))
+        tx.execute(_PAYLOADS, (copy_id, source_id, copy_id))

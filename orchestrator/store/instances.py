@@ -8,7 +8,7 @@ from uuid import UUID
 
 from orchestrator.core.asides import RESULT_REF
 from orchestrator.core.model import BESIDE, Instance
-from orchestrator.store import definitions
+from orchestrator.store import definitions, payloads
 from orchestrator.store.apply import create
 from orchestrator.store.rows import INSTANCE_COLUMNS, INSTANCE_WIDTH, instance_of
 from orchestrator.store.session import Transaction, to_json
@@ -84,18 +84,23 @@ def insert(tx: Transaction, new: Sequence[tuple[Instance, Profile]]) -> None:
     for start in range(0, len(new), CREATED_AT_ONCE):
         part = new[start : start + CREATED_AT_ONCE]
         create(tx, [instance for instance, _ in part])
-        rows = tx.values("(" + "%s, " * 8 + "%s)", [_profile_row(instance.id, profile) for instance, profile in part])
+        apart: payloads.Rows = []
+        profiles = [_profile_row(tx, instance.id, profile, apart) for instance, profile in part]
+        rows = tx.values("(" + "%s, " * 8 + "%s)", profiles)
         tx.execute(
             "INSERT INTO contexts (instance_id, data, config, metadata, audit, idempotency_key, concurrency_key, "
             f"max_concurrency, parent_instance_id) VALUES {rows}"
         )
+        payloads.put(tx, apart)
     definitions.hold(tx, (instance.sequence_id for instance, _ in new))
 
 
-def _profile_row(instance_id: UUID, profile: Profile) -> tuple[Any, ...]:
+def _profile_row(tx: Transaction, instance_id: UUID, profile: Profile, apart: payloads.Rows) -> tuple[Any, ...]:
+    split = tx.apart.split_data(profile.data)
+    apart += payloads.rows(instance_id, split.apart)
     return (
         instance_id,
-        to_json(profile.data),
+        split.text,
         to_json(profile.config),
         to_json(profile.metadata),
         to_json(profile.audit) if profile.audit else None,
@@ -139,12 +144,17 @@ _RECORD_COLUMNS = ", ".join(f"i.{name.strip()}" for name in INSTANCE_COLUMNS.spl
 _RECORD = f"SELECT {_RECORD_COLUMNS} FROM instances i JOIN contexts c ON c.instance_id = i.id"
 
 
-def _record_of(row: Sequence[Any]) -> Record:
+def _records(tx: Transaction, rows: Sequence[Sequence[Any]]) -> list[Record]:
+    whole = payloads.whole_data(tx, [(row[0], row[INSTANCE_WIDTH]) for row in rows])
+    return [_record_of(row, data) for row, data in zip(rows, whole, strict=True)]
+
+
+def _record_of(row: Sequence[Any], data: Any) -> Record:
     rest = row[INSTANCE_WIDTH:]
     return Record(
         instance=instance_of(row),
         profile=Profile(
-            data=rest[0],
+            data=data,
             config=rest[1],
             metadata=rest[2],
             audit=rest[3],
@@ -163,7 +173,7 @@ def get(tx: Transaction, instance_id: UUID, tenant_id: str | None = None) -> Rec
     rows = tx.query(f"{_RECORD} WHERE i.id = %s", (instance_id,))
     if not rows or (tenant_id is not None and rows[0][1] != tenant_id):
         return None
-    return _record_of(rows[0])
+    return _records(tx, rows)[0]
 
 
 def look_at(tx: Transaction, instance_id: UUID, tenant_id: str) -> Seen | None:
@@ -225,7 +235,7 @@ def find(tx: Transaction, which: Filter, *, offset: int, limit: int) -> list[Rec
         f"{_RECORD} WHERE i.id IN (SELECT id FROM page) ORDER BY i.updated_at DESC, i.id DESC",
         (*parameters, offset + limit, *parameters, offset + limit, offset, limit),
     )
-    return [_record_of(row) for row in rows]
+    return _records(tx, rows)
 
 
 def _source(which: Filter) -> str:
@@ -278,9 +288,7 @@ def _conditions(which: Filter) -> tuple[str, list[Any]]:
 
 def children(tx: Transaction, parent_id: UUID) -> list[Record]:
     """List the children of an instance, oldest first."""
-    return [
-        _record_of(row) for row in tx.query(f"{_RECORD} WHERE c.parent_instance_id = %s ORDER BY i.id", (parent_id,))
-    ]
+    return _records(tx, tx.query(f"{_RECORD} WHERE c.parent_instance_id = %s ORDER BY i.id", (parent_id,)))
 
 
 def states_of(tx: Transaction, ids: Sequence[UUID]) -> dict[UUID, str]:
@@ -301,6 +309,8 @@ def outputs(tx: Transaction, instance_id: UUID) -> list[tuple[Any, ...]]:
         "WHERE instance_id = %s ORDER BY id",
         (instance_id,),
     )
+    whole = payloads.whole_outputs(tx, [(instance_id, row[2]) for row in rows])
+    rows = [(*row[:2], output, *row[3:]) for row, output in zip(rows, whole, strict=True)]
     results = {(row[1], *row[7]): row for row in rows if row[3] == RESULT_REF}
     if not results:
         return rows
@@ -320,11 +330,13 @@ def outputs_page(tx: Transaction, instance_id: UUID, *, offset: int, limit: int)
     Returns:
         Rows of block_id, attempt, created_at, output, output_ref.
     """
-    return tx.query(
+    rows = tx.query(
         "SELECT block_id, attempt, created_at, output, output_ref FROM outputs WHERE instance_id = %s "
         "ORDER BY id OFFSET %s LIMIT %s",
         (instance_id, offset, limit),
     )
+    whole = payloads.whole_outputs(tx, [(instance_id, row[3]) for row in rows])
+    return [(*row[:3], output, row[4]) for row, output in zip(rows, whole, strict=True)]
 
 
 def transitions(tx: Transaction, instance_id: UUID, limit: int) -> list[tuple[Any, ...]]:

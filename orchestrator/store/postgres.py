@@ -28,6 +28,7 @@ from orchestrator.store import (
     upkeep,
     workers,
 )
+from orchestrator.store.apart import Apart
 
 
 class PostgresTransaction(session.Transaction):
@@ -91,16 +92,22 @@ class PostgresTransaction(session.Transaction):
 
 
 class PostgresStore(session.Store):
-    """PostgreSQL with the verbs of the engine: `orchestrator.store.interface.Store`."""
+    """PostgreSQL with the verbs of the engine: `orchestrator.store.interface.Store`.
 
-    def __init__(self, url: str, *, pool_size: int = 1, overflow: int = 0) -> None:
+    Args:
+        apart: What it stores apart of the rows it belongs to.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 1, overflow: int = 0, apart: Apart | None = None) -> None:
         super().__init__(url, pool_size=pool_size, overflow=overflow)
         self.clock = DatabaseClock()
+        self._apart = apart or Apart()
 
     @contextmanager
     def transaction(self, *, is_losable: bool = False) -> Iterator[PostgresTransaction]:
         """Open a transaction with the verbs of the engine; see `session.Store.transaction`."""
         with self.opened(PostgresTransaction, is_losable=is_losable) as tx:
+            tx.apart = self._apart
             yield tx
 
     def is_retryable(self, error: Exception) -> bool:

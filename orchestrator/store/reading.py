@@ -7,7 +7,7 @@ from uuid import UUID
 from orchestrator.core.model import Instance, ItemKey, NodeKey, OutputKey, Shared, Startable
 from orchestrator.core.sections import rfc3339
 from orchestrator.core.slice import ABSENT, Needs, Slice
-from orchestrator.store import definitions, sessions
+from orchestrator.store import definitions, payloads, sessions
 from orchestrator.store.interface import Locked
 from orchestrator.store.rows import (
     INSTANCE_COLUMNS,
@@ -133,14 +133,21 @@ def _fill_outputs(tx: Transaction, wanted: Wanted) -> None:
         current.outputs[key] = ABSENT
     in_lane = [(c.instance.id, k.block_id, list(k.lane)) for c, k in keys if k.lane is not None]
     anywhere = [(c.instance.id, k.block_id) for c, k in keys if k.lane is None]
-    slices = _by_id(wanted)
-    for owner, block_id, lane, output in _newest(
-        tx, in_lane, _KEYS, " AND o.lane = w.lane", "instance_id, block_id, lane"
-    ):
-        slices[owner].outputs[OutputKey(block_id, tuple(lane))] = output
     own = " AND o.lane[1] IS DISTINCT FROM -1"
-    for owner, block_id, output in _newest(tx, anywhere, "(%s::uuid, %s::text)", own, "instance_id, block_id"):
-        slices[owner].outputs[OutputKey(block_id, None)] = output
+    rows = [
+        (owner, OutputKey(block_id, tuple(lane)), output)
+        for owner, block_id, lane, output in _newest(
+            tx, in_lane, _KEYS, " AND o.lane = w.lane", "instance_id, block_id, lane"
+        )
+    ]
+    rows += [
+        (owner, OutputKey(block_id, None), output)
+        for owner, block_id, output in _newest(tx, anywhere, "(%s::uuid, %s::text)", own, "instance_id, block_id")
+    ]
+    slices = _by_id(wanted)
+    whole = payloads.whole_outputs(tx, [(owner, output) for owner, _, output in rows])
+    for (owner, key, _), output in zip(rows, whole, strict=True):
+        slices[owner].outputs[key] = output
 
 
 def _newest(
@@ -200,7 +207,9 @@ def _fill_contexts(tx: Transaction, wanted: Wanted) -> None:
         return
     slices = _by_id(wanted)
     statement = "SELECT instance_id, data, config, audit FROM contexts WHERE instance_id = ANY(%s::uuid[])"
-    for owner, data, config, audit in tx.query(statement, (owners,)):
+    rows = tx.query(statement, (owners,))
+    whole = payloads.whole_data(tx, [(row[0], row[1]) for row in rows])
+    for (owner, _, config, audit), data in zip(rows, whole, strict=True):
         current = slices[owner]
         current.audit = audit
         if current.context is None:
@@ -281,7 +290,11 @@ def _fill_child_rows(tx: Transaction, wanted: Wanted) -> None:
                 "WHERE instance_id = %s AND lane[1] IS DISTINCT FROM -1 ORDER BY id",
                 (child,),
             )
-            current.child_rows[child] = [shown_row(child, row) for row in rows if row[3] not in HIDDEN_ROWS]
+            shown = [row for row in rows if row[3] not in HIDDEN_ROWS]
+            whole = payloads.whole_outputs(tx, [(child, row[2]) for row in shown])
+            current.child_rows[child] = [
+                shown_row(child, (*row[:2], output, *row[3:])) for row, output in zip(shown, whole, strict=True)
+            ]
 
 
 def shown_row(instance_id: UUID, row: Sequence[Any]) -> dict[str, Any]:

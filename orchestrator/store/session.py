@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from orchestrator.errors import StoreUnavailable
+from orchestrator.store.apart import Apart
 from sequences.json_values import json_bytes
 
 _RETRYABLE = frozenset({"40001", "40P01", "55P03"})
@@ -30,7 +31,13 @@ def to_json(value: Any) -> str:
 
 
 class Transaction:
-    """One open transaction: what every function of the store takes first."""
+    """One open transaction: what every function of the store takes first.
+
+    Args:
+        apart: What is stored apart of the rows it belongs to.
+    """
+
+    apart: Apart = Apart()
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection

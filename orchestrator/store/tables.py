@@ -265,6 +265,15 @@ outputs = Table(
     Index("outputs_newest_idx", "instance_id", "block_id", "lane", "id"),
 )
 
+payloads = Table(
+    "payloads",
+    metadata,
+    Column("instance_id", Uuid, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("value", JSON(none_as_null=False)),
+    PrimaryKeyConstraint("instance_id", "key"),
+)
+
 attempts = Table(
     "attempts",
     metadata,

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from orchestrator.store import payloads
 from orchestrator.store.session import Transaction
 from sequences.handlers import BUILTIN_HANDLERS
 
@@ -80,7 +81,7 @@ def recently_ended(tx: Transaction, which: TaskFilter, limit: int) -> list[tuple
         Rows of step_id, instance_id, block_id, iteration, handler, queue, attempt, state, claimed_at, ended_at, error,
         output.
     """
-    return tx.query(
+    rows = tx.query(
         "SELECT a.step_id, a.instance_id, a.block_id, a.iteration, a.handler, a.queue, a.attempt, "
         f"{_ENDED_STATE}, a.claimed_at, a.ended_at, a.error, o.output FROM attempts a "
         "JOIN instances i ON i.id = a.instance_id "
@@ -91,6 +92,8 @@ def recently_ended(tx: Transaction, which: TaskFilter, limit: int) -> list[tuple
         f"AND (%(state)s IS NULL OR {_ENDED_STATE} = %(state)s) ORDER BY a.ended_at DESC, a.id DESC LIMIT %(limit)s",
         _parameters(which, limit),
     )
+    whole = payloads.whole_outputs(tx, [(row[1], row[11]) for row in rows])
+    return [(*row[:11], output) for row, output in zip(rows, whole, strict=True)]
 
 
 def counts(tx: Transaction, tenant_id: str | None) -> list[tuple[str, str, int]]:
