@@ -27,14 +27,10 @@ from orchestrator.api import (
 )
 from orchestrator.api.answers import add_error_answers
 from orchestrator.api.edge import PREFIX, Door, Edge
-from orchestrator.api.metrics import Metrics
 from orchestrator.api.services import Services
-from orchestrator.catalogue import Catalogue
 from orchestrator.engine import Engine
 from orchestrator.errors import ConfigurationError
 from orchestrator.settings import Settings
-from orchestrator.store.postgres import postgres_of
-from orchestrator.triggers import Triggers
 
 POOL_SIZE, POOL_OVERFLOW = 10, 10
 """Connections of the store an API process should open: together as many as it has threads."""
@@ -78,15 +74,7 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
         redirect_slashes=False,
         lifespan=_lifespan,
     )
-    store = postgres_of(engine.store)
-    app.state.services = Services(
-        engine=engine,
-        settings=settings,
-        store=store,
-        catalogue=Catalogue(store),
-        metrics=Metrics(store),
-        triggers=Triggers(store, engine),
-    )
+    app.state.services = Services.over(engine, settings)
     product = APIRouter(prefix=PREFIX)
     for router in _PRODUCT:
         product.include_router(router)

@@ -11,7 +11,7 @@ from orchestrator.catalogue import Catalogue
 from orchestrator.engine import Engine
 from orchestrator.settings import Settings
 from orchestrator.slices import Plans
-from orchestrator.store.postgres import PostgresStore
+from orchestrator.store.postgres import PostgresStore, postgres_of
 from orchestrator.triggers import Triggers
 
 
@@ -31,6 +31,19 @@ class Services:
     triggers: Triggers
     plans: Plans = field(default_factory=Plans)
     pollers: Pollers = field(default_factory=Pollers)
+
+    @classmethod
+    def over(cls, engine: Engine, settings: Settings) -> "Services":
+        """Make the services of an app over an engine."""
+        store = postgres_of(engine.store)
+        return cls(
+            engine=engine,
+            settings=settings,
+            store=store,
+            catalogue=Catalogue(store),
+            metrics=Metrics(store),
+            triggers=Triggers(store, engine),
+        )
 
 
 async def services_of(request: Request) -> Services:

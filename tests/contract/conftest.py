@@ -7,13 +7,12 @@ import httpx
 import pytest
 
 from orchestrator import embedded
-from orchestrator.api import create_app
 from orchestrator.engine import Engine
 from orchestrator.settings import Settings
 from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.tables import metadata
-from tests.contract.client import Api
-from tests.support.serving import serving
+from tests.contract.client import CALL, Api
+from tests.support.serving import Reception
 
 TENANT = "acme"
 
@@ -34,17 +33,24 @@ def database_url(contract_database: str) -> str:
     return contract_database
 
 
+@pytest.fixture(scope="session")
+def reception() -> Iterator[Reception]:
+    """The servers of all tests of the API."""
+    made = Reception()
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def address(engine: Engine, settings: Settings) -> Iterator[str]:
+def address(reception: Reception, engine: Engine, settings: Settings) -> str:
     """The address of a server over this test's database, in insecure mode."""
-    with serving(create_app(engine, settings)) as url:
-        yield url
+    return reception.address(engine, settings)
 
 
 @pytest.fixture
 def http(address: str) -> Iterator[httpx.Client]:
     """A client of the tenant `acme`."""
-    with httpx.Client(base_url=f"{address}/api/v1", headers={"X-Tenant-Id": TENANT}, timeout=30) as client:
+    with httpx.Client(base_url=f"{address}/api/v1", headers={"X-Tenant-Id": TENANT}, **CALL) as client:
         yield client
 
 

@@ -16,19 +16,17 @@ from orchestrator.settings import Settings
 from orchestrator.store import installation
 from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.session import Store
-from tests.contract.client import TENANT, Api, step
-from tests.support.serving import serving
+from tests.contract.client import CALL, TENANT, Api, step
+from tests.support.serving import Reception, serving
 
 KEY = "root-key"
 
 
 @pytest.fixture
-def guarded(engine: Engine, settings: Settings) -> Iterator[httpx.Client]:
+def guarded(reception: Reception, engine: Engine, settings: Settings) -> Iterator[httpx.Client]:
     """A client without credentials of a server that asks for a key."""
-    with (
-        serving(create_app(engine, settings.model_copy(update={"api_key": KEY}))) as url,
-        httpx.Client(base_url=url) as client,
-    ):
+    url = reception.address(engine, settings.model_copy(update={"api_key": KEY}))
+    with httpx.Client(base_url=url, **CALL) as client:
         yield client
 
 
@@ -106,9 +104,9 @@ def test_api_1_too_large_body_is_413_also_without_a_length(api: Api):
 def test_api_1_cors_answers_configured_origins(engine: Engine, settings: Settings):
     app = create_app(engine, settings.model_copy(update={"cors_origins": ("https://a.example",)}))
     with serving(app) as url:
-        answer = httpx.get(f"{url}/instances", headers={"Origin": "https://a.example", "X-Tenant-Id": "t"})
+        answer = httpx.get(f"{url}/instances", headers={"Origin": "https://a.example", "X-Tenant-Id": "t"}, **CALL)
         asked = httpx.options(
-            f"{url}/instances", headers={"Origin": "https://a.example", "Access-Control-Request-Method": "GET"}
+            f"{url}/instances", headers={"Origin": "https://a.example", "Access-Control-Request-Method": "GET"}, **CALL
         )
     assert answer.headers["access-control-allow-origin"] == "https://a.example"
     assert asked.status_code == 200
@@ -122,7 +120,7 @@ def test_api_1_cors_wildcard_with_a_key_is_refused_at_start(engine: Engine, sett
 
 def test_api_1_more_requests_than_slots_wait_their_turn(engine: Engine, settings: Settings):
     app = create_app(engine, settings.model_copy(update={"max_concurrent_requests": 1}))
-    with serving(app) as url, httpx.Client(headers={"X-Tenant-Id": "t"}) as client:
+    with serving(app) as url, httpx.Client(headers={"X-Tenant-Id": "t"}, **CALL) as client:
         assert [client.get(f"{url}/instances").status_code for _ in range(5)] == [200] * 5
 
 
@@ -190,12 +188,12 @@ def test_api_2_unreachable_store_is_503(settings: Settings):
     store = PostgresStore("postgresql://nobody@127.0.0.1:1/nothing")
     app = create_app(Engine(store, lambda _hints: None, settings), settings)
     with serving(app) as url:
-        answer = httpx.get(f"{url}/instances", headers={"X-Tenant-Id": "t"}, timeout=20)
+        answer = httpx.get(f"{url}/instances", headers={"X-Tenant-Id": "t"}, **CALL)
         assert answer.status_code == 503
         assert answer.json()["error"].startswith("unavailable: ")
         assert "127.0.0.1" not in answer.text
-        assert httpx.get(f"{url}/health/ready", timeout=20).status_code == 503
-        assert httpx.get(f"{url}/health/live").status_code == 200
+        assert httpx.get(f"{url}/health/ready", **CALL).status_code == 503
+        assert httpx.get(f"{url}/health/live", **CALL).status_code == 200
 
 
 # -- §3 --------------------------------------------------------------------------------------------------------------
@@ -233,7 +231,7 @@ def test_api_3_1_public_paths_need_neither_key_nor_tenant(guarded: httpx.Client,
 
 @pytest.mark.parametrize("headers", [{}, {"X-Tenant-Id": ""}])
 def test_api_3_3_missing_tenant_is_400_and_empty(address: str, headers: dict[str, str]):
-    answer = httpx.get(f"{address}/instances", headers=headers)
+    answer = httpx.get(f"{address}/instances", headers=headers, **CALL)
     assert (answer.status_code, answer.content) == (400, b"")
 
 
@@ -246,10 +244,10 @@ def test_api_3_3_unscoped_callers_see_all_tenants(api: Api, engine: Engine, sett
     instance = api.start(step("a"))
     app = create_app(engine, settings.model_copy(update={"require_tenant_header": False}))
     with serving(app) as url:
-        assert httpx.get(f"{url}/instances/{instance}").status_code == 200
-        assert [each["id"] for each in httpx.get(f"{url}/instances").json()["items"]] == [instance]
-        assert httpx.get(f"{url}/instances", params={"tenant_id": "other"}).json()["items"] == []
-        assert httpx.get(f"{url}/instances/{instance}", headers={"X-Tenant-Id": "other"}).status_code == 404
+        assert httpx.get(f"{url}/instances/{instance}", **CALL).status_code == 200
+        assert [each["id"] for each in httpx.get(f"{url}/instances", **CALL).json()["items"]] == [instance]
+        assert httpx.get(f"{url}/instances", params={"tenant_id": "other"}, **CALL).json()["items"] == []
+        assert httpx.get(f"{url}/instances/{instance}", headers={"X-Tenant-Id": "other"}, **CALL).status_code == 404
 
 
 def test_api_3_3_start_up_guards(settings: Settings):
@@ -308,26 +306,26 @@ def test_api_3_3_foreign_tenant_in_the_body_is_403(api: Api):
 
 
 def test_api_4_live_is_200_and_empty(address: str):
-    answer = httpx.get(f"{address}/health/live")
+    answer = httpx.get(f"{address}/health/live", **CALL)
     assert (answer.status_code, answer.content) == (200, b"")
 
 
 def test_api_4_ready_needs_a_fresh_heartbeat_of_the_service(address: str, store: Store):
-    assert httpx.get(f"{address}/health/ready").status_code == 503
+    assert httpx.get(f"{address}/health/ready", **CALL).status_code == 503
     for age, status in ((timedelta(0), 200), (timedelta(minutes=5), 503)):
         with store.transaction() as tx:
             installation.write(tx, "service_heartbeat", (datetime.now(UTC) - age).isoformat())
-        answer = httpx.get(f"{address}/health/ready")
+        answer = httpx.get(f"{address}/health/ready", **CALL)
         assert (answer.status_code, answer.content) == (status, b"")
 
 
 def test_api_4_ready_without_service_is_a_setting(engine: Engine, settings: Settings):
     with serving(create_app(engine, settings.model_copy(update={"ready_without_service": True}))) as url:
-        assert httpx.get(f"{url}/health/ready").status_code == 200
+        assert httpx.get(f"{url}/health/ready", **CALL).status_code == 200
 
 
 def test_api_4_info(address: str):
-    answer = httpx.get(f"{address}/info").json()
+    answer = httpx.get(f"{address}/info", **CALL).json()
     assert answer.keys() == {"version", "storage_schema_version", "contract_schema_version", "env_label", "env_color"}
 
 
