@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as search
 
 from orchestrator import embedded
+from orchestrator.api.app import POOL_OVERFLOW, POOL_SIZE
 from orchestrator.engine import Engine
 from orchestrator.logs import configure_logging
 from orchestrator.settings import Settings
@@ -17,6 +20,16 @@ from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.session import Store
 
 configure_logging()
+
+search.register_profile(
+    "same", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+search.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+search.load_profile("same")
+"""Every run tries the same examples, for as long as they take: the same code passes or fails everywhere.
+
+`--hypothesis-profile=search` looks for new ones, and so does `make model`.
+"""
 
 _TEMPLATE = "template_migrated"
 _numbers = itertools.count(1)
@@ -63,8 +76,8 @@ def settings(servers: embedded.Servers, database_url: str) -> Settings:
 
 @pytest.fixture
 def store(database_url: str) -> Iterator[Store]:
-    """The store over this test's database."""
-    opened = PostgresStore(database_url, pool_size=5)
+    """The store over this test's database, with a connection for each thread of an API, as in production."""
+    opened = PostgresStore(database_url, pool_size=POOL_SIZE, overflow=POOL_OVERFLOW)
     yield opened
     opened.close()
 
