@@ -297,7 +297,7 @@ def run_to_end(settings: Settings, *arguments: str, cwd: Path | None = None, **e
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=200,
         check=False,
     )
     return Said(ended.returncode, ended.stdout, ended.stderr)
@@ -348,7 +348,7 @@ def test_the_api_serves_and_ends_on_sigterm(settings: Settings) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         api.send_signal(signal.SIGTERM)
-        _, said = api.communicate(timeout=30)
+        _, said = api.communicate(timeout=90)
     assert api.returncode == 0
     assert "api_stopped" in said
 
@@ -418,7 +418,7 @@ def test_dev_runs_a_flow_without_keys_or_tenants_and_leaves_nothing_behind(
             (worker,) = cli("workers", "list", "-o", "json").json
             assert worker["queues"] == ["default", "gpu"]
             dev.send_signal(signal.SIGINT)
-            said += dev.communicate(timeout=60)[0]
+            said += dev.communicate(timeout=90)[0]
         assert dev.returncode == 0, said
         marks = (str(home).encode(), f"\0{port}\0".encode(), f"worker-1-{dev.pid}".encode())
         commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]

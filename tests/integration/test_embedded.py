@@ -75,7 +75,7 @@ def setting(servers: embedded.Servers, name: str) -> object:
 
 def must_end(*pids: int | None) -> None:
     """Fail unless all these processes end soon."""
-    deadline = Deadline.after(20)
+    deadline = Deadline.after(60)
     for pid in pids:
         assert pid is not None
         process = processes.identify(pid)
@@ -145,7 +145,7 @@ def test_secrets_are_private_and_tcp_asks_for_them(shared: embedded.Servers) -> 
     port = sqlalchemy.make_url(shared.database_tcp_url or "").port
     for user in ("orchestrator", "postgres"):
         with pytest.raises(psycopg2.OperationalError, match="password"):
-            psycopg2.connect(host="127.0.0.1", port=port, user=user, dbname="orchestrator", connect_timeout=5)
+            psycopg2.connect(host="127.0.0.1", port=port, user=user, dbname="orchestrator", connect_timeout=60)
     redis_port = sqlalchemy.make_url(shared.redis_url).port
     with pytest.raises(redis.AuthenticationError):
         redis.Redis(port=redis_port or 0).ping()
@@ -542,7 +542,7 @@ def test_an_ordinary_user_can_do_the_same(folder: Path) -> None:
         },
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
         **home.identity(account),
     )

@@ -17,6 +17,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+import redis
 from celery import Celery
 
 from orchestrator import embedded
@@ -96,6 +97,7 @@ def _celery(*arguments: str) -> list[str]:
 def house(servers: embedded.Servers, database_url: str, tmp_path: Path) -> Iterator[SimpleNamespace]:
     """Service loops, one worker for each of two queues, and Flower, over a broker database of this test's own."""
     broker = servers.broker_url.rpartition("/")[0] + "/7"
+    redis.Redis.from_url(broker).flushdb()  # other tests may have left hints there
     settings = Settings(database_url=database_url, redis_url=broker, broker_url=broker)
     store = PostgresStore(database_url, pool_size=5)
     doorbell = Doorbell(Broker(client_app(broker)).publish)
@@ -208,7 +210,7 @@ def test_a_worker_can_stop_while_the_broker_is_away() -> None:
     events.ended(claim, Completed(output={}))
     began = time.monotonic()
     events.close()
-    assert time.monotonic() - began < CLOSE_SECONDS + 1
+    assert time.monotonic() - began < CLOSE_SECONDS + 30, "it would have tried for ever"
 
 
 def test_the_pool_of_the_broker_has_room_for_flower() -> None:

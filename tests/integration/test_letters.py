@@ -41,14 +41,15 @@ def left(world: StoredWorld) -> int:
         return tx.query("SELECT count(*) FROM letters")[0][0]
 
 
-def test_the_postman_delivers_what_a_dead_process_has_left(world: StoredWorld) -> None:
+def test_the_postman_delivers_what_a_dead_process_has_left(world: StoredWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.store.apply.GRACE", timedelta(hours=1))
     flow = world.start([sub_sequence("call", "child"), step("after", "external")])
     (child,) = flow.children()
     world.hold_mail()
     child.complete("a")
     world.restart()
     postman = Postman(world.engine)
-    assert (flow.state, postman.tick().done) == ("waiting", 0), "the sender has half a second"
+    assert (flow.state, postman.tick().done) == ("waiting", 0), "the sender has its time"
     with world.store.transaction() as tx:
         tx.execute("UPDATE letters SET due_at = clock_timestamp()")
     assert postman.tick().done == 1

@@ -80,7 +80,7 @@ def stack(servers: embedded.Servers, tmp_path_factory: pytest.TempPathFactory) -
 def http(stack: Stack) -> Iterator[httpx.Client]:
     """A client of the tenant the documents belong to."""
     headers = {"X-Tenant-Id": TENANT}
-    with httpx.Client(base_url=f"{stack.api_url}/api/v1", headers=headers, timeout=30) as client:
+    with httpx.Client(base_url=f"{stack.api_url}/api/v1", headers=headers, timeout=60) as client:
         yield client
 
 
@@ -148,7 +148,7 @@ def _wait_for(stack: Stack, http: httpx.Client, instance_id: str, state: str, na
     def what() -> str:
         return f"{name} to be {state}, but it is {_instance(http, instance_id)}\n{stack.log_tail()}"
 
-    return wait_until(has_come, what, within=15)
+    return wait_until(has_come, what)
 
 
 def _rows(http: httpx.Client, instance_id: str) -> list[str]:
@@ -224,7 +224,7 @@ def test_what_waits_for_a_person_goes_on_with_the_answer(
         members = {"session_id": http.post("/sessions", json=session).json()["id"]}
     instance_id = _start(http, posted, name, **members)
     _wait_for(stack, http, instance_id, "waiting", name)
-    wait_until(lambda: gate in _open_gates(http, instance_id), f"the gate of {name}", within=10)
+    wait_until(lambda: gate in _open_gates(http, instance_id), f"the gate of {name}")
     signal = {"signal_type": {"custom": f"human_input:{gate}"}, "payload": payload}
     assert http.post(f"/instances/{instance_id}/signals", json=signal).status_code == 201
     _wait_for(stack, http, instance_id, "completed", name)
@@ -247,7 +247,7 @@ def test_what_waits_for_days_stands_at_the_right_moment(
     instance_id = _start(http, posted, name)
     due = _moment_of(stack, http, instance_id, name)
     passed = due - _moment(_instance(http, instance_id)["created_at"])
-    assert delay <= passed < delay + timedelta(seconds=20)
+    assert delay <= passed < delay + timedelta(minutes=5)
     assert block_id not in _rows(http, instance_id)
 
 
@@ -265,9 +265,7 @@ def test_what_keeps_office_hours_waits_for_the_morning(
 
 
 def _moment_of(stack: Stack, http: httpx.Client, instance_id: str, name: str) -> datetime:
-    wait_until(
-        lambda: _due_later(http, instance_id) is not None, lambda: f"{name} to wait\n{stack.log_tail()}", within=15
-    )
+    wait_until(lambda: _due_later(http, instance_id) is not None, lambda: f"{name} to wait\n{stack.log_tail()}")
     due = _due_later(http, instance_id)
     assert due is not None
     return due

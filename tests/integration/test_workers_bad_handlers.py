@@ -30,7 +30,7 @@ def others_go_on(stack: Stack) -> Iterator[None]:
     """Instances of somebody else are started beside each test, and must all complete."""
     ids = stack.start_instances(stack.define([GOOD, {**GOOD, "id": "good_2"}]), 10)
     yield
-    assert set(stack.wait_for_end(ids, within=30).values()) == {"completed"}
+    assert set(stack.wait_for_end(ids).values()) == {"completed"}
 
 
 def start(stack: Stack, handler: str, **fields: object) -> UUID:
@@ -53,7 +53,7 @@ def test_what_cannot_be_stored_fails_the_step_with_its_reason(stack: Stack) -> N
         for handler in ("bad_output", "bad_output_async")
         for kind in BAD_OUTPUTS
     }
-    states = stack.wait_for_end(list(kinds), within=40)
+    states = stack.wait_for_end(list(kinds))
     for instance_id, about in kinds.items():
         [(outcome, kind, message)] = errors_of(stack, instance_id)
         expected = "handler" if about[1] == "a failure with junk" else "output"
@@ -75,7 +75,7 @@ def test_whatever_is_raised_fails_the_step_and_nothing_else(stack: Stack) -> Non
         for handler in ("raises", "raises_async")
         for kind in BAD_EXCEPTIONS
     }
-    states = stack.wait_for_end(list(kinds), within=40)
+    states = stack.wait_for_end(list(kinds))
     for instance_id, about in kinds.items():
         [(outcome, _, message)] = errors_of(stack, instance_id)
         assert (states[instance_id], outcome) == ("failed", "failed"), (about, message)
@@ -86,7 +86,7 @@ def test_whatever_is_raised_fails_the_step_and_nothing_else(stack: Stack) -> Non
 @pytest.mark.parametrize("handler", ["exits", "crashes"])
 def test_a_step_that_kills_its_worker_three_times_is_parked(stack: Stack, handler: str) -> None:
     instance_id = start(stack, handler)
-    stack.wait_for_states([instance_id], frozenset({"paused"}), within=30)
+    stack.wait_for_states([instance_id], frozenset({"paused"}))
     [(reason,)] = stack.query("SELECT parked_reason FROM instances WHERE id = %s", (instance_id,))
     assert reason.startswith("step 'bad' lost its worker 3 times")
     assert [outcome for outcome, _, _ in errors_of(stack, instance_id)] == ["lost"] * 3
@@ -95,14 +95,14 @@ def test_a_step_that_kills_its_worker_three_times_is_parked(stack: Stack, handle
 
 def test_a_step_that_lost_its_worker_once_is_run_again(stack: Stack, tmp_path: Path) -> None:
     instance_id = start(stack, "exits_once", params={"path": str(tmp_path / "exited")})
-    assert stack.wait_for_end([instance_id], within=10) == {instance_id: "completed"}
+    assert stack.wait_for_end([instance_id]) == {instance_id: "completed"}
     assert [outcome for outcome, _, _ in errors_of(stack, instance_id)] == ["lost", "completed"]
 
 
 @pytest.mark.parametrize("handler", ["hangs", "swallows", "hangs_in_c", "hangs_async", "waits_for_ever"])
 def test_a_step_that_hangs_fails_in_time(stack: Stack, handler: str) -> None:
     instance_id = start(stack, handler, timeout=500)
-    assert stack.wait_for_end([instance_id], within=20) == {instance_id: "failed"}
+    assert stack.wait_for_end([instance_id]) == {instance_id: "failed"}
     [(outcome, kind, _)] = errors_of(stack, instance_id)
     assert outcome == "timed_out" or (outcome, kind) == ("failed", "timeout")  # the store's timer, or the worker's
 
@@ -112,14 +112,14 @@ def test_a_child_that_does_not_come_back_is_replaced(stack: Stack, handler: str)
     """Its claim has been ended by the store's timer: it holds nothing there, and a slot of its worker all the same."""
     pids = stack.effects.pids(handler)
     instance_id = start(stack, handler, timeout=500)
-    stack.wait_for_end([instance_id], within=20)
+    stack.wait_for_end([instance_id])
     [stuck] = stack.effects.pids(handler)[len(pids) :]
-    wait_until(lambda: stuck not in stack.children("worker"), "the child to be killed", within=8)
-    wait_until(lambda: len(stack.children("worker")) == CHILDREN, "another one to take its place", within=8)
+    wait_until(lambda: stuck not in stack.children("worker"), "the child to be killed")
+    wait_until(lambda: len(stack.children("worker")) == CHILDREN, "another one to take its place")
 
 
 def test_a_step_that_hangs_is_tried_again_as_its_policy_says(stack: Stack) -> None:
     retry = {"max_attempts": 2, "initial_backoff": 10, "max_backoff": 10}
     instance_id = start(stack, "hangs", timeout=300, retry=retry)
-    assert stack.wait_for_end([instance_id], within=20) == {instance_id: "failed"}
+    assert stack.wait_for_end([instance_id]) == {instance_id: "failed"}
     assert len(errors_of(stack, instance_id)) == 2

@@ -40,7 +40,7 @@ class Slow:
         self.runs[ctx.instance_id] += 1
         if ctx.instance_id in self.held:
             self.is_held.set()
-            assert self.go_on.wait(30)
+            assert self.go_on.wait(60)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def hands(engine: Engine, settings: Settings, slow: Slow) -> Iterator[Executor]:
     registry.register("plain", slow.__call__)
     made = hands_of(engine, settings, registry)
     yield made
-    made.close(5)
+    made.close(30)
 
 
 def start(engine: Engine, store: Store) -> list[UUID]:
@@ -103,7 +103,7 @@ def test_a_step_that_turns_slow_holds_up_no_other(engine: Engine, store: Store, 
     slow.held = {started[1]}
     answering = threading.Thread(target=hands.answer, args=("default", None))
     answering.start()
-    assert slow.is_held.wait(10)
+    assert slow.is_held.wait(60)
     wait_until(lambda: states(store, started)["completed"] == 1, "what was finished before the slow step is committed")
     others = Registry()
     others.register("plain", slow.__call__)
@@ -113,8 +113,8 @@ def test_a_step_that_turns_slow_holds_up_no_other(engine: Engine, store: Store, 
     )
     assert states(store, started)["completed"] == MANY - 1
     slow.go_on.set()
-    answering.join(10)
-    another.close(5)
+    answering.join(60)
+    another.close(30)
     assert states(store, started) == {"completed": MANY}
     assert set(slow.runs.values()) == {1}
 

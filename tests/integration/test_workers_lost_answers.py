@@ -70,7 +70,7 @@ async def _waiting(ctx: StepContext) -> dict[str, Any]:
 def hands(engine: Engine, settings: Settings, registry: Registry) -> Iterator[Executor]:
     made = hands_of(engine, settings, registry)
     yield made
-    made.close(5)
+    made.close(30)
 
 
 def blocks(handler: str) -> list[dict[str, Any]]:
@@ -124,7 +124,7 @@ def test_coroutines_that_are_running_are_not_adopted(
         hands.answer("default", None)
     assert state_of(store, plain) == "completed"
     go_on.set()
-    hands.close(5)
+    hands.close(30)
     assert (state_of(store, waiting), len(calls)) == ("completed", 1)
 
 
@@ -168,7 +168,7 @@ def test_what_a_repeated_commit_claims_is_run_once(
 
     monkeypatch.setattr(engine, "finish", failing_at_times)
     counting.answer("default", None)
-    counting.close(5)
+    counting.close(30)
     assert state_of(store, instance_id) == "completed"
     assert executed == ["s0", "s1", "s2", "s3"]
 
@@ -184,7 +184,7 @@ def test_what_a_broken_up_batch_could_not_give_back_is_run_after_all(
         raise RuntimeError("a deadlock, once too often")
 
     def slowly(ctx: StepContext) -> dict[str, Any]:
-        return {"key": ctx.idempotency_key, "tried": tried.wait(10)}
+        return {"key": ctx.idempotency_key, "tried": tried.wait(60)}
 
     registry.register("slow", slowly)
     slow = hands_of(engine, hands._settings, registry)
@@ -192,6 +192,6 @@ def test_what_a_broken_up_batch_could_not_give_back_is_run_after_all(
     flows = [start(engine, store, [{"type": "step", "id": "a", "handler": "slow"}]) for _ in range(3)]
     monkeypatch.setattr(engine, "give_back", refused)
     slow.answer("default", None)
-    slow.close(5)
+    slow.close(30)
     assert tried.is_set()
     assert [state_of(store, instance_id) for instance_id in flows] == ["completed"] * 3

@@ -19,7 +19,7 @@ def worker(servers: embedded.Servers, database_url: str, *options: str, **env: s
         env={**os.environ, **servers.environment, "DATABASE_URL": database_url, **env},
         cwd=REPOSITORY,
         capture_output=True,
-        timeout=60,
+        timeout=200,
         check=False,
         text=True,
     )

@@ -58,10 +58,11 @@ def cooperative(ctx: StepContext) -> dict[str, Any]:
 
 
 @handler("waits", merge_output=False)
-async def waits(ctx: StepContext, seconds: float = 2.0) -> dict[str, Any]:
-    """Await, holding neither a thread nor a connection."""
+async def waits(ctx: StepContext, path: str) -> dict[str, Any]:
+    """Await a file, holding neither a thread nor a connection."""
     nonce = _began(ctx)
-    await asyncio.sleep(seconds)
+    while not os.path.exists(path):  # noqa: PTH110 - a question, not a path
+        await asyncio.sleep(0.2)
     effects.ended(nonce)
     return {"nonce": nonce, "pid": os.getpid()}
 

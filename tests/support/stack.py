@@ -208,7 +208,7 @@ class Stack:
         self._started[name] = self.now()
         self.processes.start_child(name)
 
-    def wait_ready(self, within: float = 60.0) -> None:
+    def wait_ready(self, within: float = 90.0) -> None:
         """Wait until every process that should run answers and every worker is registered."""
         wanted = {name for name in self._started if self.processes.pid(name) is not None}
         assert wanted == set(self._started), f"died at start: {set(self._started) - wanted}\n{self.log_tail()}"
@@ -273,11 +273,11 @@ class Stack:
         with self.store.transaction() as tx:
             return instances.states_of(tx, ids)
 
-    def wait_for_end(self, ids: Sequence[UUID], within: float = 60.0) -> dict[UUID, str]:
+    def wait_for_end(self, ids: Sequence[UUID], within: float = 90.0) -> dict[UUID, str]:
         """Wait until all instances have ended; returns their states."""
         return self.wait_for_states(ids, ENDED, within)
 
-    def wait_for_states(self, ids: Sequence[UUID], wanted: frozenset[str], within: float = 60.0) -> dict[UUID, str]:
+    def wait_for_states(self, ids: Sequence[UUID], wanted: frozenset[str], within: float = 90.0) -> dict[UUID, str]:
         """Wait until every instance is in one of the states; returns them."""
         states: dict[UUID, str] = {}
 

@@ -9,7 +9,7 @@ T = TypeVar("T")
 POLL_SECONDS = 0.02
 
 
-def wait_until(question: Callable[[], T], what: str | Callable[[], str], within: float = 30.0) -> T:
+def wait_until(question: Callable[[], T], what: str | Callable[[], str], within: float = 90.0) -> T:
     """Ask until the answer is true-like, and return it.
 
     Args:
