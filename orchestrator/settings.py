@@ -68,6 +68,7 @@ class Settings(BaseSettings):
     )
     task_lease: Duration = Field(
         timedelta(seconds=60),
+        validation_alias=AliasChoices("ORCHESTRATOR_TASK_LEASE", "ORCH8_WORKER_REAPER_STALE_SECS"),
         description="how long an HTTP worker may be silent before its task goes back to the queue",
     )
     hint_lease: Duration = Field(

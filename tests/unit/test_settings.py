@@ -32,3 +32,9 @@ def test_a_bare_name_of_somebody_else_is_not_taken_for_ours(monkeypatch: pytest.
 def test_both_families_of_names_are_read(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "key")
     assert Settings().api_key == "key"
+
+
+@pytest.mark.parametrize("name", ["ORCHESTRATOR_TASK_LEASE", "ORCH8_WORKER_REAPER_STALE_SECS"])
+def test_api_19_the_lease_of_a_task_is_set_by_either_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "3")
+    assert Settings().task_lease == timedelta(seconds=3)
