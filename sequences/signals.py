@@ -62,7 +62,7 @@ def parse_signal_type(written: object, *, name: object = None) -> SignalType:
             return Control(written)
         case "custom" if name is None or isinstance(name, str):
             return Custom(name)
-        case {"custom": str() as custom, **others} if not others:
+        case {"custom": str() as custom}:
             return Custom(custom)
         case None:
             raise SignalError("missing field `signal_type`")
