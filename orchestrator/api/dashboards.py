@@ -66,7 +66,7 @@ def _open(serving: Services, tx: PostgresTransaction, which: TaskFilter, limit: 
 
 
 def _ended(tx: PostgresTransaction, which: TaskFilter, limit: int) -> list[dict[str, Any]]:
-    if which.worker is not None or which.state in {"pending", "claimed"}:
+    if which.state in {"pending", "claimed"}:
         return []
     return [ended_task_view(row) for row in tasks.recently_ended(tx, which, limit)]
 

@@ -30,6 +30,7 @@ _EMPTY_RUNTIME: dict[str, Any] = {
     "dry_run": False,
     "dry_run_auto_approve": False,
 }
+_TIMED_OUT = {"message": "task timed out (timeout_ms exceeded)", "retryable": True}
 _NOT_ENDED = {"completed_at": None, "output": None, "error_message": None, "error_retryable": None}
 
 
@@ -75,9 +76,10 @@ def _idempotency_key(instance_id: UUID, key: NodeKey) -> str:
 
 
 def ended_task_view(row: tuple[Any, ...]) -> dict[str, Any]:
-    """Show a task from the history, which keeps neither inputs nor leases."""
-    step_id, instance_id, block_id, iteration, handler, queue, attempt, state, claimed_at, ended_at, error, output = row
-    failure = error or {}
+    """Show a task from the history, which keeps the claim but not the inputs."""
+    step_id, instance_id, block_id, iteration, handler, queue, attempt, state, outcome, *claim, error, output = row
+    worker_name, claim_epoch, claimed_at, ended_at = claim
+    failure = error or (_TIMED_OUT if outcome == "timed_out" else {})
     return {
         "id": step_id,
         "instance_id": instance_id,
@@ -89,10 +91,10 @@ def ended_task_view(row: tuple[Any, ...]) -> dict[str, Any]:
         "attempt": attempt,
         "timeout_ms": None,
         "state": state,
-        "worker_id": None,
+        "worker_id": worker_name,
         "claimed_at": claimed_at,
         "heartbeat_at": None,
-        "claim_epoch": 0,
+        "claim_epoch": claim_epoch,
         "resume_checkpoint": None,
         "checkpoint_seq": 0,
         "completed_at": ended_at,

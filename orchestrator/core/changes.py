@@ -125,6 +125,8 @@ class AttemptRecorded:
     ended_at: datetime
     error: Mapping[str, Any] | None = None
     cache_key: str | None = None
+    worker_name: str | None = None
+    claim_epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -315,6 +315,8 @@ class Turn(Overlay):
                 ended_at=self.now,
                 error=error,
                 cache_key=step.cache_key,
+                worker_name=step.worker_name,
+                claim_epoch=step.claim_epoch,
             )
         )
 

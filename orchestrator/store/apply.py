@@ -135,7 +135,7 @@ _TRIM_OUTPUTS = payloads.WITH_OUTPUTS.format(
 )
 _ADD_ATTEMPTS = (
     "INSERT INTO attempts (instance_id, ended_at, id, block_id, iteration, step_id, attempt, handler, queue, outcome, "
-    "token, worker_id, claimed_at, error, cache_key) VALUES {}"
+    "token, worker_id, claimed_at, error, cache_key, worker_name, claim_epoch) VALUES {}"
 )
 _ADD_TRANSITIONS = (
     "INSERT INTO transitions (instance_id, id, tenant_id, event_type, from_state, to_state, block_id, details, "
@@ -330,6 +330,8 @@ def _attempt_row(owner: UUID, change: AttemptRecorded) -> Row:
         change.claimed_at,
         to_json(change.error) if change.error is not None else None,
         change.cache_key,
+        change.worker_name,
+        change.claim_epoch,
     )
 
 
@@ -375,7 +377,7 @@ def apply(tx: Transaction, writes: WriteSet) -> None:
         *_insert(
             tx, _TRIM_OUTPUTS, list(writes.trimmed.values()), "(%s::uuid, %s::text, %s::int[], %s::int, %s::int[])"
         ),
-        *_insert(tx, _ADD_ATTEMPTS, writes.attempts, "(%s, %s, %s, %s, %s::int[]" + ", %s" * 10 + ")"),
+        *_insert(tx, _ADD_ATTEMPTS, writes.attempts, "(%s, %s, %s, %s, %s::int[]" + ", %s" * 12 + ")"),
         *_insert(tx, _ADD_TRANSITIONS, writes.transitions, "(" + "%s, " * 8 + "%s)"),
         *_insert(tx, _PUT_CONTEXTS, list(writes.contexts.values()), "(%s, %s, %s)"),
         *_put_state(tx, writes),

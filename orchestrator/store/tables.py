@@ -292,6 +292,8 @@ attempts = Table(
     _moment("claimed_at"),
     Column("error", JSON(none_as_null=True)),
     Column("cache_key", Text),
+    Column("worker_name", Text),
+    Column("claim_epoch", Integer, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("instance_id", "ended_at", "id"),
     # What became of the attempt that a late report names.
     Index("attempts_step_id_idx", "step_id"),

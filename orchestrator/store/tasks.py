@@ -75,20 +75,22 @@ def open_ids(tx: Transaction, which: TaskFilter, limit: int) -> list[UUID]:
 
 
 def recently_ended(tx: Transaction, which: TaskFilter, limit: int) -> list[tuple[Any, ...]]:
-    """Read tasks that ended in the last week, the newest first. Who had claimed them is known for our workers only.
+    """Read tasks that ended in the last week, the newest first.
 
     Returns:
-        Rows of step_id, instance_id, block_id, iteration, handler, queue, attempt, state, claimed_at, ended_at, error,
-        output.
+        Rows of step_id, instance_id, block_id, iteration, handler, queue, attempt, state, outcome, worker_name,
+        claim_epoch, claimed_at, ended_at, error, output.
     """
     rows = tx.query(
         "SELECT a.step_id, a.instance_id, a.block_id, a.iteration, a.handler, a.queue, a.attempt, "
-        f"{_ENDED_STATE}, a.claimed_at, a.ended_at, a.error, o.output FROM attempts a "
+        f"{_ENDED_STATE}, a.outcome, a.worker_name, a.claim_epoch, a.claimed_at, a.ended_at, a.error, o.output "
+        "FROM attempts a "
         "JOIN instances i ON i.id = a.instance_id "
         "LEFT JOIN LATERAL (SELECT output FROM outputs WHERE instance_id = a.instance_id AND block_id = a.block_id "
         "AND iteration = a.iteration AND a.outcome = 'completed' ORDER BY id LIMIT 1) AS o ON true "
         f"WHERE {_RECENT} AND {_EXTERNAL.format('a')} AND (%(tenant_id)s IS NULL OR i.tenant_id = %(tenant_id)s) "
         "AND (%(handler)s IS NULL OR a.handler = %(handler)s) AND (%(queue)s IS NULL OR a.queue = %(queue)s) "
+        "AND (%(worker)s IS NULL OR a.worker_name = %(worker)s) "
         f"AND (%(state)s IS NULL OR {_ENDED_STATE} = %(state)s) ORDER BY a.ended_at DESC, a.id DESC LIMIT %(limit)s",
         _parameters(which, limit),
     )

@@ -447,6 +447,9 @@ def test_api_13_6_time_out_withdraws_the_task(api: Api):
     api.pass_time()
     assert api.state(instance) == "failed"
     assert api.report(task, "complete", output={}).status_code == 409
+    (shown,) = api.http.get("/workers/tasks").json()
+    assert (shown["state"], shown["error_message"]) == ("failed", "task timed out (timeout_ms exceeded)")
+    assert (shown["error_retryable"], shown["worker_id"], shown["claim_epoch"]) == (True, "w1", 1)
 
 
 # -- §13.7 -----------------------------------------------------------------------------------------------------------
@@ -471,12 +474,19 @@ def test_api_13_7_tasks_are_listed_newest_first_in_all_states(api: Api):
     assert found(state="pending") == [("pending", "pending")]
     assert found(queue_name="gpu") == [("pending", "pending")]
     assert found(worker_id="w9") == [("claimed", "claimed")]
+    assert found(worker_id="w1") == [("broken", "failed"), ("done", "completed")]
     assert found(handler_name="nobody") == []
     assert api.http.get("/workers/tasks", params={"state": "odd"}).status_code == 400
     tasks = {task["block_id"]: task for task in api.http.get("/workers/tasks").json()}
     assert all(list(task)[: len(TASK)] == TASK for task in tasks.values())
     assert tasks["claimed"]["params"] == {"v": 5}
     assert tasks["done"]["output"] == {"x": 1}
+    assert [(task["worker_id"], task["claim_epoch"]) for task in tasks.values()] == [
+        (None, 0),
+        ("w9", 1),
+        ("w1", 1),
+        ("w1", 1),
+    ]
     assert (tasks["broken"]["error_message"], tasks["broken"]["error_retryable"]) == ("why", False)
     assert {tasks["claimed"]["instance_id"], tasks["pending"]["instance_id"]} == {claimed, pending}
 
