@@ -44,7 +44,7 @@ def key_of(turn: Turn, block: document.Step, key: NodeKey) -> str | None:
     try:
         value = template.render(turn.scope(key, references).filtered(block.context_access))
     except TemplateError as error:
-        raise InputError(f"template error in cache_key: {error}") from error
+        raise InputError(str(error)) from error
     text = value if isinstance(value, str) else orjson.dumps(value).decode()
     if value is None or not text:
         return None

@@ -64,7 +64,7 @@ def _input(turn: Turn, key: NodeKey, block: document.SubSequence) -> Any:
     try:
         data = compile_template(block.input).render(scope)
     except TemplateError as error:
-        raise _Stillborn(f"template error: {error}") from error
+        raise _Stillborn(str(error)) from error
     data = {} if data is None else data
     size = context_bytes(data, scope.config)
     if size > turn.facts.max_context_bytes:
