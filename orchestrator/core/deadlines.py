@@ -8,7 +8,7 @@ from orchestrator.core.asides import Answer
 from orchestrator.core.interceptors import resolve
 from orchestrator.core.model import Step, StepError
 from orchestrator.core.states import NodeState, StepState
-from orchestrator.core.steps import ERROR_REF, block_of, end_node
+from orchestrator.core.steps import ERROR_REF, block_of, end_node, passed_by
 from orchestrator.core.turn import Turn
 from sequences import document
 from sequences.durations import to_milliseconds
@@ -35,7 +35,8 @@ def breach(turn: Turn, step: Step) -> None:
     row = {"_error": ROW_ERROR, "_deadline_ms": deadline, "_elapsed_ms": elapsed}
     turn.add_output(step.key, row, attempt=step.attempt, ref=ERROR_REF)
     error = StepError(step_id=block.id, message=message, details={"code": ROW_ERROR, **row})
-    end_node(turn, step.key, NodeState.FAILED, started_at=step.entered_at, error=error)
+    passed = passed_by(turn, step)
+    end_node(turn, step.key, NodeState.FAILED, started_at=step.entered_at, error=error, passed=passed)
 
 
 def _escalate(turn: Turn, step: Step, block: document.Step, times: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support.drive import World, fail, loop, router, step, try_catch
+from tests.support.drive import World, fail, loop, router, step, sub_sequence, try_catch
 
 
 def ext(block_id, **fields):
@@ -81,3 +81,30 @@ def test_s5_6_error_row_has_the_number_of_the_last_attempt(world: World) -> None
 def test_s6_2_unknown_root_is_the_message_of_the_failure(world: World) -> None:
     flow = world.start([try_catch("t", [step("a", "log", {"message": "{{ nowhere.x }}"})])]).run()
     assert flow.data["_error"]["message"] == "unknown template root: nowhere.x"
+
+
+@pytest.mark.parametrize(
+    "block",
+    [ext("a", cache_key="{{ nowhere.x }}"), sub_sequence("a", "child", input="{{ nowhere.x }}")],
+    ids=["cache_key", "input"],
+)
+def test_s6_2_unknown_root_has_one_message_wherever_the_template_stands(world: World, block) -> None:
+    world.define("child", [step("inner")])
+    flow = world.start([try_catch("t", [block], [])])
+    assert (flow.check().state, flow.data["_error"]["message"]) == ("completed", "unknown template root: nowhere.x")
+
+
+def test_s9_7_retry_after_a_missed_deadline_asks_for_nothing_again(world: World) -> None:
+    """The delay is over, the human has answered and the handler before an open gate has run: all of that stays."""
+    asked = ext("asked", delay={"duration": 60_000}, deadline=5000, wait_for_input={})
+    flow = world.start([asked, ext("released", deadline=5000, wait_for_signal=True)])
+    flow.pass_time()
+    flow.answer("asked").pass_time()
+    assert (flow.check().state, flow.output("asked")["_error"]) == ("failed", "sla_deadline_breached")
+    assert flow.retry().check().standing() == {"asked": "ready"}
+    flow.complete("asked")
+    flow.complete("released")
+    flow.pass_time()
+    assert flow.check().state == "failed"
+    assert flow.retry().check().standing() == {"released": "gate"}
+    assert flow.answer("released").check().state == "completed"
