@@ -30,7 +30,7 @@ dev: $(STAMP) ## Start everything on this machine under one supervisor.
 test: $(STAMP) ## Run all tests but the long fault and speed runs.
 	$(BIN)/python -m pytest -m "not fault and not bench"
 
-model: $(STAMP) ## Compare the core with the reference interpreter on 20,000 random programs, with single crashes.
+model: $(STAMP) ## Compare the core with the reference interpreter on 20,000 random programs, each under every single crash.
 	$(BIN)/python -m tests.model.campaign --programs 20000 --processes 2
 
 check: $(STAMP) ## Formatting, lint, types, import layers, tree hygiene.

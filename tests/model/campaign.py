@@ -2,6 +2,7 @@
 
 import argparse
 import copy
+import gc
 import sys
 import time
 from collections import Counter
@@ -11,12 +12,13 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from tests.model.compare import Disagreement, Program, play
-from tests.model.generate import features, program_of
+from tests.model.compare import Disagreement
+from tests.model.generate import MAX_BLOCKS, features, program_of
+from tests.model.match import play
+from tests.model.program import Crash, Program, When
 from tests.model.shrink import shrink
+from tests.support.drive import PureWorld
 
-MAX_CRASHES = 6
-"""Crash points of one program; those of a longer one are a sample that depends on its seed."""
 BATCH = 50
 
 
@@ -38,39 +40,46 @@ class Findings:
         self.wrong.update(other.wrong)
 
 
-def check_seeds(seeds: Iterable[int]) -> Findings:
-    """Play the programs of some seeds."""
+def check_seeds(seeds: Iterable[int], most: int = MAX_BLOCKS) -> Findings:
+    """Play the programs of some seeds, of so many blocks at most."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    findings = Findings()
-    for seed in seeds:
-        check_seed(seed, findings)
+    findings, usual = Findings(), gc.get_threshold()
+    gc.set_threshold(50_000)  # a run leaves little behind: looking for it each 700 objects took a tenth of the time
+    try:
+        for seed in seeds:
+            check_seed(seed, findings, most)
+    finally:
+        gc.set_threshold(*usual)
     return findings
 
 
-def check_seed(seed: int, findings: Findings) -> None:
+def check_seed(seed: int, findings: Findings, most: int = MAX_BLOCKS) -> None:
     """Play the program of a seed, as it is and with each single crash, up to its first disagreement."""
+    program, plans = program_of(seed, most), {}
     findings.seen["programs"] += 1
-    findings.seen.update(features(program_of(seed)))
-    program = program_of(seed)
+    findings.seen.update(features(program))
     try:
-        match = play(program_of(seed))
+        match = play(program, PureWorld(plans=plans))
         findings.seen.update(match.seen)
         findings.seen[f"ends {match.model.state}"] += 1
         findings.seen["events"] += match.events
-        for crash in crash_points(seed, match.claimed):
-            program = replace(program_of(seed), crash=crash)
-            findings.seen.update({f"crash {crash[1]} the commit": 1, "runs with a crash": 1})
-            play(replace(program_of(seed), crash=crash))
+        for crash in crash_points(match.commits):
+            findings.seen[f"crash: {crash.when} the commit of a {match.commits[crash.commit - 1]}"] += 1
+            findings.seen["runs with a crash"] += 1
+            program = replace(program, crash=crash)
+            play(program, PureWorld(plans=plans))
     except Disagreement as difference:
         findings.wrong[seed] = (program, str(difference))
 
 
-def crash_points(seed: int, claims: int) -> list[tuple[int, str]]:
-    """Give the crashes to try: before and after the commit of each claim."""
-    points = [(number, when) for number in range(1, claims + 1) for when in ("before", "after")]
-    if len(points) <= MAX_CRASHES:
-        return points
-    return [points[(seed * 7 + step * len(points) // MAX_CRASHES) % len(points)] for step in range(MAX_CRASHES)]
+def crash_points(commits: list[str]) -> list[Crash]:
+    """Give every crash that a run can take: before and after each commit, and of each worker outside."""
+    return [
+        Crash(number, when)
+        for number, kind in enumerate(commits, 1)
+        for when in When
+        if when is not When.WORKER or kind.endswith("of a worker")
+    ]
 
 
 def fails(program: Program) -> bool:

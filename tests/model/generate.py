@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.model.compare import Program
+from tests.model.program import Program
 from tests.model.reference.places import everything_in
 
 Block = dict[str, Any]
@@ -24,10 +24,11 @@ COMPOSITES = {
     "a_b_split": 1,
     "cancellation_scope": 2,
     "saga": 3,
+    "sub_sequence": 2,
 }
-"""How often each composite is chosen; one that the core cannot run yet is left out by `without`."""
+"""How often each composite is chosen."""
 HANDLERS = {"worker": 9, "log": 5, "noop": 3, "sleep": 3, "fail": 2, "set_state": 2, "merge_state": 1, "get_state": 1}
-HANDLERS |= {"delete_state": 1, "transform": 2, "assert": 2}
+HANDLERS |= {"delete_state": 1, "transform": 2, "assert": 2, "self_modify": 1}
 MAX_BLOCKS = 22
 MAX_DEPTH = 5
 OUTPUTS = [
@@ -43,7 +44,19 @@ OUTPUTS = [
     None,
     [1, 2],
 ]
-DETAILS = [None, {"code": "busy"}, {"status": 503}, {"error_code": "E1", "code": "busy"}]
+DETAILS = [None, {"code": "busy"}, {"status": 503}, {"error_code": "E1", "code": "busy"}, {"status": 429}]
+MEMBERS = ("when", "delay", "send_window", "wait_for_input", "wait_for_signal", "retry", "timeout", "deadline")
+MEMBERS += ("cache_key", "output_schema", "context_access")
+ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Nowhere/None"]
+LOCAL = [
+    "2026-03-02T18:00:00",
+    "2026-03-08T02:30:00",
+    "2026-03-29T02:30:00",
+    "2026-11-01T01:30:00",
+    "2020-01-01T00:00:00",
+]
+DURATIONS = [500, 90_000, 0.2, 3 * 86_400_000, 5 * 86_400_000]
+NAMELESS = [{"value": "yes"}, {"decision": "no"}, {"approved": True}, {"choice": "approved"}, {"x": 1}, None, "go"]
 
 
 class Maker:
@@ -51,17 +64,20 @@ class Maker:
 
     Args:
         random: Where every choice comes from.
-        without: Block types to leave out.
+        most: Blocks of the largest programs, about.
     """
 
-    def __init__(self, random: Random, without: frozenset[str] = frozenset()) -> None:
+    def __init__(self, random: Random, most: int = MAX_BLOCKS) -> None:
         self.random = random
-        self.kinds = {kind: weight for kind, weight in COMPOSITES.items() if kind not in without}
-        self.left = self.pick([4, 8, 14, MAX_BLOCKS])
+        self.kinds = COMPOSITES
+        self.most = most
+        self.left = min(most, self.pick([4, 8, 14, MAX_BLOCKS]))
         self.count = 0
         self.ids: list[str] = []
         self.items: list[str] = []
         self.in_lane = self.in_loop = 0
+        self.children: dict[str, list[Block]] = {}
+        self.spoken_by: dict[str, list[str]] = {}
 
     # -- choosing ------------------------------------------------------------------------------------------------
 
@@ -78,17 +94,46 @@ class Maker:
 
     def program(self) -> Program:
         """Make a document and its script."""
+        for _ in range(self.pick([0, 0, 1, 2])):
+            self.make_child()
         blocks = self.blocks(0, 1, 5)
-        steps = [block for block in everything_in(blocks) if block["type"] == "step"]
+        every = [*blocks, *(block for child in self.children.values() for block in child)]
+        steps = [block for block in everything_in(every) if block["type"] == "step"]
+        signals = self.signals()
+        if self.chance(12):
+            signals = sorted([*signals, self.injection()], key=lambda signal: signal["at"])
+        if any(signal["type"] == "pause" for signal in signals):
+            for step in steps:
+                step.pop("deadline", None)
+                step.pop("on_deadline_breach", None)
         return Program(
             blocks=blocks,
+            children=self.children,
+            retries=self.pick([1, 1, 2]) if self.chance(30) else 0,
+            members={"interceptors": self.interceptors()} if self.chance(15) else {},
+            timezone=self.pick(ZONES) if self.chance(20) else "UTC",
             data=self.data(),
             config={"limit": 3, "name": "cfg"},
             outcomes={step["id"]: self.outcomes() for step in steps if step["handler"] == "worker"},
             answers={step["id"]: self.replies() for step in steps if has_gate(step)},
             choices=[self.random.randrange(100) for _ in range(self.pick([0, 10, 30]))],
-            signals=self.signals(),
+            signals=signals,
         )
+
+    def make_child(self) -> None:
+        """Make a sequence that others can run; it can run those made before."""
+        left, self.left = self.left, min(self.most // 2, self.pick([1, 3, 5]))
+        blocks = self.blocks(2, 1, 3)
+        self.spoken_by[f"child{len(self.children)}"] = [b["id"] for b in everything_in(blocks) if b["type"] == "step"]
+        self.children[f"child{len(self.children)}"] = blocks
+        self.left, self.ids = left, []
+
+    def make_sub_sequence(self, _depth: int) -> Block:
+        name = self.pick([*self.children] * 9 + ["unknown"])
+        fields: Block = {"sequence_name": name}
+        if self.chance(60):
+            fields["input"] = self.pick([{"n": self.template(), "flag": True}, {"items": [1, 2]}, "{{ nowhere.x }}"])
+        return fields
 
     def data(self) -> dict[str, Any]:
         return {
@@ -106,12 +151,28 @@ class Maker:
             return found
         for _ in range(self.pick([1, 1, 2, 3])):
             at = self.random.randrange(self.pick([5, 12, 25]))
-            kind = self.pick(["pause", "pause", "resume", "update_context", "cancel", "cancel"])
-            payload = self.pick([{"data": {"n": 5, "flag": True}}, {"data": {"new": 1}}, {"n": 1}, None])
-            found.append({"at": at, "type": kind, "payload": payload if kind == "update_context" else None})
+            kind = self.pick(["pause", "pause", "resume", "update_context", "cancel", "cancel", "other", "nameless"])
+            payload: Any = None
+            if kind == "update_context":
+                payload = self.pick([{"data": {"n": 5, "flag": True}}, {"data": {"new": 1}}, {"n": 1}, None])
+            elif kind == "nameless":
+                kind, payload = "custom", self.pick(NAMELESS)
+            elif kind == "other":
+                kind, payload = {"custom": "hello"}, self.pick([None, {"value": "yes"}])
+            to = self.pick([0, 0, 1])
+            found.append({"at": at, "to": to, "type": kind, "payload": payload})
             if kind == "pause" and self.chance(70):
-                found.append({"at": at + self.random.randrange(4), "type": "resume", "payload": None})
+                found.append({"at": at + self.random.randrange(4), "to": to, "type": "resume", "payload": None})
         return sorted(found, key=lambda signal: signal["at"])
+
+    def injection(self) -> dict[str, Any]:
+        self.left = self.pick([1, 3])
+        payload = {"blocks": self.blocks(1, 1, 2), "position": self.pick([None, 0, 1, 5])}
+        return {"at": self.random.randrange(self.pick([3, 10])), "to": 0, "type": "inject", "payload": payload}
+
+    def interceptors(self) -> dict[str, Any]:
+        names = ("before_step", "after_step", "on_signal", "on_complete", "on_failure")
+        return {n: {"handler": self.pick(["noop", "log"]), "params": {"told": n}} for n in names if self.chance(60)}
 
     def outcomes(self) -> list[dict[str, Any]]:
         return [self.outcome() for _ in range(self.pick([1, 2, 3]))]
@@ -139,10 +200,12 @@ class Maker:
         self.left -= 1
         if depth >= MAX_DEPTH or self.left <= 0 or self.chance(45):
             return self.step()
-        kind = self.weighted(self.kinds)
+        kind = self.weighted(self.kinds if self.children else {**self.kinds, "sub_sequence": 0})
         block = {"type": kind, "id": self.name(kind[:2])}
         made = getattr(self, f"make_{kind}")(depth + 1)
-        if kind != "for_each":
+        if kind == "sub_sequence":
+            self.ids += [f"{block['id']}.{inner}" for inner in self.spoken_by.get(made["sequence_name"], [])]
+        elif kind != "for_each":
             self.ids.append(block["id"])
         return {**block, **made}
 
@@ -238,23 +301,55 @@ class Maker:
             step["timeout"] = self.pick([300, 2000])
         if self.chance(10):
             step["cancellable"] = False
+        self.add_limits(step)
         if not has_gate(step):
             self.ids.append(step["id"])
         return step
+
+    def add_limits(self, step: Block) -> None:
+        """Add what bounds a step: a deadline, a cache, a schema, less to see."""
+        if self.chance(4):
+            step["deadline"] = self.pick([1700, 7001, 61_111])
+            if self.chance(50):
+                step["on_deadline_breach"] = {"handler": "log", "params": {"message": "late"}}
+        if self.chance(4):
+            step["cache_key"] = self.pick(
+                ["k", "k-{{ data.n }}", "{{ data.category }}", "{{ data.missing }}", "{{ no.x }}"]
+            )
+        if step["handler"] in {"worker", "log", "set_state"} and self.chance(6):
+            step["output_schema"] = self.pick([{"type": "object"}, {"type": "object", "required": ["n"]}])
+        if step["handler"] in {"worker", "log"} and not self.items and self.chance(8):
+            step["context_access"] = {
+                "data": self.pick([True, False, "none", {"fields": ["n", "category"]}]),
+                "config": self.pick([True, False]),
+            }
 
     def add_gates(self, step: Block) -> None:
         if self.chance(12):
             step["when"] = self.condition() if self.chance(85) else self.pick(["n >", "flag flag", "", "n # 1"])
         if self.chance(6):
-            step["delay"] = {"duration": self.pick([500, 90_000])}
+            step["delay"] = self.delay()
         if self.chance(3):
             step["send_window"] = {"start_hour": self.pick([9, 14]), "end_hour": self.pick([16, 6])}
+            if self.chance(40):
+                step["send_window"]["days"] = self.pick([[0, 1, 2, 3, 4], [5, 6], [1]])
         if self.in_lane:
             return
         if self.chance(6):
             step["wait_for_input"] = self.human_gate()
         elif self.chance(2):
             step["wait_for_signal"] = self.pick([True, {"timeout": 5000}])
+
+    def delay(self) -> Block:
+        delay: Block = {"duration": self.pick(DURATIONS)}
+        if self.chance(20):
+            delay["business_days_only"] = True
+            delay["holidays"] = self.pick([[], ["2026-03-09", "x"], ["2026-03-05"]])
+        if self.chance(20):
+            delay["fire_at_local"] = self.pick(LOCAL)
+            if self.chance(50):
+                delay["timezone"] = self.pick(ZONES)
+        return delay
 
     def human_gate(self) -> Block:
         gate: Block = {"prompt": "?"}
@@ -283,6 +378,8 @@ class Maker:
             )
         if self.chance(20):
             retry["non_retryable_codes"] = self.pick([["busy"], ["503"], ["E1"], ["E2"]])
+        if self.chance(25):
+            retry["retryable_errors"] = self.pick([["busy"], ["5xx", "429"], ["timeout"], ["503"], ["later"], []])
         return retry
 
     # -- params, templates, conditions ---------------------------------------------------------------------------
@@ -310,6 +407,13 @@ class Maker:
 
     def params_of_get_state(self) -> Any:
         return {"key": self.pick(["k", "m", "z"])}
+
+    def params_of_self_modify(self) -> Any:
+        blocks = [
+            {"type": "step", "id": self.name("s"), "handler": "log", "params": {"message": self.template()}}
+            for _ in range(self.pick([1, 2]))
+        ]
+        return {"blocks": blocks, **({"position": self.pick([0, 1])} if self.chance(40) else {})}
 
     params_of_delete_state = params_of_get_state
 
@@ -391,26 +495,28 @@ def has_gate(step: Block) -> bool:
     return "wait_for_input" in step or "wait_for_signal" in step
 
 
-def program_of(seed: int, without: frozenset[str] = frozenset()) -> Program:
+def program_of(seed: int, most: int = MAX_BLOCKS) -> Program:
     """Make the program of a seed."""
-    return Maker(Random(seed), without).program()
+    return Maker(Random(seed), most).program()
 
 
-def programs(without: frozenset[str] = frozenset()) -> st.SearchStrategy[Program]:
+def programs() -> st.SearchStrategy[Program]:
     """Give programs that shrink."""
-    return st.randoms(use_true_random=False).map(lambda random: Maker(random, without).program())
+    return st.randoms(use_true_random=False).map(lambda random: Maker(random).program())
 
 
 def features(program: Program) -> Counter[str]:
     """Count what a program has: block types, failures, gates, signals."""
     found: Counter[str] = Counter()
-    for block in everything_in(program.blocks):
+    found["retries"] = program.retries
+    for block in everything_in([*program.blocks, *(b for child in program.children.values() for b in child)]):
         found[f"block {block['type']}"] += 1
         if block["type"] == "step":
             found[f"handler {block['handler']}"] += 1
-            for member in ("when", "delay", "send_window", "wait_for_input", "wait_for_signal", "retry", "timeout"):
+            for member in MEMBERS:
                 found[f"step with {member}"] += member in block
             found["step not cancellable"] += not block.get("cancellable", True)
     for signal in program.signals:
-        found[f"signal {signal['type']}"] += 1
+        named = isinstance(signal["type"], dict)
+        found["signal of no gate" if named else f"signal {signal['type']}"] += 1
     return found

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from tests.model.compare import Program
+from tests.model.program import Program
 from tests.model.reference.places import lists_of
 
 OPTIONAL = (
@@ -20,6 +20,7 @@ OPTIONAL = (
     "params",
 )
 OPTIONAL += ("break_on", "poll_interval", "continue_on_error", "failure_policy", "semantics", "concurrency", "default")
+OPTIONAL += ("deadline", "on_deadline_breach", "cache_key", "output_schema", "context_access", "input")
 OPTIONAL += ("finally_block", "max_iterations")
 
 
@@ -36,11 +37,17 @@ def shrink(program: Program, fails: Callable[[Program], bool], *, tries: int = 3
 def _smaller(program: Program) -> Iterator[Program]:
     for index in range(len(program.signals)):
         yield replace(program, signals=program.signals[:index] + program.signals[index + 1 :])
+    if program.retries:
+        yield replace(program, retries=program.retries - 1)
     if program.choices:
         yield replace(program, choices=program.choices[: len(program.choices) // 2])
         yield replace(program, choices=program.choices[:-1])
     for name in program.outcomes:
         yield replace(program, outcomes={key: said for key, said in program.outcomes.items() if key != name})
+    for name, blocks in program.children.items():
+        for smaller in _smaller_blocks(blocks):
+            if smaller:
+                yield replace(program, children={**program.children, name: smaller})
     for blocks in _smaller_blocks(program.blocks):
         if blocks:
             yield replace(program, blocks=blocks)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from tests.model.reference.calls import run_sub_sequence
 from tests.model.reference.moments import timedelta
 from tests.model.reference.places import (
     EXTERNAL,
@@ -101,16 +102,20 @@ def run_race(flow: "Flow", block: Json, place: Place) -> Waits:
 
 def run_loop(flow: "Flow", block: Json, place: Place) -> Waits:
     """Run a body while a condition holds (§3.4)."""
-    body, number = block["body"], 0
+    body, memory = block["body"], flow.memory(block["id"], place)
+    number = memory.setdefault("number", 0)
     cap = block.get("max_iterations", MAX_ITERATIONS)
-    while number < cap and _holds(flow, block, place, number):
+    while number < cap and (memory.get("has_begun") or _holds(flow, block, place, number)):
         if place.stopped_by():
             return Ended(CANCELLED)
-        flow.mark(body, "pending")
+        if not memory.get("has_begun"):
+            flow.mark(body, "pending")
+        memory["has_begun"] = True
         ended = yield from flow.run_list(body, place.turn(number))
         if ended.state == CANCELLED or (ended.state == FAILED and not block.get("continue_on_error")):
             return ended
         number += 1
+        memory.update(number=number, has_begun=False)
         flow.add_row(block["id"], place, {"_iterations": number}, number)
         if _is_true(flow, block.get("break_on"), block, place, number - 1):
             break
@@ -155,26 +160,40 @@ def _is_true(flow: "Flow", text: str | None, block: Json, place: Place, number: 
 
 def run_for_each(flow: "Flow", block: Json, place: Place) -> Waits:
     """Run a body for each item, some of them at a time (§3.5)."""
-    items = _items(flow, block, place)
+    memory = flow.memory(block["id"], place)
+    items = memory.setdefault("items", _items(flow, block, place) if "items" not in memory else [])
+    done: set[int] = memory.setdefault("done", set())
     if not items:
         flow.mark(block["body"], SKIPPED)
         return Ended(COMPLETED)
     width = block.get("concurrency", 1)
     tasks: list[Task] = []
+    begun = len(done)
     for number, item in enumerate(items):
+        if number in done:
+            continue
         yield Join(
             tasks, lambda: sum(not task.ended for task in tasks) < width or bool(_ends(tasks, FAILED, CANCELLED))
         )
         if _ends(tasks, FAILED, CANCELLED) or place.stopped_by():
             break
         binding = Binding(block.get("item_var", "item"), item, number)
-        if width == 1:
+        if width == 1 and memory.get("item") != number:
             flow.mark(block["body"], "pending")
-        tasks.append(flow.tasks.spawn(flow.run_list(block["body"], place.turn(number, binding))))
+        memory["item"] = number
+        tasks.append(flow.tasks.spawn(_run_item(flow, block["body"], place.turn(number, binding), done)))
+        begun += 1
     yield Join(tasks, lambda: all(task.ended for task in tasks))
     if failed := _ends(tasks, FAILED):
         return _failure_of(failed[0])
-    return Ended(CANCELLED if _ends(tasks, CANCELLED) or len(tasks) < len(items) else COMPLETED)
+    return Ended(CANCELLED if _ends(tasks, CANCELLED) or begun < len(items) else COMPLETED)
+
+
+def _run_item(flow: "Flow", body: list[Json], place: Place, done: set[int]) -> Waits:
+    ended = yield from flow.run_list(body, place)
+    if ended.state == COMPLETED:
+        done.add(place.iteration[-1])
+    return ended
 
 
 def _items(flow: "Flow", block: Json, place: Place) -> list[Any]:
@@ -193,10 +212,12 @@ def _items(flow: "Flow", block: Json, place: Place) -> list[Any]:
 
 def run_router(flow: "Flow", block: Json, place: Place) -> Waits:
     """Run the list of the first condition that holds (§3.6)."""
-    view = flow.view(block["id"], place)
+    memory, view = flow.memory(block["id"], place), flow.view(block["id"], place)
     lists = [*(route["blocks"] for route in block["routes"]), block.get("default") or []]
     holds = (index for index, route in enumerate(block["routes"]) if truthy(evaluate(route["condition"], view)))
-    return (yield from _run_chosen(flow, lists, next(holds, len(lists) - 1), place))
+    if "chosen" not in memory:
+        memory["chosen"] = next(holds, len(lists) - 1)
+    return (yield from _run_chosen(flow, lists, memory["chosen"], place))
 
 
 def _run_chosen(flow: "Flow", lists: list[list[Json]], chosen: int, place: Place) -> Waits:
@@ -208,23 +229,40 @@ def _run_chosen(flow: "Flow", lists: list[list[Json]], chosen: int, place: Place
 
 def run_try_catch(flow: "Flow", block: Json, place: Place) -> Waits:
     """Run a list, another if it fails, and a third in any case (§3.7)."""
-    ended = yield from flow.run_list(block["try_block"], place.inside())
-    if ended.state == COMPLETED:
+    memory = flow.memory(block["id"], place)
+    ended = (
+        memory.get("caught") or memory.get("tried") or (yield from flow.run_list(block["try_block"], place.inside()))
+    )
+    if "caught" in memory:
+        pass
+    elif ended.state == COMPLETED:
+        memory["tried"] = ended
         flow.mark(block["catch_block"], SKIPPED)
     elif ended.state == FAILED:
-        flow.data["_error"] = {
+        ended = yield from _catch(flow, block, place, ended)
+    else:
+        flow.mark(block["catch_block"], SKIPPED)
+    shield = Fence(keeps_out=frozenset({EXTERNAL, INTERNAL}))
+    last = yield from flow.run_list(block.get("finally_block") or [], place.inside(shield))
+    return last if last.state == FAILED else ended
+
+
+def _catch(flow: "Flow", block: Json, place: Place, ended: Ended) -> Waits:
+    memory = flow.memory(block["id"], place)
+    if "tried" not in memory:
+        memory["tried"] = ended
+        memory["error"] = {
             "failed_blocks": [ended.block_id],
             "source": "try_catch",
             "block_id": block["id"],
             "message": ended.message,
             "step_id": ended.step_id,
         }
-        ended = yield from flow.run_list(block["catch_block"], place.inside())
-    else:
-        flow.mark(block["catch_block"], SKIPPED)
-    shield = Fence(keeps_out=frozenset({EXTERNAL, INTERNAL}))
-    last = yield from flow.run_list(block.get("finally_block") or [], place.inside(shield))
-    return last if last.state == FAILED else ended
+    flow.data["_error"] = memory["error"]
+    caught: Ended = yield from flow.run_list(block["catch_block"], place.inside())
+    if caught.state == COMPLETED:
+        memory["caught"] = caught
+    return caught
 
 
 def run_split(flow: "Flow", block: Json, place: Place) -> Waits:
@@ -234,7 +272,10 @@ def run_split(flow: "Flow", block: Json, place: Place) -> Waits:
     point = int.from_bytes(digest[:8], "big") % sum(weights)
     chosen = next(index for index in range(len(weights)) if sum(weights[: index + 1]) > point)
     name = block["variants"][chosen]["name"]
-    flow.add_row(block["id"], place, {"variant": name, "variant_index": chosen, "selected_variant": name})
+    memory = flow.memory(block["id"], place)
+    if "chosen" not in memory:
+        memory["chosen"] = chosen
+        flow.add_row(block["id"], place, {"variant": name, "variant_index": chosen, "selected_variant": name})
     return (yield from _run_chosen(flow, [variant["blocks"] for variant in block["variants"]], chosen, place))
 
 
@@ -245,14 +286,41 @@ def run_scope(flow: "Flow", block: Json, place: Place) -> Waits:
 
 
 def run_saga(flow: "Flow", block: Json, place: Place) -> Waits:
-    """Run actions; if one fails, undo those that completed, the newest first, and fail (§3.11)."""
-    steps, completed, inner = block["steps"], [], place.inside()
+    """Run actions; if one fails, undo those that completed, the newest first, and fail (§3.11).
+
+    Once something was to be undone, a later round undoes what is left, and never goes forward.
+    """
+    memory = flow.memory(block["id"], place)
+    if "failed" not in memory:
+        ended = yield from _run_actions(flow, block, place, memory)
+        if ended.state != FAILED:
+            return ended
+    flow.data["_error"] = memory["error"]
+    stopped = False
+    for undone in reversed(memory["to_undo"]):
+        if place.stopped_by():
+            flow.mark([undone], CANCELLED)
+            stopped = True
+            continue
+        undoing = yield from flow.run_block(undone, place.inside())
+        stopped = stopped or undoing.state == CANCELLED
+    if stopped:
+        return Ended(CANCELLED)
+    failed: Ended = memory["failed"]
+    if not memory["to_undo"]:
+        del memory["failed"]
+    return failed
+
+
+def _run_actions(flow: "Flow", block: Json, place: Place, memory: dict[str, Any]) -> Waits:
+    steps, completed = block["steps"], []
+    ended = Ended(COMPLETED)
     for index, step in enumerate(steps):
         if place.stopped_by():
             ended = Ended(CANCELLED)
             flow.mark([step["action"]], CANCELLED)
         else:
-            ended = yield from flow.run_block(step["action"], inner)
+            ended = yield from flow.run_block(step["action"], place.inside())
         if ended.state == COMPLETED:
             completed.append(step)
         elif ended.state != SKIPPED:
@@ -264,22 +332,12 @@ def run_saga(flow: "Flow", block: Json, place: Place) -> Waits:
     if ended.state == CANCELLED:
         flow.mark([step["compensation"] for step in steps if step.get("compensation")], SKIPPED)
         return ended
-    flow.data["_error"] = {"failed_step": step["id"], "source": "saga", "block_id": block["id"]}
+    memory["error"] = {"failed_step": step["id"], "source": "saga", "block_id": block["id"]}
     unused = [other for other in steps if other not in completed and other.get("compensation")]
     flow.mark([other["compensation"] for other in unused], SKIPPED)
-    stopped = False
-    for undone in reversed(completed):
-        if not undone.get("compensation"):
-            continue
-        if place.stopped_by():
-            flow.mark([undone["compensation"]], CANCELLED)
-            stopped = True
-            continue
-        undoing = yield from flow.run_block(undone["compensation"], inner)
-        stopped = stopped or undoing.state == CANCELLED
-    if stopped:
-        return Ended(CANCELLED)
-    return Ended(FAILED, block["id"], ended.step_id, ended.message)
+    memory["to_undo"] = [done["compensation"] for done in completed if done.get("compensation")]
+    memory["failed"] = Ended(FAILED, block["id"], ended.step_id, ended.message)
+    return memory["failed"]
 
 
 RUN: dict[str, Callable[["Flow", Json, Place], Waits]] = {
@@ -292,4 +350,5 @@ RUN: dict[str, Callable[["Flow", Json, Place], Waits]] = {
     "a_b_split": run_split,
     "cancellation_scope": run_scope,
     "saga": run_saga,
+    "sub_sequence": run_sub_sequence,
 }

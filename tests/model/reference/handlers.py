@@ -9,25 +9,32 @@ from tests.model.reference.values import View, evaluate, truthy
 IN_PROCESS = frozenset(
     {"noop", "log", "sleep", "fail", "set_state", "get_state", "delete_state", "merge_state", "transform", "assert"}
 )
+IN_PROCESS |= {"self_modify"}
 """Everything else is a task of an external worker."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """An output, and what it writes: `data` by path, `state` by key; a state value of `GONE` removes the key."""
+    """An output, and what it writes: `data` by path, `state` by key; a state value of `GONE` removes the key.
+
+    `blocks`, if there are any, are injected at `position`.
+    """
 
     output: Any
     data: tuple[tuple[tuple[str, ...], Any], ...] = ()
     state: dict[str, Any] = field(default_factory=dict)
+    blocks: tuple[Any, ...] = ()
+    position: int | None = None
 
 
 @dataclass(frozen=True)
 class Broken:
-    """A failure."""
+    """A failure; `kind` is the class that `retryable_errors` may name."""
 
     message: str
     retryable: bool = False
     details: Any = None
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,11 @@ def run(handler: str, params: Any, view: View) -> Outcome:
             return Asleep(milliseconds, {"slept_ms": milliseconds})
         case "fail":
             return Broken(given.get("message", "forced failure"), given.get("retryable") is True)
+        case "self_modify":
+            blocks = tuple(given["blocks"])
+            position = given.get("position")
+            output = {"_self_modify": True, "blocks": list(blocks), "position": position}
+            return Done({**output, "injected_count": len(blocks)}, blocks=blocks, position=position)
         case "assert":
             return _assert(given, view)
         case "transform":

@@ -12,11 +12,13 @@ from typing import Any
 from uuid import UUID
 
 from tests.model.reference import composites, steps
+from tests.model.reference.family import Family, NewId
 from tests.model.reference.handlers import Outcome
 from tests.model.reference.places import EXTERNAL, Fence, Json, Place, everything_in, lanes_of
-from tests.model.reference.tasks import CANCELLED, COMPLETED, FAILED, Ended, Key, Stand, Task, Tasks, Waits
+from tests.model.reference.tasks import CANCELLED, COMPLETED, FAILED, SKIPPED, Ended, Key, Stand, Task, Tasks, Waits
 from tests.model.reference.values import View
 
+NOT_BEGUN = frozenset({"pending", CANCELLED})
 TERMINAL = frozenset({COMPLETED, FAILED, CANCELLED})
 
 
@@ -49,9 +51,15 @@ class Flow:
         data: Any = None,
         config: Any = None,
         timezone: str = "UTC",
+        parent: "Flow | None" = None,
+        sequences: Mapping[str, Json] | None = None,
+        new_id: NewId | None = None,
     ) -> None:
         self.blocks: list[Json] = list(document["blocks"])
-        self.instance_id, self.now, self.timezone = instance_id, now, timezone
+        self.parent = parent
+        self.family = parent.family if parent else Family(sequences or {}, now, new_id or (lambda *_: instance_id))
+        self.family.flows.append(self)
+        self.instance_id, self.timezone = instance_id, timezone
         self.data: dict[str, Any] = copy.deepcopy(data or {})
         self.config: dict[str, Any] = copy.deepcopy(config or {})
         self.values: dict[str, Any] = {}
@@ -59,8 +67,12 @@ class Flow:
         self.nodes: dict[str, str] = {block["id"]: "pending" for block in everything_in(self.blocks)}
         self.states: dict[str, set[str]] = {}
         self.executed: list[tuple[str, tuple[int, ...], int]] = []
-        self.answers: dict[str, list[Any]] = {}
-        self.completed: set[Key] = set()
+        self.interceptors: Json = document.get("interceptors") or {}
+        self.intercepted: list[tuple[str, Any]] = []
+        self.announced: set[str] = set()
+        self.mail: list[tuple[str | None, Any]] = []
+        self.finished: dict[Key, Ended] = {}
+        self.memories: dict[Key, dict[str, Any]] = {}
         self.lanes = lanes_of(self.blocks)
         self.pausing = False
         self.is_left_to_chance = False
@@ -68,7 +80,32 @@ class Flow:
         self.tasks = Tasks()
         self.state = "scheduled"
         self._root: Task = self.tasks.spawn(self._run_root())
-        self._settle()
+        self.settle()
+
+    @property
+    def now(self) -> datetime:
+        """The time, which is that of the whole family."""
+        return self.family.now
+
+    def child(self, document: Json, instance_id: UUID, data: Any) -> "Flow":
+        """Start a child."""
+        return Flow(
+            document,
+            instance_id=instance_id,
+            now=self.now,
+            data=data,
+            config=self.config,
+            timezone=self.timezone,
+            parent=self,
+        )
+
+    def tell_parent(self) -> None:
+        """Let the block go on that waits for this child, if it still does."""
+        assert self.parent
+        for stand in list(self.parent.stands.values()):
+            if stand.child is self and stand.task:
+                self.parent.tasks.advance(stand.task, steps.ENDED)
+        self.parent.settle()
 
     @property
     def stands(self) -> dict[Key, Stand]:
@@ -79,11 +116,36 @@ class Flow:
         place = Place(fences=(self.cancelling,), is_root=True)
         return (yield from self.run_list(self.blocks, place))
 
+    def inject(self, blocks: list[Json], position: int | None) -> bool:
+        """Put blocks among the root blocks that have not started (§9.10); False if an id is taken."""
+        if any(block["id"] in self.nodes for block in everything_in(blocks)):
+            return False
+        begun = max(
+            (i for i, block in enumerate(self.blocks, 1) if self.nodes[block["id"]] not in NOT_BEGUN), default=0
+        )
+        at = len(self.blocks) if position is None else min(begun + position, len(self.blocks))
+        self.blocks[at:at] = blocks
+        self.nodes |= {block["id"]: "pending" for block in everything_in(blocks)}
+        self.lanes = lanes_of(self.blocks)
+        return True
+
+    def injected(self, blocks: list[Json], position: int | None) -> None:
+        """Take blocks from outside."""
+        self.inject(blocks, position)
+        self.settle()
+
+    def intercept(self, name: str, label: str, **more: Any) -> None:
+        """Write down what an interceptor is told (§14)."""
+        if name in self.interceptors:
+            self.intercepted.append((label, {**self.interceptors[name].get("params", {}), **more}))
+
     # -- walking -------------------------------------------------------------------------------------------------
 
     def run_list(self, blocks: list[Json], place: Place) -> Waits:
-        """Run blocks one after another, up to the first that fails or is cancelled."""
-        for index, block in enumerate(blocks):
+        """Run blocks one after another, up to the first that fails or is cancelled; a root list may grow meanwhile."""
+        index = -1
+        while (index := index + 1) < len(blocks):
+            block = blocks[index]
             if place.stopped_by():
                 self.mark(blocks[index:], CANCELLED)
                 return Ended(CANCELLED)
@@ -95,13 +157,21 @@ class Flow:
 
     def run_block(self, block: Json, place: Place) -> Waits:
         """Run one block of any type."""
+        key = (block["id"], place.iteration)
+        if key in self.finished:
+            self.set_node(block["id"], self.finished[key].state)
+            return self.finished[key]
         run = steps.run_step if block["type"] == "step" else composites.RUN[block["type"]]
         self.nodes[block["id"]] = "running"
         ended: Ended = yield from run(self, block, place)
         self.set_node(block["id"], ended.state)
-        if ended.state == COMPLETED:
-            self.completed.add((block["id"], place.iteration))
+        if ended.state in {COMPLETED, SKIPPED}:
+            self.finished[key] = ended
         return ended
+
+    def memory(self, block_id: str, place: Place) -> dict[str, Any]:
+        """Give what a block has noted down for a later round."""
+        return self.memories.setdefault((block_id, place.iteration), {})
 
     def set_node(self, block_id: str, state: str) -> None:
         """Set a node's state; of a node with several at a time (concurrent items) all are remembered."""
@@ -153,7 +223,8 @@ class Flow:
 
     def has_spoken(self, block_id: str, place: Place, *, by_row: bool) -> bool:
         """Say whether a block has a row, or has completed, in the iterations of a place."""
-        keys = {(row.block_id, row.iteration) for row in self.rows} if by_row else self.completed
+        completed = {key for key, ended in self.finished.items() if ended.state == COMPLETED}
+        keys = {(row.block_id, row.iteration) for row in self.rows} if by_row else completed
         depth = len(place.iteration)
         return any(name == block_id and iteration[:depth] == place.iteration for name, iteration in keys)
 
@@ -167,7 +238,7 @@ class Flow:
         stand.outcome = steps.begin(self, stand)
         if self.state == "scheduled":
             self.state = "running"
-        self._settle()
+        self.settle()
 
     def report(self, key: Key, outcome: Outcome | None = None) -> None:
         """Report how an attempt ended: by its own outcome, or by one given for an external worker."""
@@ -177,15 +248,15 @@ class Flow:
         result = stand.outcome if stand.outcome is not None else outcome
         self.executed.append((key[0], key[1], stand.attempt))
         self.tasks.advance(stand.task, result)
-        self._settle()
+        self.settle()
 
     def lose(self, key: Key) -> None:
         """End a claim because its worker died: the same attempt can be taken again."""
         stand = self.stands[key]
-        stand.phase, stand.outcome = "ready", None
-        if self.pausing:
-            stand.phase, stand.target, stand.due = "held", "ready", None
-        self._settle()
+        assert stand.task
+        stand.outcome = None
+        self.tasks.advance(stand.task, steps.LOST)
+        self.settle()
 
     def fire(self, key: Key) -> None:
         """Let a timer ring that is due."""
@@ -195,34 +266,58 @@ class Flow:
         assert stand.task
         stand.due = None
         self.tasks.advance(stand.task, steps.DUE)
-        self._settle()
+        self.settle()
 
-    def answer(self, block_id: str, payload: Any) -> None:
-        """Take the signal `human_input:<block id>`."""
-        self.answers.setdefault(block_id, []).append(payload)
+    def signal(self, kind: Any, payload: Any) -> None:
+        """Take a signal; a custom one that is no gate's answer has no effect."""
+        self.intercept("on_signal", "_interceptor:on_signal", _signal={"signal_type": kind, "payload": payload})
+        match kind:
+            case "pause":
+                self.pause()
+            case "resume":
+                self.resume()
+            case "cancel":
+                self.cancel()
+            case "update_context":
+                self.update_context(payload)
+            case {"custom": str(name)} if name.startswith("human_input:"):
+                self.answer(name.removeprefix("human_input:"), payload)
+            case "custom":
+                self.answer(None, payload)
+
+    def answer(self, block_id: str | None, payload: Any) -> None:
+        """Take the signal `human_input:<block id>`, or one without a name, for whichever gate is open or opens next."""
+        self.mail.append((block_id, payload))
         for stand in list(self.stands.values()):
-            if stand.key[0] == block_id and stand.phase == "gate" and stand.task and self.answers[block_id]:
+            if stand.phase == "gate" and stand.task and block_id in {None, stand.key[0]} and self.mail:
                 self.tasks.advance(stand.task, steps.ANSWERED)
-        self._settle()
+        self.settle()
+
+    def take_mail(self, block_id: str) -> tuple[str | None, Any] | None:
+        """Take the oldest answer that a gate can have."""
+        for index, (name, _) in enumerate(self.mail):
+            if name in {None, block_id}:
+                return self.mail.pop(index)
+        return None
 
     def update_context(self, payload: Any) -> None:
         """Merge keys into `data`, shallowly."""
         given = payload.get("data") if isinstance(payload, Mapping) else None
         if isinstance(given, Mapping):
             self.data.update(copy.deepcopy(dict(given)))
-        self._settle()
+        self.settle()
 
     def pause(self) -> None:
         """Stop before the next step; handlers that run finish first, a sleep is interrupted."""
         self.pausing = True
         for stand in self.stands.values():
             steps.hold(stand)
-        self._settle()
+        self.settle()
 
     def resume(self) -> None:
         """Go on."""
         self._let_go()
-        self._settle()
+        self.settle()
 
     def _let_go(self) -> None:
         self.pausing = False
@@ -235,7 +330,15 @@ class Flow:
         self.cancelling.cancelled = True
         self.withdraw(list(self.stands.values()))
         self._let_go()
-        self._settle()
+        self.settle()
+
+    def retry(self) -> None:
+        """Go on where the flow failed: what has ended well stays, rows of the failure go, attempts start anew."""
+        assert self.state == FAILED
+        self.rows = [row for row in self.rows if row.mark is None]
+        self.pausing, self.cancelling, self.state = False, Fence(EXTERNAL), "scheduled"
+        self._root = self.tasks.spawn(self._run_root())
+        self.settle()
 
     def withdraw(self, stands: list[Stand]) -> None:
         """Cancel the steps at some stands, where a cancellation has reached them."""
@@ -248,8 +351,18 @@ class Flow:
 
     # -- the state -----------------------------------------------------------------------------------------------
 
-    def _settle(self) -> None:
-        """Read the instance's state off what is open."""
+    def settle(self) -> None:
+        """Read the instance's state off what is open, and let the family do what is to be done now."""
+        former = self.state
+        self._read_state()
+        if self.state in TERMINAL and former not in TERMINAL:
+            name = {COMPLETED: "on_complete", FAILED: "on_failure"}.get(self.state, "")
+            self.intercept(name, f"_interceptor:{name}")
+            if self.parent:
+                self.family.ended(self)
+        self.family.settle()
+
+    def _read_state(self) -> None:
         if ended := self._root.ended:
             self.state = FAILED if ended.state == FAILED else CANCELLED if self.cancelling.cancelled else COMPLETED
             return
@@ -275,4 +388,4 @@ class Flow:
 
 
 def _waits_for_outsider(stand: Stand) -> bool:
-    return stand.phase == "gate" or (stand.phase in {"ready", "claimed"} and not stand.in_process)
+    return stand.phase in {"gate", "child"} or (stand.phase in {"ready", "claimed"} and not stand.in_process)

@@ -26,7 +26,7 @@ class Stand:
     """A place where a task waits for something outside of the flow.
 
     Attributes:
-        phase: `delayed window gate ready claimed asleep backoff polling held`.
+        phase: `delayed window gate ready claimed asleep backoff polling child held`.
         target: Where a held step goes on when the flow is resumed.
         due: When a timer is due here.
     """
@@ -43,6 +43,7 @@ class Stand:
     task: "Task | None" = None
     outcome: Any = None
     owner: Any = None
+    child: Any = None
 
 
 @dataclass

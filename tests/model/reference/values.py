@@ -43,6 +43,15 @@ class View:
         self.items = dict(items or {})
         self.variables = dict(variables or {})
 
+    def filtered(self, access: Mapping[str, Any] | None) -> "View":
+        """Hide the sections and fields that a step has no access to (§8.2)."""
+        if access is None:
+            return self
+        shown = {name: _visible(self.sections[name], access.get(name, True)) for name in ("data", "config")}
+        if access.get("runtime", False) in {False, "none"}:
+            shown["runtime"] = {"attempt": 0, "dry_run": False}
+        return View({**self.sections, **shown}, self.output, self.items, self.variables)
+
     def path(self, root: str, keys: list[str]) -> Any:
         """Look up a path from a known root; null for anything missing."""
         if root == "context":
@@ -65,6 +74,12 @@ class View:
         if isinstance(row, list) and rest and not rest[0].isdigit():
             row, rest = _newest(row, rest[0]), rest[1:]
         return dig(row, rest)
+
+
+def _visible(section: Any, access: Any) -> Any:
+    if isinstance(access, Mapping):
+        return {name: section[name] for name in access["fields"] if name in section}
+    return section if access in {True, "all"} else {}
 
 
 def _newest(rows: list[Any], block_id: str) -> Any:

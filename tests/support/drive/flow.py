@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
@@ -368,7 +369,12 @@ def handlers_with(extra: Mapping[str, Callable[..., Any]] | None) -> HandlerSour
     registry = Registry()
     for name, function in (extra or {}).items():
         registry.register(name, function)
-    return HandlerSources(builtin_registry(), registry)
+    return HandlerSources(_builtins(), registry)
+
+
+@cache
+def _builtins() -> Registry:
+    return builtin_registry()
 
 
 def outcome_of(world: World, work: Work, engine: Any) -> Outcome:

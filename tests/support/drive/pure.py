@@ -80,7 +80,6 @@ from orchestrator.engine import _refused
 from orchestrator.exchange import OtherFlow, Restart, Work
 from orchestrator.store.rows import claim_of
 from orchestrator.store.steps import Worker
-from sequences.document import SequenceDefinition
 from sequences.references import ALL, References
 from sequences.signals import parse_signal
 from tests.support.drive.flow import START, TENANT, Flow, Row, definition_of, handlers_with, outcome_of, shown_tree
@@ -98,9 +97,20 @@ class _Known(dict[Any, Any]):
 
 
 class PureWorld:
-    """Instances in memory, decided by the core alone; time moves when told."""
+    """Instances in memory, decided by the core alone; time moves when told.
 
-    def __init__(self, handlers: Mapping[str, Callable[..., Any]] | None = None, **facts: Any) -> None:
+    Args:
+        plans: Plans of root lists that outlive this world, by the list's `id`: worlds that share it parse them once.
+    """
+
+    def __init__(
+        self,
+        handlers: Mapping[str, Callable[..., Any]] | None = None,
+        *,
+        plans: dict[int, Plan] | None = None,
+        **facts: Any,
+    ) -> None:
+        self._plans = plans
         self.handlers = handlers_with(handlers)
         self.executed: list[tuple[str, tuple[int, ...], int]] = []
         self.clock = START
@@ -118,7 +128,7 @@ class PureWorld:
         self._sessions: dict[UUID | None, Any] = {}
         self._checkpoints: dict[UUID, list[CheckpointSaved]] = {}
         self._events: dict[UUID, list[tuple[str, Any]]] = {}
-        self._defined: list[SequenceDefinition] = []
+        self._defined: list[Plan] = []
         self._letters: list[Letter] = []
         self._unstarted: list[UUID] = []
         self._is_mail_held = False
@@ -148,7 +158,7 @@ class PureWorld:
             run_id=uuid4(),
             **fields,
         )
-        plan = Plan(definition_of(blocks, **(members or {})))
+        plan = self._plan_of(blocks, members or {})
         self._add(plan, instance, data if data is not None else {}, config, audit)
         self.decide(instance.id, Created(not_before=not_before))
         return instance.id
@@ -162,9 +172,16 @@ class PureWorld:
         self._metadata[instance.id], self._checkpoints[instance.id] = {}, []
 
     def define(self, name: str, blocks: Sequence[Mapping[str, Any]], **members: Any) -> UUID:
-        definition = definition_of(blocks, **{"name": name, **members})
-        self._defined.append(definition)
-        return definition.id
+        plan = self._plan_of(blocks, {"name": name, **members})
+        self._defined.append(plan)
+        return plan.definition.id
+
+    def _plan_of(self, blocks: Sequence[Mapping[str, Any]], members: Mapping[str, Any]) -> Plan:
+        if self._plans is None:
+            return Plan(definition_of(blocks, **members))
+        if id(blocks) not in self._plans:
+            self._plans[id(blocks)] = Plan(definition_of(blocks, **members))
+        return self._plans[id(blocks)]
 
     def children(self, instance_id: UUID) -> list[UUID]:
         found = (current.instance for current in self._slices.values())
@@ -212,7 +229,8 @@ class PureWorld:
         current.row_counts.update({block_id: counted.count(block_id) for block_id in needs.rows_of})
 
     def _startable(self, name: SequenceName) -> Startable | None:
-        fitting = [each for each in self._defined if each.name == name.name and name.version in {None, each.version}]
+        known = [plan.definition for plan in self._defined]
+        fitting = [each for each in known if each.name == name.name and name.version in {None, each.version}]
         if not fitting:
             return None
         newest = max(fitting, key=lambda each: each.version)
@@ -280,7 +298,7 @@ class PureWorld:
                 case TransitionRecorded(event=event, details=details):
                     self._events[instance_id].append((event, details))
                 case ChildCreated(child=child, data=data):
-                    plan = Plan(next(each for each in self._defined if each.id == child.sequence_id))
+                    plan = next(each for each in self._defined if each.definition.id == child.sequence_id)
                     self._add(plan, child, data, self.context(instance_id)[1])
                     self._timers[child.id][ROOT_KEY] = child.created_at
                     self._unstarted.append(child.id)
