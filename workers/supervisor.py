@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import psycopg2
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.clock import MACHINE_TIME, MachineTime
 from orchestrator.core.model import Claim
@@ -110,7 +110,7 @@ class Supervisor:
                 self._beat()
                 self._beat_at = self._monotonic()
             self._look_after_children()
-        except (StoreUnavailable, SQLAlchemyError) as error:
+        except (StoreUnavailable, psycopg2.Error) as error:
             log.warning("supervisor_cannot_reach_store", worker=self._identity.name, error=str(error))
         except Exception:
             log.exception("supervisor_failed", worker=self._identity.name)

@@ -6,7 +6,6 @@ import orjson
 import psycopg2
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
@@ -53,7 +52,6 @@ def add_error_answers(app: FastAPI) -> None:
     """Let an app answer every refusal as the contract says. What is not listed here is a 500 of the edge."""
     app.add_exception_handler(RequestError, _refused)
     app.add_exception_handler(StoreUnavailable, _unavailable)
-    app.add_exception_handler(DBAPIError, _store_refused)
     app.add_exception_handler(psycopg2.Error, _store_refused)
     app.add_exception_handler(Rejection, _rejected)
     app.add_exception_handler(RequestValidationError, _address_rejected)

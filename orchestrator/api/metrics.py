@@ -16,7 +16,6 @@ import psycopg2
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
-from sqlalchemy.exc import DBAPIError
 
 from orchestrator.errors import StoreUnavailable
 from orchestrator.store import observed, steps
@@ -97,7 +96,7 @@ class _StoreMetrics(Collector):
         """Give the current values."""
         with self._lock:
             # A scrape must not fail with the store.
-            with suppress(StoreUnavailable, DBAPIError, psycopg2.Error):
+            with suppress(StoreUnavailable, psycopg2.Error):
                 self._look()
             counts, backlog = dict(self._counts), list(self._backlog)
         for name, text in FROM_STORE.items():

@@ -6,6 +6,7 @@ instance (or one that walked through many blocks) cost one write for each row th
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, assert_never
 from uuid import UUID
 
@@ -46,14 +47,17 @@ from orchestrator.store import checkpoints, definitions, payloads, sessions
 from orchestrator.store.apart import Apart
 from orchestrator.store.injections import injection_row
 from orchestrator.store.letters import GRACE
+from orchestrator.store.prepared import Prepared, prepared
 from orchestrator.store.rows import (
     INSTANCE_COLUMNS,
     INSTANCE_WIDTH,
     LETTER_COLUMNS,
-    NODE_COLUMNS,
+    NODE_ROW,
     STEP_COLUMNS,
+    STEP_ROW,
     instance_row,
     letter_row,
+    names_of,
     node_row,
     step_row,
 )
@@ -63,87 +67,110 @@ Row = tuple[Any, ...]
 RowKey = tuple[UUID, NodeKey]
 
 _MUTABLE = (
-    ("state", "text"),
-    ("version", "bigint"),
-    ("running", "int"),
-    ("waiting", "int"),
-    ("scheduled", "int"),
-    ("is_held", "boolean"),
-    ("is_cancelling", "boolean"),
-    ("parked_reason", "text"),
-    ("round", "int"),
-    ("injected", "int"),
-    ("leaving", "int"),
-    ("sequence_id", "uuid"),
-    ("run_id", "uuid"),
-    ("current_step", "text"),
-    ("current_step_started_at", "timestamptz"),
-    ("total_steps", "bigint"),
-    ("input_tokens", "bigint"),
-    ("output_tokens", "bigint"),
-    ("iterations", "bigint"),
-    ("started_at", "timestamptz"),
-    ("updated_at", "timestamptz"),
+    "state text, version bigint, running int, waiting int, scheduled int, is_held boolean, is_cancelling boolean, "
+    "parked_reason text, round int, injected int, leaving int, sequence_id uuid, run_id uuid, current_step text, "
+    "current_step_started_at timestamptz, total_steps bigint, input_tokens bigint, output_tokens bigint, "
+    "iterations bigint, started_at timestamptz, updated_at timestamptz"
 )
-_UPDATE_INSTANCES = (
+_mutable_of = attrgetter("id", *names_of(_MUTABLE).split(", "))
+_UPDATE_INSTANCES = prepared(
+    "update_instances",
+    f"id uuid, {_MUTABLE}",
     "UPDATE instances SET "
-    + ", ".join(f"{name} = v.{name}::{kind}" for name, kind in _MUTABLE)
-    + " FROM (VALUES {}) AS v (id, "
-    + ", ".join(name for name, _ in _MUTABLE)
-    + ") WHERE instances.id = v.id::uuid"
+    + ", ".join(f"{name} = v.{name}" for name in names_of(_MUTABLE).split(", "))
+    + " FROM {rows} WHERE instances.id = v.id",
 )
-_INSTANCE_TEMPLATE = "(%s" + ", %s" * len(_MUTABLE) + ")"
 
 _CREATE = f"INSERT INTO instances ({INSTANCE_COLUMNS}) VALUES {{}}"
 _CREATE_TEMPLATE = "(" + ", ".join(["%s"] * INSTANCE_WIDTH) + ")"
 
 _KEY = "(instance_id, block_id, iteration)"
-_KEY_TEMPLATE = "(%s::uuid, %s::text, %s::int[])"
-_PUT_NODES = (
-    f"INSERT INTO nodes (instance_id, {NODE_COLUMNS}) VALUES {{}} ON CONFLICT {_KEY} DO UPDATE SET "
+_KEY_ROW = "instance_id uuid, block_id text, iteration int[]"
+
+
+def _removal(table: str) -> Prepared:
+    """Give the statement that removes rows by their key."""
+    return prepared(
+        f"remove_{table}",
+        _KEY_ROW,
+        f"DELETE FROM {table} t USING {{rows}} WHERE t.instance_id = v.instance_id AND t.block_id = v.block_id "
+        "AND t.iteration = v.iteration",
+    )
+
+
+_PUT_NODES = prepared(
+    "put_nodes",
+    f"instance_id uuid, {NODE_ROW}",
+    f"INSERT INTO nodes ({{columns}}) SELECT * FROM {{rows}} ON CONFLICT {_KEY} DO UPDATE SET "
     "state = EXCLUDED.state, started_at = EXCLUDED.started_at, completed_at = EXCLUDED.completed_at, "
-    "memory = EXCLUDED.memory"
+    "memory = EXCLUDED.memory",
 )
+_REMOVE_NODES = _removal("nodes")
 _STEP_MUTABLE = [name for name in STEP_COLUMNS.split(", ") if name not in {"block_id", "iteration"}]
 # A new attempt starts without the marks of the former one: checkpoint, heartbeat, hints.
-_PUT_STEPS = (
-    f"INSERT INTO steps (instance_id, {STEP_COLUMNS}) VALUES {{}} ON CONFLICT {_KEY} DO UPDATE SET "
+_PUT_STEPS = prepared(
+    "put_steps",
+    f"instance_id uuid, {STEP_ROW}",
+    f"INSERT INTO steps ({{columns}}) SELECT * FROM {{rows}} ON CONFLICT {_KEY} DO UPDATE SET "
     + ", ".join(f"{name} = EXCLUDED.{name}" for name in _STEP_MUTABLE)
     + ", checkpoint = CASE WHEN steps.id = EXCLUDED.id THEN steps.checkpoint END"
     ", checkpoint_seq = CASE WHEN steps.id = EXCLUDED.id THEN steps.checkpoint_seq ELSE 0 END"
-    ", heartbeat_at = EXCLUDED.claimed_at, hints = 0"
+    ", heartbeat_at = EXCLUDED.claimed_at, hints = 0",
 )
-_PUT_TIMERS = (
-    f"INSERT INTO timers (instance_id, block_id, iteration, due_at) VALUES {{}} "
-    f"ON CONFLICT {_KEY} DO UPDATE SET due_at = EXCLUDED.due_at"
+_REMOVE_STEPS = _removal("steps")
+_PUT_TIMERS = prepared(
+    "put_timers",
+    f"{_KEY_ROW}, due_at timestamptz",
+    f"INSERT INTO timers ({{columns}}) SELECT * FROM {{rows}} ON CONFLICT {_KEY} "
+    "DO UPDATE SET due_at = EXCLUDED.due_at",
 )
-_SHIFT_TIMERS = (
-    "UPDATE timers t SET due_at = t.due_at + v.by FROM (VALUES {}) AS v (instance_id, block_id, iteration, by) "
-    "WHERE t.instance_id = v.instance_id AND t.block_id = v.block_id AND t.iteration = v.iteration"
+_REMOVE_TIMERS = _removal("timers")
+_SHIFT_TIMERS = prepared(
+    "shift_timers",
+    f"{_KEY_ROW}, by interval",
+    "UPDATE timers t SET due_at = t.due_at + v.by FROM {rows} "
+    "WHERE t.instance_id = v.instance_id AND t.block_id = v.block_id AND t.iteration = v.iteration",
 )
-_ADD_OUTPUTS = (
-    "INSERT INTO outputs (instance_id, id, block_id, iteration, lane, output, output_ref, output_size, attempt, "
-    "created_at) VALUES {}"
+_ADD_OUTPUTS = prepared(
+    "add_outputs",
+    "instance_id uuid, id uuid, block_id text, iteration int[], lane int[], output json, output_ref text, "
+    "output_size int, attempt int, created_at timestamptz",
+    "INSERT INTO outputs ({columns}) SELECT * FROM {rows}",
 )
 # The rows behind the newest `keep` of their block and lane (outputs_newest_idx). Runs after new rows are in.
-_TRIM_OUTPUTS = payloads.WITH_OUTPUTS.format(
-    "DELETE FROM outputs o USING (VALUES {}) AS w (instance_id, block_id, lane, keep, since) "
-    "WHERE o.instance_id = w.instance_id AND o.block_id = w.block_id AND o.lane[1:cardinality(w.lane)] = w.lane "
-    "AND (w.since IS NULL OR o.iteration < w.since) "
-    "AND o.id <= (SELECT n.id FROM outputs n WHERE n.instance_id = w.instance_id AND n.block_id = w.block_id "
-    "AND n.lane[1:cardinality(w.lane)] = w.lane ORDER BY n.id DESC OFFSET w.keep LIMIT 1)",
+_TRIM_OUTPUTS = prepared(
+    "trim_outputs",
+    "instance_id uuid, block_id text, lane int[], keep int, since int[]",
+    payloads.WITH_OUTPUTS.format(
+        "DELETE FROM outputs o USING {rows} "
+        "WHERE o.instance_id = v.instance_id AND o.block_id = v.block_id AND o.lane[1:cardinality(v.lane)] = v.lane "
+        "AND (v.since IS NULL OR o.iteration < v.since) "
+        "AND o.id <= (SELECT n.id FROM outputs n WHERE n.instance_id = v.instance_id AND n.block_id = v.block_id "
+        "AND n.lane[1:cardinality(v.lane)] = v.lane ORDER BY n.id DESC OFFSET v.keep LIMIT 1)",
+    ),
 )
-_ADD_ATTEMPTS = (
-    "INSERT INTO attempts (instance_id, ended_at, id, block_id, iteration, step_id, attempt, handler, queue, outcome, "
-    "token, worker_id, claimed_at, error, cache_key, worker_name, claim_epoch) VALUES {}"
+_ADD_ATTEMPTS = prepared(
+    "add_attempts",
+    "instance_id uuid, ended_at timestamptz, id uuid, block_id text, iteration int[], step_id uuid, attempt int, "
+    "handler text, queue text, outcome text, token uuid, worker_id uuid, claimed_at timestamptz, error json, "
+    "cache_key text, worker_name text, claim_epoch int",
+    "INSERT INTO attempts ({columns}) SELECT * FROM {rows}",
 )
-_ADD_TRANSITIONS = (
-    "INSERT INTO transitions (instance_id, id, tenant_id, event_type, from_state, to_state, block_id, details, "
-    "created_at) VALUES {}"
+_ADD_TRANSITIONS = prepared(
+    "add_transitions",
+    "instance_id uuid, id uuid, tenant_id text, event_type text, from_state text, to_state text, block_id text, "
+    "details json, created_at timestamptz",
+    "INSERT INTO transitions ({columns}) SELECT * FROM {rows}",
 )
-_PUT_CONTEXTS = (
-    "UPDATE contexts SET data = v.data::json, config = v.config::json FROM (VALUES {}) AS v (id, data, config) "
-    "WHERE contexts.instance_id = v.id::uuid"
+_ADD_ITEMS = prepared(
+    "add_items",
+    "instance_id uuid, block_id text, iteration int[], index int, item json",
+    "INSERT INTO items ({columns}) SELECT * FROM {rows}",
+)
+_PUT_CONTEXTS = prepared(
+    "put_contexts",
+    "instance_id uuid, data json, config json",
+    "UPDATE contexts SET data = v.data, config = v.config FROM {rows} WHERE contexts.instance_id = v.instance_id",
 )
 _MERGE_METADATA = (
     "UPDATE contexts SET metadata = (CASE jsonb_typeof(metadata) WHEN 'object' THEN metadata ELSE '{{}}' END) "
@@ -364,29 +391,39 @@ def apply(tx: Transaction, writes: WriteSet) -> None:
         SequenceGone: A definition that an instance needs from here on has been deleted.
     """
     definitions.hold(tx, writes.held)
-    statements = [
-        *_forget(tx, writes.forgotten),
-        *_put_instances(tx, writes),
-        *_put_or_remove(tx, "nodes", _PUT_NODES, writes.nodes, "(%s, %s, %s::int[], %s, %s, %s, %s)"),
-        *_put_or_remove(tx, "steps", _PUT_STEPS, writes.steps, _step_template()),
-        *_put_or_remove(tx, "timers", _PUT_TIMERS, writes.timers, "(%s, %s, %s::int[], %s)"),
-        *_insert(tx, _SHIFT_TIMERS, writes.shifted_timers, "(%s::uuid, %s::text, %s::int[], %s)"),
-        *_clear(tx, writes.cleared),
-        *_put_payloads(tx, writes),
-        *_insert(tx, _ADD_OUTPUTS, writes.outputs, "(%s, %s, %s, %s::int[], %s::int[], %s, %s, %s, %s, %s)"),
-        *_insert(
-            tx, _TRIM_OUTPUTS, list(writes.trimmed.values()), "(%s::uuid, %s::text, %s::int[], %s::int, %s::int[])"
-        ),
-        *_insert(tx, _ADD_ATTEMPTS, writes.attempts, "(%s, %s, %s, %s, %s::int[]" + ", %s" * 12 + ")"),
-        *_insert(tx, _ADD_TRANSITIONS, writes.transitions, "(" + "%s, " * 8 + "%s)"),
-        *_insert(tx, _PUT_CONTEXTS, list(writes.contexts.values()), "(%s, %s, %s)"),
+    _send(tx, _forget(tx, writes.forgotten))
+    tx.put(_UPDATE_INSTANCES, [_mutable_of(writes.instances[i]) for i in sorted(writes.instances)])
+    _put_or_remove(tx, writes.nodes, _PUT_NODES, _REMOVE_NODES)
+    _put_or_remove(tx, writes.steps, _PUT_STEPS, _REMOVE_STEPS)
+    _put_or_remove(tx, writes.timers, _PUT_TIMERS, _REMOVE_TIMERS)
+    tx.put(_SHIFT_TIMERS, writes.shifted_timers)
+    _send(tx, _clear(tx, writes.cleared))
+    _send(tx, _put_payloads(tx, writes))
+    tx.put(_ADD_OUTPUTS, writes.outputs)
+    tx.put(_TRIM_OUTPUTS, list(writes.trimmed.values()))
+    tx.put(_ADD_ATTEMPTS, writes.attempts)
+    tx.put(_ADD_TRANSITIONS, writes.transitions)
+    tx.put(_PUT_CONTEXTS, list(writes.contexts.values()))
+    tx.put(_ADD_ITEMS, writes.items)
+    _send(tx, _rare(tx, writes))
+    sessions.fold(tx, writes.sessions)
+
+
+def _send(tx: Transaction, statements: Iterable[str]) -> None:
+    for statement in statements:
+        tx.later(statement)
+
+
+def _put_or_remove(tx: Transaction, rows: dict[RowKey, Row | None], put: Prepared, remove: Prepared) -> None:
+    gone = [(owner, *key) for (owner, key), row in rows.items() if row is None]
+    tx.put(remove, gone)
+    tx.put(put, [row for row in rows.values() if row is not None])
+
+
+def _rare(tx: Transaction, writes: WriteSet) -> list[str]:
+    """Give the statements for what few commits write."""
+    return [
         *_put_state(tx, writes),
-        *_insert(
-            tx,
-            "INSERT INTO items (instance_id, block_id, iteration, index, item) VALUES {}",
-            writes.items,
-            "(%s, %s, %s::int[], %s, %s)",
-        ),
         *_signals(tx, writes),
         *_insert(tx, _MERGE_METADATA, writes.metadata, "(%s, %s)"),
         *checkpoints.statements(tx, writes.checkpoints),
@@ -400,43 +437,15 @@ def apply(tx: Transaction, writes: WriteSet) -> None:
         *_insert(tx, _WRITE_LETTERS, writes.letters, _LETTER_TEMPLATE),
         *_remove_letters(tx, writes.opened_letters),
     ]
-    if statements:
-        tx.cursor.execute(";\n".join(statements))
-    sessions.fold(tx, writes.sessions)
 
 
 def create(tx: Transaction, instances: Sequence[Instance]) -> None:
     """Insert the rows of new instances; their first decision is applied after it."""
-    for statement in _insert(tx, _CREATE, [instance_row(instance) for instance in instances], _CREATE_TEMPLATE):
-        tx.cursor.execute(statement)
-
-
-def _step_template() -> str:
-    return "(%s, %s, %s::int[]" + ", %s" * len(_STEP_MUTABLE) + ")"
-
-
-def _put_instances(tx: Transaction, writes: WriteSet) -> list[str]:
-    rows = [
-        (i.id, *(getattr(i, name) for name, _ in _MUTABLE))
-        for i in sorted(writes.instances.values(), key=lambda instance: instance.id)
-    ]
-    return _insert(tx, _UPDATE_INSTANCES, rows, _INSTANCE_TEMPLATE)
+    _send(tx, _insert(tx, _CREATE, [instance_row(instance) for instance in instances], _CREATE_TEMPLATE))
 
 
 def _insert(tx: Transaction, statement: str, rows: Sequence[Row], template: str) -> list[str]:
     return [statement.format(tx.values(template, rows))] if rows else []
-
-
-def _put_or_remove(
-    tx: Transaction, table: str, statement: str, rows: dict[RowKey, Row | None], template: str
-) -> list[str]:
-    put = [row for row in rows.values() if row is not None]
-    gone = [(owner, key.block_id, list(key.iteration)) for (owner, key), row in rows.items() if row is None]
-    statements = _insert(tx, statement, put, template)
-    if gone:
-        keys = tx.values(_KEY_TEMPLATE, gone)
-        statements.insert(0, f"DELETE FROM {table} WHERE {_KEY} IN (VALUES {keys})")
-    return statements
 
 
 def _put_payloads(tx: Transaction, writes: WriteSet) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg2
 
 from orchestrator.errors import ConfigurationError, StoreUnavailable
+from orchestrator.store.pool import without_driver
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -76,7 +77,7 @@ def current(database_url: str) -> str | None:
         ConfigurationError: The URL is none.
     """
     try:
-        connection = psycopg2.connect(_without_driver(database_url), connect_timeout=10)
+        connection = psycopg2.connect(without_driver(database_url), connect_timeout=10)
     except psycopg2.OperationalError as error:
         raise StoreUnavailable(f"PostgreSQL does not answer: {' '.join(str(error).split())}") from error
     except psycopg2.ProgrammingError as error:
@@ -91,16 +92,6 @@ def current(database_url: str) -> str | None:
             return None if row is None else str(row[0])
     finally:
         connection.close()
-
-
-def _without_driver(database_url: str) -> str:
-    """Give a URL of SQLAlchemy as psycopg2 wants it.
-
-    >>> _without_driver("postgresql+psycopg2://me@db/app")
-    'postgresql://me@db/app'
-    """
-    scheme, separator, rest = database_url.partition("://")
-    return f"{scheme.partition('+')[0]}{separator}{rest}"
 
 
 def _revisions() -> dict[str, str | None]:

@@ -4,8 +4,7 @@ A function whose first argument is the transaction is a method of it when it is 
 nothing over calling the function, and the SQL stays in the module of its subject.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 from orchestrator.clock import DatabaseClock
 from orchestrator.store import (
@@ -103,12 +102,9 @@ class PostgresStore(session.Store):
         self.clock = DatabaseClock()
         self._apart = apart or Apart()
 
-    @contextmanager
-    def transaction(self, *, is_losable: bool = False) -> Iterator[PostgresTransaction]:
+    def transaction(self, *, is_losable: bool = False) -> AbstractContextManager[PostgresTransaction]:
         """Open a transaction with the verbs of the engine; see `session.Store.transaction`."""
-        with self.opened(PostgresTransaction, is_losable=is_losable) as tx:
-            tx.apart = self._apart
-            yield tx
+        return self.opened(PostgresTransaction, is_losable=is_losable, apart=self._apart)
 
     def is_retryable(self, error: Exception) -> bool:
         """Tell whether the same transaction may succeed when tried again: deadlock, serialization, lock time-out."""

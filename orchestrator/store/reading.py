@@ -9,6 +9,7 @@ from orchestrator.core.sections import rfc3339
 from orchestrator.core.slice import ABSENT, Needs, Slice
 from orchestrator.store import definitions, payloads, sessions
 from orchestrator.store.interface import Locked
+from orchestrator.store.prepared import array_of, form
 from orchestrator.store.rows import (
     INSTANCE_COLUMNS,
     LETTER_COLUMNS,
@@ -43,16 +44,22 @@ def instances(tx: Transaction, ids: Iterable[UUID], *, lock: bool = False) -> di
     return {row[0]: instance_of(row) for row in tx.query(statement, (list(ids),))}
 
 
+# One row for all instances: with a row for each, every row would carry all tokens.
+_LOCK = form(
+    "lock",
+    ["uuid[]", "uuid[]"],
+    "WITH locked AS (SELECT id, version FROM instances WHERE id = ANY($1) ORDER BY id FOR UPDATE) "
+    "SELECT array_agg(id), array_agg(version), clock_timestamp(), "
+    "ARRAY(SELECT CASE WHEN state = 'claimed' THEN token END FROM steps WHERE id = ANY($2)) FROM locked",
+)
+
+
 def lock(tx: Transaction, ids: Sequence[UUID], step_ids: Sequence[UUID]) -> Locked:
     """Lock instances in ascending order of id; tell their versions, and which steps are claimed, by token."""
-    # One row for all instances: with a row for each, every row would carry all tokens.
-    found, versions, now, tokens = tx.query(
-        "WITH locked AS (SELECT id, version FROM instances WHERE id = ANY(%s::uuid[]) ORDER BY id FOR UPDATE) "
-        "SELECT array_agg(id), array_agg(version), clock_timestamp(), "
-        "ARRAY(SELECT token FROM steps WHERE id = ANY(%s::uuid[]) AND state = 'claimed') FROM locked",
-        (list(ids), list(step_ids)),
-    )[0]
-    return Locked(now=now, versions=dict(zip(found or (), versions or (), strict=True)), held=frozenset(tokens))
+    [(found, versions, now, tokens)] = tx.ask(_LOCK, (array_of(ids), array_of(step_ids)))
+    return Locked(
+        now=now, versions=dict(zip(found or (), versions or (), strict=True)), held=frozenset(filter(None, tokens))
+    )
 
 
 def fill(tx: Transaction, wanted: Wanted, *, lock: bool = False) -> None:

@@ -17,12 +17,27 @@ INSTANCE_COLUMNS = (
     "injected, parent_id, parent_block_id, parent_iteration, depth, leaving, iterations"
 )
 INSTANCE_WIDTH = len(INSTANCE_COLUMNS.split(","))
-NODE_COLUMNS = "block_id, iteration, state, started_at, completed_at, memory"
-STEP_COLUMNS = (
-    "block_id, iteration, id, state, activity, handler, queue, is_queue_named, tenant_id, priority, attempt, losses, "
-    "entered_at, ready_at, wake_at, timeout, expires_at, hinted_at, token, worker_id, worker_name, slot, claimed_at, "
-    "claim_epoch, output, started_at, deadline_at, memory, cache_key, former"
+NODE_ROW = "block_id text, iteration int[], state text, started_at timestamptz, completed_at timestamptz, memory json"
+STEP_ROW = (
+    "block_id text, iteration int[], id uuid, state text, activity text, handler text, queue text, "
+    "is_queue_named boolean, tenant_id text, priority smallint, attempt int, losses int, entered_at timestamptz, "
+    "ready_at timestamptz, wake_at timestamptz, timeout interval, expires_at timestamptz, hinted_at timestamptz, "
+    "token uuid, worker_id uuid, worker_name text, slot int, claimed_at timestamptz, claim_epoch int, output json, "
+    "started_at timestamptz, deadline_at timestamptz, memory json, cache_key text, former json"
 )
+
+
+def names_of(columns: str) -> str:
+    """Give the names of columns that are written with their types.
+
+    >>> names_of("block_id text, iteration int[]")
+    'block_id, iteration'
+    """
+    return ", ".join(column.split()[0] for column in columns.split(", "))
+
+
+NODE_COLUMNS = names_of(NODE_ROW)
+STEP_COLUMNS = names_of(STEP_ROW)
 
 
 def instance_of(row: Sequence[Any]) -> Instance:

@@ -1,21 +1,22 @@
-"""Connections and transactions. READ COMMITTED, short, one at a time for each thread."""
+"""Connections and transactions. READ COMMITTED, short, one at a time for each thread.
+
+A round trip to the server costs about as much as a small statement. So a transaction begins with its first statement,
+in the same message, and what it writes without asking for an answer (`later`) goes out with its commit.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from typing import Any, TypeVar
 
-import orjson
-import psycopg2.extensions
-import psycopg2.extras
-from sqlalchemy import Connection, create_engine, event
-from sqlalchemy.engine import Engine, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+import psycopg2
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
 from orchestrator.errors import StoreUnavailable
 from orchestrator.store.apart import Apart
+from orchestrator.store.pool import Connection, Pool
+from orchestrator.store.prepared import Form, Prepared, arrays_of, text_of
 from sequences.json_values import json_bytes
 
 _RETRYABLE = frozenset({"40001", "40P01", "55P03"})
@@ -23,6 +24,11 @@ _UNAVAILABLE_CLASSES = ("08", "53", "57P")
 _TRIES = 5
 
 T = TypeVar("T")
+
+_BY_INDEX = b"SET LOCAL enable_seqscan = off"
+"""A plan that is kept must not have been made for a table that was small then: it goes by an index, as there is one."""
+
+Parameters = Sequence[Any] | dict[str, Any] | None
 
 
 def to_json(value: Any) -> str:
@@ -37,42 +43,86 @@ class Transaction:
         apart: What is stored apart of the rows it belongs to.
     """
 
-    apart: Apart = Apart()
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        raw = connection.connection.dbapi_connection
-        if not isinstance(raw, psycopg2.extensions.connection):
-            raise TypeError("the store needs psycopg2")
-        self.cursor: Any = raw.cursor()
+    def __init__(self, connection: Connection, *, is_losable: bool = False, apart: Apart | None = None) -> None:
+        self.apart = apart or Apart()
+        self.cursor: Any = connection.cursor()
+        self._connection = connection
+        self._waiting = [b"BEGIN; SET LOCAL synchronous_commit = off" if is_losable else b"BEGIN"]
+        self._has_begun = False
+        self._goes_by_index = False
+        self._preparing: set[str] = set()
 
     def now(self) -> datetime:
         """Read the database's clock, as an aware UTC time."""
-        self.cursor.execute("SELECT clock_timestamp()")
-        moment: datetime = self.row()[0]
+        moment: datetime = self.query("SELECT clock_timestamp()")[0][0]
         return moment
 
-    def row(self) -> tuple[Any, ...]:
-        """Take the one row that the last statement must have given."""
-        row: tuple[Any, ...] | None = self.cursor.fetchone()
-        if row is None:
-            raise LookupError("the statement gave no row")
-        return row
-
-    def query(self, statement: str, parameters: Sequence[Any] | dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+    def query(self, statement: str, parameters: Parameters = None) -> list[tuple[Any, ...]]:
         """Run one statement and take all its rows."""
-        self.cursor.execute(statement, parameters)
+        self._send(self.cursor.mogrify(statement, parameters))
         rows: list[tuple[Any, ...]] = self.cursor.fetchall()
         return rows
 
-    def execute(self, statement: str, parameters: Sequence[Any] | dict[str, Any] | None = None) -> int:
+    def execute(self, statement: str, parameters: Parameters = None) -> int:
         """Run one statement; returns the number of rows it touched."""
-        self.cursor.execute(statement, parameters)
+        self._send(self.cursor.mogrify(statement, parameters))
         return int(self.cursor.rowcount)
+
+    def later(self, statement: str, parameters: Parameters = None) -> None:
+        """Let a statement be sent with the next one, or with the commit; its errors come from there."""
+        self._waiting.append(self.cursor.mogrify(statement, parameters))
+
+    def put(self, statement: Prepared, rows: Sequence[Sequence[Any]]) -> None:
+        """Let a statement write rows, sent as `later` does; no rows, no statement."""
+        if len(rows) == 1:
+            self._waiting.append(self._execution(statement.for_one, [text_of(value) for value in rows[0]]))
+        elif rows:
+            self._waiting.append(self._execution(statement.for_many, arrays_of(rows)))
+
+    def ask(self, form: Form, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Run a kept statement and take all its rows."""
+        self._send(self._execution(form, [text_of(value) for value in values]))
+        rows: list[tuple[Any, ...]] = self.cursor.fetchall()
+        return rows
+
+    def _execution(self, form: Form, texts: Sequence[str | None]) -> bytes:
+        """Write the execution of a statement; the server learns it first if this connection has not used it before."""
+        if not self._goes_by_index:
+            self._goes_by_index = True
+            self._waiting.append(_BY_INDEX)
+        if form.name not in self._connection.prepared and form.name not in self._preparing:
+            self._preparing.add(form.name)
+            self._waiting.append(form.prepare.encode())
+        text: bytes = self.cursor.mogrify(form.execute, texts)
+        return text
 
     def values(self, template: str, rows: Sequence[Sequence[Any]]) -> str:
         """Write rows as the text of a VALUES list, quoted by the driver."""
         return ",".join([self.cursor.mogrify(template, row).decode() for row in rows])
+
+    def commit(self) -> None:
+        """Send what waits, and the commit. A transaction that has done nothing is not even begun."""
+        if self._has_begun or len(self._waiting) > 1:
+            self._send(b"COMMIT")
+
+    def roll_back(self) -> None:
+        """Undo everything; a connection that is lost on the way has undone it."""
+        connection = self._connection
+        if not connection.closed and connection.get_transaction_status() != TRANSACTION_STATUS_IDLE:
+            with suppress(psycopg2.Error):
+                self.cursor.execute("ROLLBACK; DEALLOCATE ALL")
+        # What a message had prepared before it failed is not known.
+        connection.prepared.clear()
+
+    def _send(self, statement: bytes) -> None:
+        self._waiting.append(statement)
+        message = b";\n".join(self._waiting)
+        self._waiting.clear()
+        self._has_begun = True
+        self.cursor.execute(message)
+        if self._preparing:
+            self._connection.prepared |= self._preparing
+            self._preparing.clear()
 
 
 _TransactionT = TypeVar("_TransactionT", bound=Transaction)
@@ -82,38 +132,16 @@ class Store:
     """PostgreSQL, reached through a pool of connections.
 
     Args:
-        url: SQLAlchemy URL of the database.
+        url: URL of the database, as libpq or SQLAlchemy know it.
         pool_size: Connections kept open: 1 in a worker process, 5 to 10 in services.
         overflow: Further connections opened under load.
     """
 
     def __init__(self, url: str, *, pool_size: int = 1, overflow: int = 0) -> None:
         self.url = url
-        self.engine: Engine = create_engine(
-            make_url(url).set(drivername="postgresql+psycopg2"),
-            pool_size=pool_size,
-            max_overflow=overflow,
-            pool_timeout=5,
-            pool_pre_ping=False,
-            pool_recycle=1800,
-            isolation_level="READ COMMITTED",
-            json_serializer=to_json,
-            json_deserializer=orjson.loads,
-            connect_args={
-                "connect_timeout": 5,
-                "keepalives_idle": 15,
-                "keepalives_interval": 5,
-                "keepalives_count": 3,
-                "tcp_user_timeout": 15000,
-                "application_name": "orchestrator",
-                "options": "-c statement_timeout=15s -c lock_timeout=3s -c idle_in_transaction_session_timeout=15s"
-                " -c timezone=UTC",
-            },
-        )
-        event.listen(self.engine, "connect", _prepare_connection)
+        self._pool = Pool(url, size=pool_size, overflow=overflow)
 
-    @contextmanager
-    def transaction(self, *, is_losable: bool = False) -> Iterator[Transaction]:
+    def transaction(self, *, is_losable: bool = False) -> AbstractContextManager[Transaction]:
         """Open a transaction; it commits at the end of the block and rolls back on an error.
 
         Args:
@@ -124,42 +152,42 @@ class Store:
             StoreUnavailable: PostgreSQL cannot be reached, or was lost on the way. Whether a commit that was under
                 way took effect is then unknown.
         """
-        with self.opened(Transaction, is_losable=is_losable) as tx:
-            yield tx
+        return self.opened(Transaction, is_losable=is_losable)
 
     @contextmanager
-    def opened(self, kind: type[_TransactionT], *, is_losable: bool) -> Iterator[_TransactionT]:
+    def opened(
+        self, kind: type[_TransactionT], *, is_losable: bool, apart: Apart | None = None
+    ) -> Iterator[_TransactionT]:
         """Open a transaction of a kind; see `transaction`."""
         try:
-            with self.engine.connect() as connection, connection.begin():
-                tx = kind(connection)
-                if is_losable:
-                    tx.execute("SET LOCAL synchronous_commit = off")
-                yield tx
-        except (DBAPIError, PoolTimeout, psycopg2.Error) as error:
+            connection = self._pool.take()
+            try:
+                tx = kind(connection, is_losable=is_losable, apart=apart)
+                try:
+                    yield tx
+                    tx.commit()
+                except BaseException:
+                    tx.roll_back()
+                    raise
+            finally:
+                self._pool.give(connection)
+        except psycopg2.Error as error:
             if is_unavailable(error):
                 raise StoreUnavailable(f"PostgreSQL did not answer: {first_line(error)}") from error
             raise
 
     def close(self) -> None:
-        """Close the pool."""
-        self.engine.dispose()
+        """Close the connections."""
+        self._pool.close()
 
     def forget_inherited(self) -> None:
         """Drop connections that a parent process opened, without closing them: call first thing after a fork."""
-        self.engine.dispose(close=False)
-
-
-def _prepare_connection(connection: Any, _record: Any) -> None:
-    psycopg2.extras.register_uuid(conn_or_curs=connection)  # type: ignore[no-untyped-call]
-    psycopg2.extras.register_default_json(connection, loads=orjson.loads)
-    psycopg2.extras.register_default_jsonb(connection, loads=orjson.loads)
+        self._pool.forget()
 
 
 def sqlstate(error: BaseException) -> str | None:
     """Give PostgreSQL's code of an error, None if it has none."""
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    return getattr(cause, "pgcode", None)
+    return getattr(error, "pgcode", None)
 
 
 def is_retryable(error: BaseException) -> bool:
@@ -172,7 +200,7 @@ def patiently(write: Callable[[], T]) -> T:
     for attempt in range(_TRIES):
         try:
             return write()
-        except (DBAPIError, psycopg2.Error) as error:
+        except psycopg2.Error as error:
             if not is_retryable(error) or attempt == _TRIES - 1:
                 raise
             time.sleep(0.01 * 2**attempt)
@@ -184,11 +212,8 @@ def is_unavailable(error: BaseException) -> bool:
     code = sqlstate(error)
     if code is not None:
         return code.startswith(_UNAVAILABLE_CLASSES)
-    if isinstance(error, PoolTimeout | OperationalError | InterfaceError):
-        return True
     # A connection cut in the middle of an answer has no code, and is a plain DatabaseError.
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    return type(cause) in {psycopg2.DatabaseError, psycopg2.OperationalError, psycopg2.InterfaceError}
+    return type(error) in {psycopg2.DatabaseError, psycopg2.OperationalError, psycopg2.InterfaceError}
 
 
 def first_line(error: BaseException) -> str:

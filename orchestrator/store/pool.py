@@ -1,0 +1,142 @@
+"""The connections of one process: opened when they are needed, and kept for the next transaction."""
+
+import threading
+import time
+from typing import Any
+
+import orjson
+import psycopg2.extensions
+import psycopg2.extras
+
+from orchestrator.errors import StoreUnavailable
+
+WAIT_SECONDS = 5.0
+"""How long a transaction waits for a connection that another one holds."""
+MAX_AGE_SECONDS = 1800.0
+"""Older connections are not used again: what a server keeps for one only grows."""
+
+_OPTIONS: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15000,
+    "application_name": "orchestrator",
+    "options": "-c statement_timeout=15s -c lock_timeout=3s -c idle_in_transaction_session_timeout=15s -c timezone=UTC"
+    " -c plan_cache_mode=force_generic_plan",
+}
+
+
+class Connection(psycopg2.extensions.connection):
+    """A connection that begins no transaction by itself.
+
+    Args:
+        prepared: Names of the statements that the server keeps for it.
+        generation: See `Pool`.
+    """
+
+    prepared: set[str]
+    generation: int
+    opened_at: float
+
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether it is open and in no transaction."""
+        return not self.closed and self.get_transaction_status() == psycopg2.extensions.TRANSACTION_STATUS_IDLE
+
+
+class Pool:
+    """Lends connections. Safe to use from several threads.
+
+    When one connection turns out to be lost, the server has probably gone, so all that were opened before are suspected
+    and closed: they are of an old generation.
+
+    Args:
+        url: A URL of libpq or of SQLAlchemy.
+        size: Connections kept open.
+        overflow: Further connections opened under load.
+    """
+
+    def __init__(self, url: str, *, size: int, overflow: int) -> None:
+        self._dsn = without_driver(url)
+        self._size = size
+        self._most = size + overflow
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop all connections without closing them: they belong to the process that has forked this one."""
+        self._idle: list[Connection] = []
+        self._generation = 0
+        self._free = threading.BoundedSemaphore(self._most)
+        self._lock = threading.Lock()
+
+    def take(self) -> Connection:
+        """Lend a connection.
+
+        Raises:
+            StoreUnavailable: All are in use, and none has become free in `WAIT_SECONDS`.
+            psycopg2.OperationalError: None can be opened.
+        """
+        if not self._free.acquire(timeout=WAIT_SECONDS):
+            raise StoreUnavailable(f"all {self._most} connections to PostgreSQL are in use")
+        try:
+            return self._kept() or self._opened()
+        except BaseException:
+            self._free.release()
+            raise
+
+    def give(self, connection: Connection) -> None:
+        """Take a connection back."""
+        with self._lock:
+            is_kept = self._is_usable(connection) and len(self._idle) < self._size
+            if is_kept:
+                self._idle.append(connection)
+            elif connection.closed:
+                self._generation += connection.generation == self._generation
+        self._free.release()
+        if not is_kept:
+            connection.close()
+
+    def close(self) -> None:
+        """Close the connections that nobody uses, and the others when they are given back."""
+        with self._lock:
+            self._generation += 1
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def _kept(self) -> Connection | None:
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
+                connection = self._idle.pop()
+                if self._is_usable(connection):
+                    return connection
+            connection.close()
+
+    def _is_usable(self, connection: Connection) -> bool:
+        is_young = time.monotonic() - connection.opened_at < MAX_AGE_SECONDS
+        return is_young and connection.generation == self._generation and connection.is_idle
+
+    def _opened(self) -> Connection:
+        generation = self._generation
+        connection: Connection = psycopg2.connect(self._dsn, connection_factory=Connection, **_OPTIONS)
+        connection.autocommit = True
+        connection.prepared = set()
+        connection.generation = generation
+        connection.opened_at = time.monotonic()
+        psycopg2.extras.register_uuid(conn_or_curs=connection)  # type: ignore[no-untyped-call]
+        psycopg2.extras.register_default_json(connection, loads=orjson.loads)
+        psycopg2.extras.register_default_jsonb(connection, loads=orjson.loads)
+        return connection
+
+
+def without_driver(url: str) -> str:
+    """Give a URL of SQLAlchemy as libpq wants it.
+
+    >>> without_driver("postgresql+psycopg2://me@db/app")
+    'postgresql://me@db/app'
+    """
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme.partition('+')[0]}{separator}{rest}"

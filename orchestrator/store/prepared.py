@@ -1,0 +1,147 @@
+"""Statements over rows that the server parses and plans once for each connection.
+
+There are two forms of each. A lone row is given as it is, value by value. Several rows are given as one array for each
+column, so that the text of the statement does not depend on their number. What is sent is the name of the statement and
+the text of the values (PostgreSQL, "Array Input and Output Syntax"). Taking one row out of 30 arrays costs the server
+three times what taking 30 values does (`steps`: 196 and 60 µs).
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from operator import attrgetter
+from typing import Any
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """A statement as the server keeps it.
+
+    Args:
+        prepare: Makes the server keep it.
+        execute: Runs it, with a place for each parameter.
+    """
+
+    name: str
+    prepare: str
+    execute: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A statement over rows, in its two forms."""
+
+    for_one: Form
+    for_many: Form
+
+
+def prepared(name: str, columns: str, statement: str) -> Prepared:
+    """Give a statement over rows.
+
+    Args:
+        name: Its own among all statements.
+        columns: Names and types of the columns of a row.
+        statement: The SQL; `{columns}` stands for the names, `{rows}` for the rows, as the table `v`.
+
+    >>> made = prepared("put", "id uuid, path int[]", "INSERT INTO t ({columns}) SELECT * FROM {rows}")
+    >>> print(made.for_one.prepare)
+    PREPARE put_one (uuid, int[]) AS INSERT INTO t (id, path) SELECT * FROM (SELECT $1 AS id, $2 AS path) AS v
+    >>> print(made.for_many.prepare)
+    PREPARE put (uuid[], text[]) AS INSERT INTO t (id, path) SELECT * FROM \
+(SELECT id, path::int[] FROM unnest($1, $2) AS u (id, path)) AS v
+    >>> print(made.for_many.execute)
+    EXECUTE put (%s, %s)
+    """
+    split = [column.split() for column in columns.split(", ")]
+    names = ", ".join(column for column, _ in split)
+    statement = statement.replace("{columns}", names)
+    values = ", ".join(f"${position} AS {column}" for position, (column, _) in enumerate(split, 1))
+    # Arrays of arrays would have to be of one length: an array in a row is sent as its text.
+    read = ", ".join(column if kind == _element_type(kind) else f"{column}::{kind}" for column, kind in split)
+    arrays = ", ".join(f"${position}" for position in range(1, len(split) + 1))
+    one = statement.replace("{rows}", f"(SELECT {values}) AS v")
+    many = statement.replace("{rows}", f"(SELECT {read} FROM unnest({arrays}) AS u ({names})) AS v")
+    return Prepared(
+        for_one=form(f"{name}_one", [kind for _, kind in split], one),
+        for_many=form(name, [f"{_element_type(kind)}[]" for _, kind in split], many),
+    )
+
+
+def form(name: str, types: Sequence[str], statement: str) -> Form:
+    """Give a statement that the server keeps; its parameters are `$1` and so on."""
+    places = ", ".join(["%s"] * len(types))
+    return Form(
+        name=name,
+        prepare=f"PREPARE {name} ({', '.join(types)}) AS {statement}",
+        execute=f"EXECUTE {name} ({places})",
+    )
+
+
+def _element_type(kind: str) -> str:
+    return "text" if kind.endswith("[]") else kind
+
+
+def text_of(value: Any) -> str | None:
+    """Write a value as PostgreSQL reads it; None is SQL's NULL.
+
+    >>> text_of(True), text_of((1, 2)), text_of(timedelta(minutes=1)), text_of(None)
+    ('t', '{1,2}', '0 days 60.000000 seconds', None)
+    """
+    if value is None:
+        return None
+    write = _TEXTS.get(type(value))
+    return str(value) if write is None else write(value)
+
+
+def arrays_of(rows: Iterable[Sequence[Any]]) -> list[str]:
+    """Write rows as one array for each column.
+
+    >>> arrays_of([(1, "a", (2, 3)), (4, 'say "so"', ()), (None, "NULL", None)])
+    ['{1,4,NULL}', '{"a","say \\\\"so\\\\"","NULL"}', '{"{2,3}","{}",NULL}']
+    """
+    return [array_of(column) for column in zip(*rows, strict=True)]
+
+
+def array_of(values: Iterable[Any]) -> str:
+    """Write values of one type as an array."""
+    return "{" + ",".join([_element(value) for value in values]) + "}"
+
+
+def _element(value: Any) -> str:
+    text = text_of(value)
+    if text is None:
+        return "NULL"
+    if type(value) in _BARE:
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    return "{" + ",".join(map(str, numbers)) + "}"
+
+
+def _duration(duration: timedelta) -> str:
+    return f"{duration.days} days {duration.seconds}.{duration.microseconds:06d} seconds"
+
+
+def _truth(value: bool) -> str:
+    return "t" if value else "f"
+
+
+def _itself(text: str) -> str:
+    return text
+
+
+_TEXTS: dict[type, Callable[[Any], str]] = {
+    bool: _truth,
+    int: str,
+    UUID: attrgetter("hex"),
+    str: _itself,
+    datetime: datetime.isoformat,
+    timedelta: _duration,
+    list: _numbers,
+    tuple: _numbers,
+}
+_BARE = frozenset({bool, int, UUID})
+"""Types whose text needs no quotes in an array."""

@@ -1,0 +1,172 @@
+"""Transactions in few messages, statements that the server keeps, and connections that are lost."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg2
+import pytest
+
+from orchestrator.errors import StoreUnavailable
+from orchestrator.store.pool import Pool
+from orchestrator.store.prepared import form, prepared
+from orchestrator.store.session import Store, Transaction
+
+COLUMNS = (
+    "id int, name text, path int[], token uuid, is_held boolean, moment timestamptz, lasts interval, document json"
+)
+PUT = prepared("test_put", COLUMNS, "INSERT INTO things ({columns}) SELECT * FROM {rows}")
+MOMENT = datetime(2026, 1, 1, 12, 30, 0, 250_000, tzinfo=UTC)
+FULL = (UUID(int=7), False, MOMENT, timedelta(days=-1, seconds=5, microseconds=30))
+HARD_TEXTS = ("", "NULL", "{}", "a,b", 'say "so"', "back\\slash", "it's", "two\nlines", "%s", "; COMMIT", "ü€😀")
+
+
+@pytest.fixture
+def things(store: Store) -> Iterator[Store]:
+    with store.transaction() as tx:
+        tx.execute(f"CREATE TABLE things ({COLUMNS}, PRIMARY KEY (id))")
+    yield store
+    with store.transaction() as tx:
+        tx.execute("DROP TABLE things")
+
+
+def rows_of(store: Store) -> list[tuple[Any, ...]]:
+    with store.transaction() as tx:
+        return tx.query("SELECT * FROM things ORDER BY id")
+
+
+@pytest.mark.parametrize("texts", [HARD_TEXTS[:1], HARD_TEXTS], ids=["one row", "many rows"])
+def test_what_is_put_is_read_again(things: Store, texts: tuple[str, ...]) -> None:
+    rows = [(number, text, [number, -1], *FULL, f'{{"x": "{number}"}}') for number, text in enumerate(texts)]
+    with things.transaction() as tx:
+        tx.put(PUT, rows)
+    assert rows_of(things) == [(*row[:-1], {"x": str(row[0])}) for row in rows]
+
+
+@pytest.mark.parametrize("text", HARD_TEXTS)
+def test_any_text_can_be_the_only_row(things: Store, text: str) -> None:
+    with things.transaction() as tx:
+        tx.put(PUT, [(1, text, [], *FULL, "null")])
+    assert rows_of(things) == [(1, text, [], *FULL, None)]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_none_is_null_in_every_type(things: Store, count: int) -> None:
+    nothing = (None,) * 7
+    with things.transaction() as tx:
+        tx.put(PUT, [(number, *nothing) for number in range(count)])
+    assert rows_of(things) == [(number, *nothing) for number in range(count)]
+
+
+def test_what_is_sent_later_is_seen_by_the_next_query(things: Store) -> None:
+    with things.transaction() as tx:
+        tx.later("INSERT INTO things (id) VALUES (%s)", (1,))
+        assert tx.query("SELECT id FROM things") == [(1,)]
+
+
+def test_a_transaction_that_fails_at_its_end_has_done_nothing(things: Store) -> None:
+    def insert_twice() -> None:
+        with things.transaction() as tx:
+            tx.later("INSERT INTO things (id) VALUES (1)")
+            tx.later("INSERT INTO things (id) VALUES (1)")
+
+    with pytest.raises(psycopg2.errors.UniqueViolation):
+        insert_twice()
+    assert rows_of(things) == []
+
+
+def test_an_error_of_the_caller_undoes_what_was_sent(things: Store) -> None:
+    def insert_and_fail() -> None:
+        with things.transaction() as tx:
+            tx.execute("INSERT INTO things (id) VALUES (1)")
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        insert_and_fail()
+    assert rows_of(things) == []
+
+
+def test_a_statement_is_prepared_anew_after_its_first_message_has_failed(things: Store) -> None:
+    again = prepared("test_again", "id int", "INSERT INTO things ({columns}) SELECT * FROM {rows}")
+
+    def put_twice() -> None:
+        with things.transaction() as tx:
+            tx.put(again, [(1,)])
+            tx.put(again, [(1,)])
+
+    for _ in range(2):
+        with pytest.raises(psycopg2.errors.UniqueViolation):
+            put_twice()
+    with things.transaction() as tx:
+        tx.put(again, [(2,)])
+    assert [row[0] for row in rows_of(things)] == [2]
+
+
+def test_a_kept_statement_is_asked_with_arrays(store: Store) -> None:
+    total = form("test_total", ["int[]", "text"], "SELECT sum(n), $2 FROM unnest($1) AS n")
+    with store.transaction() as tx:
+        assert tx.ask(total, ("{1,2,3}", "x")) == [(6, "x")]
+
+
+def test_a_transaction_that_does_nothing_sends_nothing(store: Store) -> None:
+    with store.transaction() as tx:
+        assert tx.cursor.statusmessage is None
+    assert tx.cursor.statusmessage is None
+
+
+def end_session(store: Store, tx: Transaction) -> None:
+    """Let the server drop the connection of a transaction, as if it went down."""
+    process = tx.query("SELECT pg_backend_pid()")[0][0]
+    other = Store(store.url)
+    with other.transaction() as killing:
+        killing.query("SELECT pg_terminate_backend(%s)", (process,))
+    other.close()
+
+
+def test_a_lost_connection_is_told_and_not_used_again(store: Store) -> None:
+    def ask_after_the_end() -> None:
+        with store.transaction() as tx:
+            end_session(store, tx)
+            tx.query("SELECT 1")
+
+    with pytest.raises(StoreUnavailable):
+        ask_after_the_end()
+    with store.transaction() as tx:
+        assert tx.query("SELECT 1") == [(1,)]
+
+
+def test_with_one_connection_lost_all_older_ones_are_suspected(store: Store) -> None:
+    pool = Pool(store.url, size=2, overflow=0)
+    lost, other = pool.take(), pool.take()
+    pool.give(other)
+    lost.close()
+    pool.give(lost)
+    found = pool.take()
+    assert found is not other
+    assert other.closed
+    pool.give(found)
+    pool.close()
+    assert found.closed
+
+
+def test_who_waits_too_long_for_a_connection_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.store.pool.WAIT_SECONDS", 0.01)
+    pool = Pool(store.url, size=1, overflow=0)
+    taken = pool.take()
+    with pytest.raises(StoreUnavailable, match="all 1 connections"):
+        pool.take()
+    pool.give(taken)
+    pool.give(pool.take())
+    pool.close()
+
+
+def test_old_connections_are_not_used_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = Pool(store.url, size=1, overflow=0)
+    first = pool.take()
+    pool.give(first)
+    monkeypatch.setattr("orchestrator.store.pool.MAX_AGE_SECONDS", 0.0)
+    second = pool.take()
+    assert second is not first
+    assert first.closed
+    pool.give(second)
