@@ -62,6 +62,7 @@ from orchestrator.exchange import (
 )
 from orchestrator.handlers_known import KnownHandlers
 from orchestrator.settings import Settings
+from orchestrator.slices import Plans
 from orchestrator.store.instances import IdempotencyKey
 from orchestrator.store.interface import Store, Transaction
 from orchestrator.store.rows import claim_of
@@ -87,6 +88,7 @@ class Engine:
         ring: Sends hints; None leaves all of them to the dispatcher.
         randomness: Where jitter and random numbers come from; None for a source of its own.
         machine: Tells durations, and waits between tries.
+        plans: Compiled definitions, if others share them; None for its own.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Engine:
         *,
         randomness: Random | None = None,
         machine: MachineTime = MACHINE_TIME,
+        plans: Plans | None = None,
     ) -> None:
         self.store = store
         self.settings = settings
@@ -111,6 +114,7 @@ class Engine:
             known_handlers=self._known.latest,
             randomness=randomness,
             machine=machine,
+            plans=plans,
         )
         self._messenger = Messenger(store, self._pass_alone)
 

@@ -62,6 +62,7 @@ class Turnstile:
         known_handlers: See `Facts`; asked without touching the store.
         randomness: Where jitter and random numbers come from; None for a source of its own.
         machine: Tells durations, and waits between tries.
+        plans: Compiled definitions, if others share them; None for its own.
     """
 
     def __init__(
@@ -74,10 +75,11 @@ class Turnstile:
         known_handlers: Callable[[], Collection[str]] = frozenset,
         randomness: random.Random | None = None,
         machine: MachineTime = MACHINE_TIME,
+        plans: Plans | None = None,
     ) -> None:
         self._store = store
         self._slices = Slices()
-        self._plans = Plans()
+        self._plans = plans or Plans()
         self._clock = store.clock
         self._machine = machine
         self._random = randomness or random.Random()  # noqa: S311 - jitter, not secrets

@@ -16,6 +16,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from random import Random
 from uuid import UUID
 
 import structlog
@@ -55,6 +56,7 @@ class Executor:
         handlers: What this worker can run.
         queues: What it serves; carrying on stays on these.
         machine: Tells durations, and waits while the store is away.
+        randomness: Where the jitter of those waits comes from; None for a source of its own.
         bystander: Makes the one who watches batches.
         limit: Ends a handler whose time is over.
     """
@@ -70,6 +72,7 @@ class Executor:
         overtime: Overtime,
         *,
         machine: MachineTime = MACHINE_TIME,
+        randomness: Random | None = None,
         bystander: Callable[[Settle], Watch] = Bystander,
         limit: TimeLimit = time_limit,
     ) -> None:
@@ -81,6 +84,7 @@ class Executor:
         self._events = events
         self._overtime = overtime
         self._machine = machine
+        self._random = randomness or Random()  # noqa: S311 - jitter, not secrets
         self._limit = limit
         names = handlers.names()
         self._names = names
@@ -125,7 +129,7 @@ class Executor:
         limit = min(self._settings.batch_size, room) if room else 1
         together = self._quick | self._awaitable if room else self._quick
         wish = Wish(queue=queue, handlers=self._names, together=together, limit=limit)
-        patience = Patience(CLAIM_PATIENCE_SECONDS, self._machine)
+        patience = Patience(CLAIM_PATIENCE_SECONDS, self._machine, self._random)
         while True:
             try:
                 with self._claiming:
@@ -186,7 +190,7 @@ class Executor:
         return self._finish(reports, self._carry_on(until))
 
     def _inputs(self, claims: Sequence[Claim]) -> list[Work]:
-        patience = Patience(REPORT_PATIENCE_SECONDS, self._machine)
+        patience = Patience(REPORT_PATIENCE_SECONDS, self._machine, self._random)
         while True:
             try:
                 return self._engine.inputs(claims)
@@ -234,7 +238,7 @@ class Executor:
         return list(finished.claims)
 
     def _commit(self, reports: Sequence[Report], carry_on: CarryOn | None) -> Finished:
-        patience = Patience(REPORT_PATIENCE_SECONDS, self._machine)
+        patience = Patience(REPORT_PATIENCE_SECONDS, self._machine, self._random)
         while True:
             try:
                 if carry_on is None:
@@ -263,7 +267,7 @@ class Executor:
             raise
 
     def _give_back(self, claims: Sequence[Claim]) -> None:
-        patience = Patience(REPORT_PATIENCE_SECONDS, self._machine)
+        patience = Patience(REPORT_PATIENCE_SECONDS, self._machine, self._random)
         while True:
             try:
                 self._engine.give_back(claims)

@@ -1,6 +1,6 @@
 """Waiting for a store that does not answer: with jitter, and not for ever."""
 
-import random
+from random import Random
 
 import structlog
 
@@ -15,10 +15,12 @@ class Patience:
     Args:
         seconds: How long to go on trying.
         machine: Tells how long that was, and waits.
+        randomness: Where the jitter comes from; None for a source of its own.
     """
 
-    def __init__(self, seconds: float, machine: MachineTime = MACHINE_TIME) -> None:
+    def __init__(self, seconds: float, machine: MachineTime = MACHINE_TIME, randomness: Random | None = None) -> None:
         self._machine = machine
+        self._random = randomness or Random()  # noqa: S311 - jitter, not secrets
         self._until = machine.monotonic() + seconds
         self._pause = 0.05
 
@@ -27,5 +29,5 @@ class Patience:
         if self._machine.monotonic() >= self._until:
             raise error
         log.warning("store_unavailable", error=str(error), retry_in_seconds=round(self._pause, 2))
-        self._machine.sleep(self._pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+        self._machine.sleep(self._pause * self._random.uniform(0.5, 1.5))
         self._pause = min(self._pause * 2, 2.0)

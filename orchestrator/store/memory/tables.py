@@ -24,7 +24,8 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 Json = bytes
-_GONE: Final = object()
+GONE: Final = object()
+"""In a journal: there was no such row."""
 
 
 def to_text(value: Any) -> Json:
@@ -49,7 +50,7 @@ class Journal:
 
     def put(self, rows: dict[K, V], key: K, value: V) -> None:
         """Write a row, new or not."""
-        self._undo.append((rows, key, rows.get(key, _GONE)))
+        self._undo.append((rows, key, rows.get(key, GONE)))
         rows[key] = value
 
     def insert(self, rows: dict[K, V], key: K, value: V) -> None:
@@ -74,6 +75,10 @@ class Journal:
         """Whether something was written."""
         return bool(self._undo)
 
+    def writes(self) -> list[tuple[dict[Any, Any], Any, Any]]:
+        """Give what was written, in order: the rows, the key, and what stood there before (`GONE` for nothing)."""
+        return list(self._undo)
+
     def commit(self) -> bool:
         """Let the writes stand; tells whether there were any."""
         wrote = bool(self._undo)
@@ -82,12 +87,17 @@ class Journal:
 
     def roll_back(self) -> None:
         """Take the writes back, the last one first."""
-        for rows, key, former in reversed(self._undo):
-            if former is _GONE:
-                rows.pop(key, None)
-            else:
-                rows[key] = former
+        take_back(self._undo)
         self._undo.clear()
+
+
+def take_back(writes: list[tuple[dict[Any, Any], Any, Any]]) -> None:
+    """Undo what a journal has noted, the last write first."""
+    for rows, key, former in reversed(writes):
+        if former is GONE:
+            rows.pop(key, None)
+        else:
+            rows[key] = former
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
