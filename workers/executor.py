@@ -246,11 +246,30 @@ class Executor:
                 with self._claiming:
                     finished = self._engine.finish(reports, carry_on)
                     # First noted, then asked: what this commit has claimed is not to be adopted, and run, once more.
-                    claims = self._take(finished.claims)
-                    return replace(finished, claims=(*claims, *self._take(self._adopted())))
+                    self._take(finished.claims)
+                break
             except StoreUnavailable as error:
                 self._is_unsure = self._is_unsure or carry_on is not None
                 patience.wait(error)
+        return replace(finished, claims=(*finished.claims, *self._adopted_patiently(patience)))
+
+    def _adopted_patiently(self, patience: Patience) -> list[Claim]:
+        """Adopt what is not known of; a store that does not answer costs nothing that is known already.
+
+        The commit before is not repeated for it: the answer to a second report names no claims.
+        """
+        while self._is_unsure:
+            try:
+                with self._claiming:
+                    return self._take(self._adopted())
+            except StoreUnavailable as error:
+                self._is_unsure = True
+                try:
+                    patience.wait(error)
+                except StoreUnavailable:
+                    log.warning("claims_not_asked_for", error=str(error))
+                    break
+        return []
 
     def _settle(self, reports: Sequence[Report], waiting: Sequence[Work]) -> None:
         """Break up a batch whose running step takes long: commit what is finished, give back what has not begun."""
