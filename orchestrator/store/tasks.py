@@ -94,8 +94,8 @@ def recently_ended(tx: Transaction, which: TaskFilter, limit: int) -> list[tuple
         f"AND (%(state)s IS NULL OR {_ENDED_STATE} = %(state)s) ORDER BY a.ended_at DESC, a.id DESC LIMIT %(limit)s",
         _parameters(which, limit),
     )
-    whole = payloads.whole_outputs(tx, [(row[1], row[11]) for row in rows])
-    return [(*row[:11], output) for row, output in zip(rows, whole, strict=True)]
+    whole = payloads.whole_outputs(tx, [(row[1], row[-1]) for row in rows])
+    return [(*row[:-1], output) for row, output in zip(rows, whole, strict=True)]
 
 
 def counts(tx: Transaction, tenant_id: str | None) -> list[tuple[str, str, int]]:
