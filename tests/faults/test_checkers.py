@@ -69,9 +69,9 @@ class Hand:
         [claim] = self.engine.claim(WORKER, WISH)
         return claim
 
-    def work(self, seconds: float = 15) -> None:
-        """Work until all instances have ended, or nothing has moved for two seconds."""
-        until, moved_at = time.monotonic() + seconds, time.monotonic()
+    def work(self, seconds: float = 90) -> None:
+        """Work until all instances have ended, or nothing has moved for two seconds and a hundred looks."""
+        until, moved_at, looks = time.monotonic() + seconds, time.monotonic(), 0
         while not self._all_have_ended():
             fired = Timers(self.engine).tick().done
             claims = self.engine.claim(WORKER, WISH)
@@ -80,8 +80,9 @@ class Hand:
                 self.before_report(work.claim)
                 self.engine.finish([Report(claim=work.claim, outcome=outcome)])
             if claims or fired:
-                moved_at = time.monotonic()
-            if time.monotonic() - moved_at > 2 or time.monotonic() > until:
+                moved_at, looks = time.monotonic(), 0
+            looks += 1
+            if (time.monotonic() - moved_at > 2 and looks > 100) or time.monotonic() > until:
                 return
 
     def _all_have_ended(self) -> bool:

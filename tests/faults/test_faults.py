@@ -23,13 +23,15 @@ from orchestrator.core.model import Claim
 from orchestrator.store import steps as step_rows
 from tests.faults import checkers
 from tests.faults.journey import BLOCKS, EFFECTS, INSTANCES, ITEMS, STEPS, Fault, Run, StepKey, record
+from tests.faults.slowness import Slowness, measured
 from tests.support.stack import NAMESPACE, TENANT, Stack
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.fault, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(400)]
 
 SEED = int(os.environ.get("FAULT_SEED") or random.SystemRandom().randrange(2**32))
-RECOVERY = timedelta(seconds=8)
+SILENCE, RECOVERY = timedelta(seconds=6), timedelta(seconds=2)
+"""A killed worker's steps run again within 8 s on a quiet machine: it is silent for six, then there is work to do."""
 IN_FLIGHT = 2
 """Two workers with one child each: so many steps at the most are being executed."""
 
@@ -43,6 +45,7 @@ class Journey:
         self.random = random.Random(f"{SEED}/{name}")
         self.sequence_id = stack.define(BLOCKS)
         self.ids: list[UUID] = []
+        self.slowness = Slowness()
         self.fault = Fault(name=name, began_at=0, ended_at=0)
 
     def start(self) -> None:
@@ -54,7 +57,7 @@ class Journey:
         share = self.random.uniform(0.2, 0.5)
         wanted = round(share * INSTANCES * STEPS)
         print(f"\n{self.name}: seed {SEED}, fault after {wanted} of {INSTANCES * STEPS} outputs")
-        wait_until(lambda: self._committed() >= wanted, f"{wanted} outputs", within=60)
+        wait_until(lambda: self._committed() >= wanted, f"{wanted} outputs", within=180)
 
     def _committed(self) -> int:
         statement = "SELECT count(*) FROM attempts WHERE outcome = 'completed' AND instance_id = ANY(%s::uuid[])"
@@ -73,7 +76,16 @@ class Journey:
         yield
         self.fault = Fault(name=self.name, began_at=began_at, ended_at=time.time(), may_run_again=may_run_again)
 
-    def judge(self, within: float = 60.0) -> Run:
+    def must_go_on(
+        self, waiting: timedelta, working: timedelta, run: Run, held: Sequence[StepKey], died_at: float
+    ) -> None:
+        """Check that what a dead worker held was done again in time, by the measure of this machine."""
+        seconds = [round(each, 2) for each in checkers.recovery_seconds(run, held, died_at).values()]
+        limit = self.slowness.stretched(waiting, working)
+        print(f"recovery: {seconds} s, of {limit.total_seconds():.1f} (machine {self.slowness.factor:.1f} x slower)")
+        assert not checkers.work_goes_on_within(limit, run, held, died_at)
+
+    def judge(self, within: float = 180.0) -> Run:
         """Wait for the end, and hold the run against every promise."""
         began = time.monotonic()
         self.stack.wait_for_end(self.ids, within)
@@ -97,12 +109,13 @@ class Journey:
 
 
 @pytest.fixture
-def journey(stack: Stack, request: pytest.FixtureRequest) -> Journey:
+def journey(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Journey]:
     """A run that has come a part of its way."""
     made = Journey(stack, request.node.name.removeprefix("test_"))
     made.start()
     made.wait_for_part()
-    return made
+    with measured() as made.slowness:
+        yield made
 
 
 def held_by(stack: Stack, worker: str) -> list[StepKey]:
@@ -127,7 +140,7 @@ def stop_with_claim(stack: Stack, worker: str, pids: Callable[[], Sequence[int]]
             os.kill(pid, signal.SIGCONT)
         return []
 
-    return wait_until(held, f"{worker} to hold a claim", within=20)
+    return wait_until(held, f"{worker} to hold a claim", within=90)
 
 
 def test_a_killed_worker_is_replaced_within_8_seconds(journey: Journey) -> None:
@@ -137,8 +150,7 @@ def test_a_killed_worker_is_replaced_within_8_seconds(journey: Journey) -> None:
         died_at = time.time()
         stack.kill("worker-1")
     run = journey.judge()
-    print(f"recovery: {[round(s, 2) for s in checkers.recovery_seconds(run, held, died_at).values()]} s")
-    assert not checkers.work_goes_on_within(RECOVERY, run, held, died_at)
+    journey.must_go_on(SILENCE, RECOVERY, run, held, died_at)
 
 
 def test_a_killed_child_is_replaced_at_once(journey: Journey) -> None:
@@ -148,8 +160,7 @@ def test_a_killed_child_is_replaced_at_once(journey: Journey) -> None:
         died_at = time.time()
         stack.kill_child("worker-1")
     run = journey.judge()
-    print(f"recovery: {[round(s, 2) for s in checkers.recovery_seconds(run, held, died_at).values()]} s")
-    assert not checkers.work_goes_on_within(timedelta(seconds=4), run, held, died_at)
+    journey.must_go_on(timedelta(0), timedelta(seconds=4), run, held, died_at)
 
 
 def test_a_killed_service_is_started_again(journey: Journey) -> None:
@@ -182,11 +193,11 @@ def test_a_killed_api_loses_nothing_it_has_accepted(stack: Stack) -> None:
     journey = Journey(stack, "a killed api")
     client = threading.Thread(target=_start_through_api, args=(journey,), daemon=True)
     client.start()
-    wait_until(lambda: len(journey.ids) >= INSTANCES * 0.3, "30 % of the instances to be accepted")
+    wait_until(lambda: len(journey.ids) >= INSTANCES * 0.3, "30 % of the instances to be accepted", within=180)
     with journey.hit():
         stack.kill("api")
         stack.start("api")
-    client.join(60)
+    client.join(180)
     assert len(journey.ids) == len(set(journey.ids)) == INSTANCES
     journey.judge()
     accepted = stack.query("SELECT count(*) FROM instances WHERE sequence_id = %s", (journey.sequence_id,))
@@ -210,7 +221,7 @@ def _start_through_api(journey: Journey) -> None:
 def _post(url: str, body: object) -> UUID | None:
     request = urllib.request.Request(url, orjson.dumps(body), {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=5) as response:
+        with urllib.request.urlopen(request, timeout=30) as response:
             return UUID(orjson.loads(response.read())["id"])
     except urllib.error.HTTPError as error:
         if error.code < 500:
