@@ -130,7 +130,7 @@ def test_s5_3_delay_waits_for_its_moment(world: World, container: Container) -> 
     flow = begin(world, container, step("g", delay={"duration": 60_000}))
     assert holder(flow).standing() == {"g": "delayed"}
     assert holder(flow).state == "scheduled"
-    assert holder(flow).due_in("g") == pytest.approx(60, abs=5)
+    assert holder(flow).due_in("g") == pytest.approx(60, abs=30)
     assert "g" not in flow.executed()
     ended(after(flow), container, g="completed")
     assert flow.executed().count("g") == 1
