@@ -27,8 +27,8 @@ demo: $(STAMP) ## Index the standard library through a kill -9 and an emptied Re
 dev: $(STAMP) ## Start everything on this machine under one supervisor.
 	$(BIN)/orchestrator dev
 
-test: $(STAMP) ## Run all tests but the long fault and speed runs.
-	$(BIN)/python -m pytest -m "not fault and not bench"
+test: $(STAMP) ## Run all tests but the long fault and speed runs, in two processes.
+	$(BIN)/python -m pytest --numprocesses=2 -m "not fault and not bench"
 
 model: $(STAMP) ## Compare the core with the reference interpreter on 20,000 random programs, each under every single crash.
 	$(BIN)/python -m tests.model.campaign --programs 20000 --processes 2

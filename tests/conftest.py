@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck
@@ -18,6 +19,8 @@ from orchestrator.settings import Settings
 from orchestrator.store import migrate, upkeep
 from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.session import Store
+from tests.support.scheduling import Scheduling
+from tests.support.serving import Reception
 
 configure_logging()
 
@@ -33,6 +36,12 @@ search.load_profile("same")
 
 _TEMPLATE = "template_migrated"
 _numbers = itertools.count(1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    """Say how tests are shared out when several processes run them."""
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -86,3 +95,11 @@ def store(database_url: str) -> Iterator[Store]:
 def engine(store: Store, settings: Settings) -> Engine:
     """An engine that rings nobody: tests claim and report by hand."""
     return Engine(store, lambda _hints: None, settings)
+
+
+@pytest.fixture(scope="session")
+def reception() -> Iterator[Reception]:
+    """The servers of all tests of the API."""
+    made = Reception()
+    yield made
+    made.close()

@@ -33,14 +33,6 @@ def database_url(contract_database: str) -> str:
     return contract_database
 
 
-@pytest.fixture(scope="session")
-def reception() -> Iterator[Reception]:
-    """The servers of all tests of the API."""
-    made = Reception()
-    yield made
-    made.close()
-
-
 @pytest.fixture
 def address(reception: Reception, engine: Engine, settings: Settings) -> str:
     """The address of a server over this test's database, in insecure mode."""

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from orchestrator.exchange import Report, Wish
 from orchestrator.settings import Settings
 from orchestrator.store import migrate
 from orchestrator.store.steps import Worker
-from tests.support.serving import serving
+from tests.support.serving import Reception, serving
 
 WORKER = Worker(id=uuid4(), name="hands", slot=1)
 GREET = {"id": "greet", "blocks": [{"handler": "noop"}, {"handler": "charge", "queue_name": "gpu"}]}
@@ -58,8 +58,12 @@ Cli = Callable[..., Said]
 
 @pytest.fixture
 def cli(
-    engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Cli]:
+    reception: Reception,
+    engine: Engine,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Cli:
     """Run a command in this process, against a server over this test's database."""
     for name in ("ORCHESTRATOR_API_KEY", "ORCH8_API_KEY", "ORCHESTRATOR_OUTPUT"):
         monkeypatch.delenv(name, raising=False)
@@ -71,10 +75,9 @@ def cli(
         said = capsys.readouterr()
         return Said(int(ended.value.code or 0), said.out, said.err)
 
-    with serving(create_app(engine, settings)) as url:
-        monkeypatch.setenv("ORCHESTRATOR_URL", url)
-        monkeypatch.setenv("ORCHESTRATOR_TENANT", "shop")
-        yield run
+    monkeypatch.setenv("ORCHESTRATOR_URL", reception.address(engine, settings))
+    monkeypatch.setenv("ORCHESTRATOR_TENANT", "shop")
+    return run
 
 
 @pytest.fixture

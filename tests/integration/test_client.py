@@ -24,7 +24,7 @@ from orchestrator.engine import Engine
 from orchestrator.exchange import Report, Wish
 from orchestrator.settings import Settings
 from orchestrator.store.steps import Worker
-from tests.support.serving import serving
+from tests.support.serving import Reception, serving
 
 QUICK = Patience(tries=4, first=0.001, longest=0.002)
 WORKER = Worker(id=uuid4(), name="hands", slot=1)
@@ -45,10 +45,9 @@ def work_off(engine: Engine) -> None:
 
 
 @pytest.fixture
-def url(engine: Engine, settings: Settings) -> Iterator[str]:
+def url(reception: Reception, engine: Engine, settings: Settings) -> str:
     """A server over this test's database."""
-    with serving(create_app(engine, settings)) as address:
-        yield address
+    return reception.address(engine, settings)
 
 
 @pytest.fixture

@@ -58,8 +58,8 @@ class Reception:
         self._served: dict[str, tuple[FastAPI, str]] = {}
 
     def address(self, engine: Engine, settings: Settings) -> str:
-        """Give the address of an app with these settings, over this engine from now on."""
-        kind = settings.model_dump_json()
+        """Give the address of an app with these settings, over this engine and its database from now on."""
+        kind = settings.model_dump_json(exclude={"database_url"})
         if kind not in self._served:
             app = create_app(engine, settings)
             self._served[kind] = app, self._open.enter_context(serving(app))
