@@ -59,8 +59,8 @@ def _used(turn: Turn) -> dict[str, int]:
 
 def record_usage(turn: Turn, output: Any) -> None:
     """Add the tokens that an output reports in its `usage`, by the names of either family of providers."""
-    usage = output.get("usage") if isinstance(output, Mapping) else None
-    if isinstance(usage, Mapping):
+    usage = output.get("usage") if isinstance(output, dict) else None
+    if isinstance(usage, dict):
         turn.amend(
             input_tokens=turn.instance.input_tokens + _tokens(usage, "input_tokens", "prompt_tokens"),
             output_tokens=turn.instance.output_tokens + _tokens(usage, "output_tokens", "completion_tokens"),

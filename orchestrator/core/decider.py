@@ -145,6 +145,8 @@ def _refusal(instance: Instance, event: Event) -> str | None:
     """Say why a client's request cannot be done in this state; a request may come a moment too late."""
     state = instance.state
     match event:
+        case AttemptFinished() | TimerFired():
+            return None
         case PauseRequested() | ResumeRequested() | CancelRequested() | ContextUpdated() | SignalReceived():
             ended = f"cannot send signal to instance {instance.id}: target is in a terminal state"
             return ended if state.is_terminal else None
@@ -277,7 +279,8 @@ def _settle_instance(turn: Turn, event: Event) -> None:
     if turn.ending is not None and turn.instance.scheduled:
         turn.drop_timer(ROOT_KEY)  # nothing is open any more: what is left is the wait for a moment a client chose
     state = _state_of(turn, event)
-    turn.amend(state=state)
+    if state is not former:
+        turn.amend(state=state)
     if state.is_terminal and not former.is_terminal:
         children.tell_parent(turn, state)
     if isinstance(event, StateForced):

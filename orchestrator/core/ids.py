@@ -42,7 +42,9 @@ class IdMaker:
 
 def _bits_of(moment: datetime) -> int:
     """Give the bits that all ids of one moment share; the lower 62 are left."""
-    milliseconds, rest = divmod((moment - _EPOCH) // _MICROSECOND, 1000)
+    since = moment - _EPOCH
+    milliseconds = (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
+    rest = since.microseconds % 1000
     value = (milliseconds & ((1 << 48) - 1)) << 80
     value |= 7 << 76
     value |= (rest * 4096 // 1000) << 64

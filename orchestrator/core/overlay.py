@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from orchestrator.core.changes import ContextPut
@@ -29,6 +29,10 @@ from sequences.references import ALL, References
 from sequences.scope import Scope
 
 
+_TICK: Final = timedelta(microseconds=1)
+"""What the database's clock tells apart: every turn is later than the one before."""
+
+
 class Overlay:
     """Reads what was written, else what was loaded; Unloaded where the slice has to hold more. It writes nothing."""
 
@@ -37,7 +41,7 @@ class Overlay:
         self.facts = facts
         self.plan: Plan = current.plan
         self.instance: Instance = current.instance
-        self.now: datetime = max(facts.now, current.instance.updated_at + timedelta(microseconds=1))
+        self.now: datetime = max(facts.now, current.instance.updated_at + _TICK)
         self._nodes: dict[NodeKey, Node] = {}
         self._steps: dict[NodeKey, Step | None] = {}
         self._outputs: dict[OutputKey, Any] = {}

@@ -124,7 +124,7 @@ class Turn(Overlay):
         if self.instance is self.slice.instance:
             self.instance = replace(self.instance, **values)
         else:
-            overwrite(self.instance, **values)
+            overwrite(self.instance, values)
 
     def end(self, result: NodeState, error: StepError | None) -> None:
         """Note that the root list has ended, and how."""

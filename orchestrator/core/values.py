@@ -6,11 +6,11 @@ instruction. Then it is made one of the class proper, which Python allows betwee
 An instance (some 35 fields): `dataclasses.replace` 7.5 µs, slot by slot through their descriptors 4.4, this 1.5.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, make_dataclass
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 
@@ -31,10 +31,13 @@ def replace(value: T, /, **changed: Any) -> T:
     return made
 
 
-def overwrite(value: object, **changed: Any) -> None:
+def overwrite(value: object, changed: Mapping[str, Any]) -> None:
     """Set fields of a frozen value in place. Only for a copy that nobody else has seen yet."""
     for name, field in changed.items():
-        object.__setattr__(value, name, field)
+        _set(value, name, field)
+
+
+_set: Final = object.__setattr__
 
 
 @lru_cache(maxsize=64)
