@@ -26,7 +26,9 @@ from orchestrator.core.steps import (
     fail_step,
     fail_unstarted,
     make_ready,
+    offer,
     passed_before,
+    ready_activity,
 )
 from orchestrator.core.turn import Reuse, Turn
 from orchestrator.core.values import replace
@@ -36,8 +38,8 @@ from sequences.expressions import ExpressionError
 from sequences.handlers import is_builtin
 from sequences.schemas import compile_schema
 
-_NOT_STARTED: Final[Mapping[str, Any]] = {"started_at": None, "deadline_at": None}
-"""Of a step that something holds up before it has started. One that nothing holds up starts when it is reached."""
+_NOT_STARTED: Final[Mapping[str, Any]] = {"started_at": None, "ready_at": None, "deadline_at": None}
+"""Of a step that something holds up before it has started. One that nothing holds up is ready when it is reached."""
 
 
 def enter_step(turn: Turn, key: NodeKey) -> None:
@@ -58,8 +60,8 @@ def enter_step(turn: Turn, key: NodeKey) -> None:
     step = Step(
         key=key,
         id=turn.new_id(),
-        state=StepState.DELAYED,
-        activity=Activity.SCHEDULED,
+        state=StepState.READY,
+        activity=ready_activity(block.handler),
         handler=block.handler,
         queue=block.queue_name or DEFAULT_QUEUE,
         is_queue_named=block.queue_name is not None,
@@ -68,6 +70,7 @@ def enter_step(turn: Turn, key: NodeKey) -> None:
         timeout=block.timeout,
         entered_at=reached_at,
         started_at=turn.now,
+        ready_at=turn.queued_at,
         deadline_at=_deadline_at(turn, block),
     )
     passed = passed_before(turn, key)
@@ -80,7 +83,9 @@ def enter_step(turn: Turn, key: NodeKey) -> None:
     if block.delay is not None and passed is None:
         due_at = _delay_due(turn, block.delay, reached_at)
         if due_at > turn.now:
-            turn.put_step(replace(step, wake_at=due_at, **_NOT_STARTED))
+            turn.put_step(
+                replace(step, state=StepState.DELAYED, activity=Activity.SCHEDULED, wake_at=due_at, **_NOT_STARTED)
+            )
             return
     _pass_window(turn, step)
 
@@ -111,12 +116,12 @@ def _pass_window(turn: Turn, step: Step) -> None:
         outside = replace(step, state=StepState.WINDOW, activity=Activity.SCHEDULED, wake_at=opening)
         turn.put_step(outside if is_again else replace(outside, **_NOT_STARTED))
         return
-    if is_again:
-        make_ready(turn, step)
-        return
-    step = _started(turn, step)
-    if gates.comes_first(block) and passed_before(turn, step.key) is not Passed.GATE:
+    if not is_again:
+        step = _started(turn, step)
+    if not is_again and gates.comes_first(block) and passed_before(turn, step.key) is not Passed.GATE:
         gates.open_gate(turn, step)
+    elif step.state is StepState.READY:  # nothing has held it up
+        offer(turn, step)
     else:
         make_ready(turn, step)
 

@@ -60,7 +60,7 @@ def open_gate(turn: Turn, step: Step) -> None:
     if is_first:
         budgets.check(turn)
     if turn.instance.is_held and is_first:
-        turn.put_step(replace(step, state=StepState.HELD, activity=Activity.SCHEDULED, wake_at=None))
+        turn.put_step(replace(step, state=StepState.HELD, activity=Activity.SCHEDULED, wake_at=None, ready_at=None))
         return
     gate = _gate_of(block_of(turn, step.key))
     wake_at = after(turn.now, gate.timeout) if gate.timeout is not None else None

@@ -48,26 +48,35 @@ def block_of(turn: Turn, key: NodeKey) -> document.Step:
     return block
 
 
+def ready_activity(handler: str) -> Activity:
+    """Say what a step that is ready waits for: our own workers count as running, all others are outsiders."""
+    return Activity.RUNNING if runs_in_process(handler) else Activity.WAITING
+
+
 def make_ready(turn: Turn, step: Step, *, ready_at: datetime | None = None, expires_at: datetime | None = None) -> None:
-    """Let a worker have the step; while the instance is held, keep it until the pause ends.
+    """Let a worker have a step that waited or was claimed; while the instance is held, keep it until the pause ends.
 
     Args:
         ready_at: The step's place in its queue; None puts it behind all that were due before.
         expires_at: End of the time-out of a task whose attempt goes on with another worker; None for a new attempt.
     """
-    ready_at = ready_at or turn.queued_at
     step = replace(
         step,
         state=StepState.READY,
-        activity=Activity.RUNNING if runs_in_process(step.handler) else Activity.WAITING,
+        activity=ready_activity(step.handler),
         wake_at=None,
         expires_at=None,
-        ready_at=ready_at,
+        ready_at=ready_at or turn.queued_at,
         hinted_at=None,
         token=None,
         output=None,
         cache_key=None,
     )
+    offer(turn, step, expires_at)
+
+
+def offer(turn: Turn, step: Step, expires_at: datetime | None = None) -> None:
+    """Put a step that is ready where workers find it, keep it back, fail it, or complete it from the cache."""
     budgets.check(turn)
     if turn.instance.is_held:
         turn.put_step(replace(step, state=StepState.HELD, activity=Activity.SCHEDULED))
