@@ -31,20 +31,15 @@ from orchestrator.core.states import Activity, InstanceState, StepState
 from orchestrator.core.steps import block_of, cannot_run, is_left_out
 from orchestrator.core.turn import Turn
 from orchestrator.core.values import replace
-from sequences.document import Interceptor, Interceptors
+from sequences.document import Interceptor
 from sequences.durations import after
 from sequences.handlers import is_builtin, is_endpoint
 from sequences.signals import Control, Custom, SignalType, written_type
 from sequences.templates import TemplateError
 
 ROW = "_interceptor:"
-_NONE: Final = Interceptors()
 _BUILTINS_WITH_ANY_OUTPUT: Final = frozenset({"transform", "llm_call"})
 """Built-in handlers that can give a member `output`; the members of all others are fixed."""
-
-
-def _of(turn: Turn) -> Interceptors:
-    return turn.plan.definition.interceptors or _NONE
 
 
 # -- around steps ----------------------------------------------------------------------------------------------------
@@ -52,7 +47,7 @@ def _of(turn: Turn) -> Interceptors:
 
 def announce(turn: Turn) -> None:
     """Call before_step for each step that this turn lets a worker have for the first time."""
-    hook = _of(turn).before_step
+    hook = turn.plan.interceptors.before_step
     if hook is None:
         return
     for key, step in turn.steps_touched():
@@ -63,7 +58,7 @@ def announce(turn: Turn) -> None:
 
 def hold_back(turn: Turn, step: Step, output: Any, *, merges: bool) -> bool:
     """Keep an output back until after_step has seen it; False if it need not wait."""
-    hook = _of(turn).after_step
+    hook = turn.plan.interceptors.after_step
     if hook is None or not _may_replace(turn, hook.handler):
         return False
     resolved = _resolved(turn, "after_step", hook, step.key, {"step": _step_seen(turn, step, output=output)})
@@ -110,7 +105,7 @@ class Called:
 
 def stored(turn: Turn, step: Step, output: Any, called: Called | None) -> None:
     """Leave the row of after_step behind the output of a step, calling it now if that was not done before."""
-    hook = _of(turn).after_step
+    hook = turn.plan.interceptors.after_step
     if hook is None:
         return
     seen = {"step": _step_seen(turn, step, output=output)}
@@ -127,7 +122,7 @@ def stored(turn: Turn, step: Step, output: Any, called: Called | None) -> None:
 
 def signalled(turn: Turn, event: Event) -> None:
     """Call on_signal for an event that is a signal."""
-    hook = _of(turn).on_signal
+    hook = turn.plan.interceptors.on_signal
     found = _signal_of(event) if hook is not None else None
     if hook is None or found is None:
         return
@@ -156,7 +151,7 @@ def _signal_of(event: Event) -> tuple[SignalType, Any] | None:
 def ended(turn: Turn, state: InstanceState, error: StepError | None) -> None:
     """Call on_complete or on_failure for an instance that ends in a state."""
     name = {InstanceState.COMPLETED: "on_complete", InstanceState.FAILED: "on_failure"}.get(state)
-    hook = getattr(_of(turn), name) if name is not None else None
+    hook = getattr(turn.plan.interceptors, name) if name is not None else None
     if name is None or hook is None:
         return
     seen: dict[str, Any] = {"instance": {"state": state.value}}

@@ -28,13 +28,16 @@ from sequences.durations import after
 from sequences.references import ALL, References
 from sequences.scope import Scope
 
-
 _TICK: Final = timedelta(microseconds=1)
 """What the database's clock tells apart: every turn is later than the one before."""
 
 
 class Overlay:
-    """Reads what was written, else what was loaded; Unloaded where the slice has to hold more. It writes nothing."""
+    """Reads what was written, else what was loaded; Unloaded where the slice has to hold more. It writes nothing.
+
+    Attributes:
+        has_leaving: Whether any step is leaving, or was before this turn closed it: spares the look for each.
+    """
 
     def __init__(self, current: Slice, facts: Facts) -> None:
         self.slice = current
@@ -42,6 +45,7 @@ class Overlay:
         self.plan: Plan = current.plan
         self.instance: Instance = current.instance
         self.now: datetime = max(facts.now, current.instance.updated_at + _TICK)
+        self.has_leaving = current.instance.leaving > 0
         self._nodes: dict[NodeKey, Node] = {}
         self._steps: dict[NodeKey, Step | None] = {}
         self._outputs: dict[OutputKey, Any] = {}
@@ -228,21 +232,17 @@ class Overlay:
 
     def is_leaving(self, key: NodeKey) -> bool:
         """Tell whether a step was entered under a definition that the instance has left since."""
-        if not self._has_leaving():
+        if not self.has_leaving:
             return False
         step = self._seen_step(key)
         return step is not None and step.former is not None
 
     def plan_of(self, key: NodeKey) -> Plan:
         """Give the plan a step was entered under: for one that is leaving, what is left of the former one."""
-        if not self._has_leaving():
+        if not self.has_leaving:
             return self.plan
         step = self._seen_step(key)
         return self.plan if step is None or step.former is None else former_plan(self.plan, step.former)
-
-    def _has_leaving(self) -> bool:
-        """Tell whether any step is leaving, or was before this turn closed it: spares the look for each."""
-        return self.instance.leaving > 0 or self.slice.instance.leaving > 0
 
     def _seen_step(self, key: NodeKey) -> Step | None:
         """Give a step that is open, or was before this turn closed it."""

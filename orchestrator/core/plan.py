@@ -13,6 +13,7 @@ from sequences.document import (
     Block,
     CancellationScope,
     ForEach,
+    Interceptors,
     Loop,
     Parallel,
     Race,
@@ -100,6 +101,7 @@ class Plan:
 
     def __init__(self, definition: SequenceDefinition) -> None:
         self.definition = definition
+        self.interceptors: Interceptors = definition.interceptors or Interceptors()
         self.injections: tuple[Injection, ...] = ()
         self.places: dict[str, Place] = {}
         self._params: dict[str, CompiledParams] = {}

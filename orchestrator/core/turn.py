@@ -5,9 +5,8 @@ A turn is private to `decide`: it is thrown away when the decision needs more, a
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from orchestrator.core.changes import (
@@ -66,15 +65,13 @@ from orchestrator.core.states import Activity, NodeState, StepState
 from orchestrator.core.values import overwrite, replace
 
 
-@dataclass(frozen=True, slots=True)
-class Enter:
+class Enter(NamedTuple):
     """To do: start a block."""
 
     key: NodeKey
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """To do: tell the parent that a block has ended."""
 
     key: NodeKey
@@ -82,8 +79,7 @@ class Ended:
     error: StepError | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reuse:
+class Reuse(NamedTuple):
     """To do: complete a step with an output that was found in the cache, or that stands for one in a dry run."""
 
     key: NodeKey
@@ -124,7 +120,8 @@ class Turn(Overlay):
         if self.instance is self.slice.instance:
             self.instance = replace(self.instance, **values)
         else:
-            overwrite(self.instance, values)
+            for name, value in values.items():
+                overwrite(self.instance, name, value)
 
     def end(self, result: NodeState, error: StepError | None) -> None:
         """Note that the root list has ended, and how."""
@@ -201,6 +198,7 @@ class Turn(Overlay):
         if step is None:
             return
         if step.former is not None:
+            self.has_leaving = True
             self.amend(leaving=self.instance.leaving + by)
         if step.state is StepState.HELD:
             return
@@ -380,9 +378,12 @@ class Turn(Overlay):
         self.amend(version=self.instance.version + 1, updated_at=updated_at)
         changes: list[Change] = [InstancePut(instance=self.instance), *self._first]
         changes += [NodePut(node=node) for node in self._nodes.values()]
-        changes += [StepPut(step=s) if s is not None else StepGone(key=k) for k, s in self._steps.items()]
-        changes += [TimerPut(key=k, due_at=d) if d else TimerGone(key=k) for k, d in self._timers.items()]
-        changes += [StateGone(name=n) if v is ABSENT else StatePut(name=n, value=v) for n, v in self._state.items()]
+        for key, step in self._steps.items():
+            changes.append(StepPut(step=step) if step is not None else StepGone(key=key))
+        for key, due_at in self._timers.items():
+            changes.append(TimerPut(key=key, due_at=due_at) if due_at is not None else TimerGone(key=key))
+        for name, value in self._state.items():
+            changes.append(StateGone(name=name) if value is ABSENT else StatePut(name=name, value=value))
         if self._context is not None:
             changes.append(self._context)
         if self._needs_its_definition_anew():
