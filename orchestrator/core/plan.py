@@ -42,8 +42,10 @@ class Place:
         lane_depth: How many leading iteration numbers name the lane of outputs (see `OutputKey`).
         is_shielded: Whether cancellation lets the block run: it is in a `finally_block` or a
             cancellation scope at some depth.
-        stops_with: Ids of the enclosing composites that may end the block although it is well: races, and parallels
-            that fail fast. Those around a `finally_block` are not among them: it always runs.
+        parent_depth: How many loops and for_eachs enclose the parent.
+        stops_with: Ids of the enclosing composites that may end the block although it is well, each with the number of
+            loops and for_eachs around it: races, and parallels that fail fast. Those around a `finally_block` are not
+            among them: it always runs.
     """
 
     block: Block
@@ -53,7 +55,8 @@ class Place:
     loops: tuple[str, ...]
     lane_depth: int
     is_shielded: bool
-    stops_with: tuple[str, ...] = ()
+    parent_depth: int = 0
+    stops_with: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +123,8 @@ class Plan:
         loops: tuple[str, ...],
         lane_depth: int,
         is_shielded: bool,
-        stops_with: tuple[str, ...] = (),
+        parent_depth: int = 0,
+        stops_with: tuple[tuple[str, int], ...] = (),
     ) -> None:
         for position, block in enumerate(blocks):
             following = blocks[position + 1].id if position + 1 < len(blocks) else None
@@ -132,6 +136,7 @@ class Plan:
                 loops=loops,
                 lane_depth=lane_depth,
                 is_shielded=is_shielded,
+                parent_depth=parent_depth,
                 stops_with=stops_with,
             )
             self._place_lists_of(
@@ -139,16 +144,23 @@ class Plan:
             )
 
     def _place_lists_of(
-        self, block: Block, *, loops: tuple[str, ...], lane_depth: int, is_shielded: bool, stops_with: tuple[str, ...]
+        self,
+        block: Block,
+        *,
+        loops: tuple[str, ...],
+        lane_depth: int,
+        is_shielded: bool,
+        stops_with: tuple[tuple[str, int], ...],
     ) -> None:
         lists = block_lists(block)
+        depth = len(loops)
         self._lists[block.id] = tuple(tuple(child.id for child in blocks) for blocks in lists)
         if isinstance(block, Loop | ForEach):
             loops = (*loops, block.id)
             if isinstance(block, ForEach) and block.concurrency > 1:
                 lane_depth = len(loops)
         if isinstance(block, Race) or (isinstance(block, Parallel) and block.fails_fast):
-            stops_with = (*stops_with, block.id)
+            stops_with = (*stops_with, (block.id, depth))
         for branch, blocks in enumerate(lists):
             is_finally = isinstance(block, TryCatch) and branch == FINALLY_LIST
             shields = isinstance(block, CancellationScope) or is_finally
@@ -159,6 +171,7 @@ class Plan:
                 loops=loops,
                 lane_depth=lane_depth,
                 is_shielded=is_shielded or shields,
+                parent_depth=depth,
                 stops_with=() if is_finally else stops_with,
             )
 
@@ -227,19 +240,15 @@ class Plan:
             self._within[loop_id] = tuple(name for name, place in self.places.items() if loop_id in place.loops)
         return self._within[loop_id]
 
-    def depth(self, block_id: str) -> int:
-        """Count the loops around a block."""
-        return len(self.places[block_id].loops)
-
     def parent(self, key: NodeKey) -> NodeKey | None:
         """Name the node that encloses this one; None at the root."""
-        parent = self.places[key.block_id].parent
-        return None if parent is None else NodeKey(parent, key.iteration[: self.depth(parent)])
+        place = self.places[key.block_id]
+        return None if place.parent is None else NodeKey(place.parent, key.iteration[: place.parent_depth])
 
     def stoppers(self, key: NodeKey) -> Iterator[NodeKey]:
         """Name the nodes around this one that may end it although it is well."""
-        for block_id in self.places[key.block_id].stops_with:
-            yield NodeKey(block_id, key.iteration[: self.depth(block_id)])
+        for block_id, depth in self.places[key.block_id].stops_with:
+            yield NodeKey(block_id, key.iteration[:depth])
 
     def ancestors(self, key: NodeKey) -> Iterator[NodeKey]:
         """Name the enclosing nodes, innermost first."""

@@ -80,6 +80,7 @@ def must_end(turn: Turn, key: NodeKey) -> bool:
     place = turn.plan.places[key.block_id]
     if turn.instance.is_cancelling and not place.is_shielded:
         return True
-    return bool(place.stops_with) and any(
-        turn.open_node(stopper).memory["stopping"] for stopper in turn.plan.stoppers(key)
-    )
+    for block_id, depth in place.stops_with:
+        if turn.open_node(NodeKey(block_id, key.iteration[:depth])).memory["stopping"]:
+            return True
+    return False

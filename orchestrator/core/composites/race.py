@@ -43,23 +43,22 @@ def is_won(memory: Memory | None) -> bool:
 def branch_ended(turn: Turn, key: NodeKey, block: document.Race, result: NodeState, error: StepError | None) -> None:
     """Judge a branch that has ended, unless the race is decided already."""
     node = turn.open_node(key)
-    node = remember(turn, node, open=node.memory["open"] - 1)
-    if not node.memory["stopping"]:
-        node = _judge(turn, node, block, result, error)
+    verdict = {} if node.memory["stopping"] else _judge(turn, node, block, result, error)
+    node = remember(turn, node, open=node.memory["open"] - 1, **verdict)
     if node.memory["open"] == 0:
         _settle(turn, node)
+    elif verdict.get("stopping"):
+        cancel_inside(turn, key)
 
 
-def _judge(turn: Turn, node: Node, block: document.Race, result: NodeState, error: StepError | None) -> Node:
+def _judge(turn: Turn, node: Node, block: document.Race, result: NodeState, error: StepError | None) -> Memory:
+    """Say what the race knows by the end of a branch."""
     if result is NodeState.CANCELLED and must_end(turn, node.key):
-        return remember(turn, node, cancelled=True)
+        return {"cancelled": True}
     verdict = NodeState.COMPLETED if result is NodeState.COMPLETED else NodeState.FAILED
     decides = verdict is NodeState.COMPLETED or block.semantics == "first_to_resolve"
     first_error = node.memory["error"] or (error.to_json() if error else None)
-    node = remember(turn, node, stopping=decides, result=verdict if decides else None, error=first_error)
-    if decides and node.memory["open"]:
-        cancel_inside(turn, node.key)
-    return node
+    return {"stopping": decides, "result": verdict if decides else None, "error": first_error}
 
 
 def _settle(turn: Turn, node: Node) -> None:
