@@ -7,7 +7,6 @@ from orchestrator.core.composites.nodes import (
     Memory,
     is_spent,
     open_composite,
-    remember,
     settle,
     settled_state,
     start_iteration,
@@ -35,7 +34,7 @@ def enter(turn: Turn, key: NodeKey, block: document.ForEach, memory: Memory | No
     node = open_composite(turn, key, {**begun, **_ALL_WELL, **_running(turn, block, [])})
     if items:
         turn.capture_items(key, items)
-    _fill(turn, node, block)
+    _fill(turn, node, node.memory, block)
 
 
 def _reopen(turn: Turn, key: NodeKey, block: document.ForEach, memory: Memory) -> None:
@@ -45,7 +44,7 @@ def _reopen(turn: Turn, key: NodeKey, block: document.ForEach, memory: Memory) -
     node = open_composite(turn, key, {**known, **_ALL_WELL, **_running(turn, block, again)})
     for index in again:
         start_list(turn, key.block_id, 0, (*key.iteration, index))
-    _fill(turn, node, block)
+    _fill(turn, node, node.memory, block)
 
 
 def _running(turn: Turn, block: document.ForEach, items: list[int]) -> Memory:
@@ -62,12 +61,15 @@ def _collect(turn: Turn, key: NodeKey, block: document.ForEach) -> tuple[Any, ..
         return ()
 
 
-def _fill(turn: Turn, node: Node, block: document.ForEach) -> None:
+def _fill(turn: Turn, node: Node, known: Memory, block: document.ForEach) -> None:
     """Start items, in order, until as many are in progress as may be; settle when none is.
 
     A decision starts no more than its share: if items are left then, the block polls, and goes on in the next one.
+
+    Args:
+        known: What the block knows by now.
     """
-    memory = dict(node.memory)
+    memory = dict(known)
     while (wants_more := _wants_more(memory, block)) and not is_spent(turn):
         start_iteration(turn, node.key, memory["next"])
         if "running" in memory:
@@ -78,9 +80,11 @@ def _fill(turn: Turn, node: Node, block: document.ForEach) -> None:
         turn.put_timer(node.key, turn.now)
     elif memory["polling"] and not wants_more:
         turn.drop_timer(node.key)
-    node = remember(turn, node, **{**memory, "polling": wants_more})
+    memory["polling"] = wants_more
     if memory["open"] == 0 and not wants_more:
-        settle(turn, node, settled_state(node), StepError.from_json(memory["error"]))
+        settle(turn, node, settled_state(memory), StepError.from_json(memory["error"]), memory=memory)
+    else:
+        turn.put_node(replace(node, memory=memory))
 
 
 def _wants_more(memory: Memory, block: document.ForEach) -> bool:
@@ -107,12 +111,12 @@ def item_ended(turn: Turn, key: NodeKey, block: document.ForEach, ended: Ended, 
     else:
         progress = {"_index": memory["finished"], "_total": memory["total"], "_item_var": block.item_var}
         turn.add_output(key, progress)
-    _fill(turn, replace(node, memory=memory), block)
+    _fill(turn, node, memory, block)
 
 
 def poll(turn: Turn, node: Node, block: document.ForEach) -> None:
     """Start further items in this decision."""
-    _fill(turn, node, block)
+    _fill(turn, node, node.memory, block)
 
 
 def go_on(turn: Turn, node: Node, block: document.ForEach) -> None:
@@ -126,4 +130,4 @@ def go_on(turn: Turn, node: Node, block: document.ForEach) -> None:
         return
     for index in running:
         start_list(turn, block.id, 0, (*node.key.iteration, index))
-    _fill(turn, replace(node, memory={**node.memory, "open": len(running)}), block)
+    _fill(turn, node, {**node.memory, "open": len(running)}, block)

@@ -17,6 +17,7 @@ from orchestrator.core.conditions import condition_references, holds
 from orchestrator.core.model import Node, NodeKey, StepError
 from orchestrator.core.states import NodeState
 from orchestrator.core.turn import Turn
+from orchestrator.core.values import replace
 from sequences import document
 from sequences.references import ALL
 
@@ -25,25 +26,25 @@ def enter(turn: Turn, key: NodeKey, block: document.Loop, memory: Memory | None)
     """Begin with the first iteration, or go on with the one that a retry comes back to."""
     node = open_composite(turn, key, memory or {"n": 0, "silent": _read_of_own_body(turn, block)})
     if memory is None or memory["polling"] or memory.get("held"):
-        _begin_iteration(turn, node, block)
+        _begin_iteration(turn, node, block, node.memory["n"])
     else:
         start_list(turn, key.block_id, 0, (*key.iteration, memory["n"]))
 
 
-def _begin_iteration(turn: Turn, node: Node, block: document.Loop) -> None:
-    n = node.memory["n"]
-    if n >= block.max_iterations or not _condition_holds(turn, node, block):
-        settle(turn, node, NodeState.COMPLETED)
+def _begin_iteration(turn: Turn, node: Node, block: document.Loop, n: int) -> None:
+    memory = {**node.memory, "n": n, "polling": False, "held": False}
+    if n >= block.max_iterations or not _condition_holds(turn, node, block, n):
+        settle(turn, node, NodeState.COMPLETED, memory=memory)
         return
-    remember(turn, node, polling=False, held=False)
+    turn.put_node(replace(node, memory=memory))
     start_iteration(turn, node.key, n)
 
 
-def _condition_holds(turn: Turn, node: Node, block: document.Loop) -> bool:
+def _condition_holds(turn: Turn, node: Node, block: document.Loop, n: int) -> bool:
     """Test the condition; it counts as satisfied as long as a block of the body that it reads has not spoken."""
     if node.memory["silent"]:
         return True
-    return holds(turn, node.key, block.condition, variables={"iteration": node.memory["n"]})
+    return holds(turn, node.key, block.condition, variables={"iteration": n})
 
 
 def _read_of_own_body(turn: Turn, block: document.Loop) -> list[str]:
@@ -89,14 +90,15 @@ def body_ended(turn: Turn, key: NodeKey, block: document.Loop, result: NodeState
     if block.break_on is not None and holds(turn, key, block.break_on, variables={"iteration": n}):
         settle(turn, node, NodeState.COMPLETED)
         return
-    node = remember(turn, node, n=n + 1, polling=True)
+    paused = {**node.memory, "n": n + 1, "polling": True}
     pause = block.poll_interval if n + 1 < block.max_iterations else None
     if must_end(turn, key):
-        settle(turn, node, NodeState.CANCELLED)
+        settle(turn, node, NodeState.CANCELLED, memory=paused)
     elif pause or is_spent(turn):
+        turn.put_node(replace(node, memory=paused))
         turn.put_timer(key, turn.after_seconds(pause or 0))
     else:
-        _begin_iteration(turn, node, block)
+        _begin_iteration(turn, node, block, n + 1)
 
 
 def poll(turn: Turn, node: Node, block: document.Loop) -> None:
@@ -105,4 +107,4 @@ def poll(turn: Turn, node: Node, block: document.Loop) -> None:
     if turn.instance.is_held:
         remember(turn, node, polling=False, held=True)
     else:
-        _begin_iteration(turn, node, block)
+        _begin_iteration(turn, node, block, node.memory["n"])

@@ -34,9 +34,12 @@ def remember(turn: Turn, node: Node, **values: Any) -> Node:
     return node
 
 
-def settle(turn: Turn, node: Node, state: NodeState, error: StepError | None = None) -> None:
-    """Write the end of a composite and have its parent told."""
-    turn.put_node(replace(node, state=state, completed_at=turn.now))
+def settle(
+    turn: Turn, node: Node, state: NodeState, error: StepError | None = None, *, memory: Memory | None = None
+) -> None:
+    """Write the end of a composite, with what it knows by then if that is new, and have its parent told."""
+    known = node.memory if memory is None else memory
+    turn.put_node(replace(node, state=state, completed_at=turn.now, memory=known))
     turn.todo.append(Ended(node.key, state, error))
 
 
@@ -68,11 +71,11 @@ def is_spent(turn: Turn) -> bool:
     return turn.lists_begun >= LISTS_PER_TURN
 
 
-def settled_state(node: Node) -> NodeState:
+def settled_state(memory: Memory) -> NodeState:
     """Say how a composite of several lists ends: failure outranks cancellation, cancellation outranks success."""
-    if node.memory["failed"]:
+    if memory["failed"]:
         return NodeState.FAILED
-    return NodeState.CANCELLED if node.memory["cancelled"] else NodeState.COMPLETED
+    return NodeState.CANCELLED if memory["cancelled"] else NodeState.COMPLETED
 
 
 def must_end(turn: Turn, key: NodeKey) -> bool:

@@ -1,10 +1,11 @@
 """Parallel: all branches at once; it waits for every one of them (sequences contract §3.2)."""
 
 from orchestrator.core.cancellation import cancel_inside
-from orchestrator.core.composites.nodes import open_composite, remember, settle, settled_state, start_list
+from orchestrator.core.composites.nodes import open_composite, settle, settled_state, start_list
 from orchestrator.core.model import NodeKey, StepError
 from orchestrator.core.states import NodeState
 from orchestrator.core.turn import Turn
+from orchestrator.core.values import replace
 from sequences import document
 
 
@@ -28,18 +29,19 @@ def branch_ended(
 ) -> None:
     """Count a branch that has ended; the first failure ends the others if the block fails fast."""
     node = turn.open_node(key)
+    known = node.memory
     has_failed = result is NodeState.FAILED
-    stops_now = has_failed and block.fails_fast and not node.memory["stopping"]
-    node = remember(
-        turn,
-        node,
-        open=node.memory["open"] - 1,
-        stopping=node.memory["stopping"] or stops_now,
-        failed=node.memory["failed"] or has_failed,
-        cancelled=node.memory["cancelled"] or result is NodeState.CANCELLED,
-        error=node.memory["error"] or (error.to_json() if error else None),
-    )
-    if node.memory["open"] == 0:
-        settle(turn, node, settled_state(node), StepError.from_json(node.memory["error"]))
-    elif stops_now:
+    stops_now = has_failed and block.fails_fast and not known["stopping"]
+    memory = {
+        "open": known["open"] - 1,
+        "stopping": known["stopping"] or stops_now,
+        "failed": known["failed"] or has_failed,
+        "cancelled": known["cancelled"] or result is NodeState.CANCELLED,
+        "error": known["error"] or (error.to_json() if error else None),
+    }
+    if memory["open"] == 0:
+        settle(turn, node, settled_state(memory), StepError.from_json(memory["error"]), memory=memory)
+        return
+    turn.put_node(replace(node, memory=memory))
+    if stops_now:
         cancel_inside(turn, key)

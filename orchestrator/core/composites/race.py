@@ -10,6 +10,7 @@ from orchestrator.core.composites.nodes import Memory, must_end, open_composite,
 from orchestrator.core.model import Node, NodeKey, StepError
 from orchestrator.core.states import NodeState
 from orchestrator.core.turn import Turn
+from orchestrator.core.values import replace
 from sequences import document
 
 
@@ -30,7 +31,7 @@ def go_on(turn: Turn, node: Node, block: document.Race) -> None:
     runners = [number for number, branch in enumerate(block.branches) if branch]
     node = remember(turn, node, open=len(runners), cancelled=False)
     if not runners:
-        _settle(turn, node)
+        _settle(turn, node, node.memory)
     for number in runners:
         start_list(turn, block.id, number, node.key.iteration)
 
@@ -44,10 +45,12 @@ def branch_ended(turn: Turn, key: NodeKey, block: document.Race, result: NodeSta
     """Judge a branch that has ended, unless the race is decided already."""
     node = turn.open_node(key)
     verdict = {} if node.memory["stopping"] else _judge(turn, node, block, result, error)
-    node = remember(turn, node, open=node.memory["open"] - 1, **verdict)
-    if node.memory["open"] == 0:
-        _settle(turn, node)
-    elif verdict.get("stopping"):
+    memory = {**node.memory, "open": node.memory["open"] - 1, **verdict}
+    if memory["open"] == 0:
+        _settle(turn, node, memory)
+        return
+    turn.put_node(replace(node, memory=memory))
+    if verdict.get("stopping"):
         cancel_inside(turn, key)
 
 
@@ -61,7 +64,8 @@ def _judge(turn: Turn, node: Node, block: document.Race, result: NodeState, erro
     return {"stopping": decides, "result": verdict if decides else None, "error": first_error}
 
 
-def _settle(turn: Turn, node: Node) -> None:
-    undecided = NodeState.CANCELLED if node.memory["cancelled"] else NodeState.FAILED
-    state = NodeState(node.memory["result"] or undecided)
-    settle(turn, node, state, StepError.from_json(node.memory["error"]) if state is NodeState.FAILED else None)
+def _settle(turn: Turn, node: Node, memory: Memory) -> None:
+    undecided = NodeState.CANCELLED if memory["cancelled"] else NodeState.FAILED
+    state = NodeState(memory["result"] or undecided)
+    error = StepError.from_json(memory["error"]) if state is NodeState.FAILED else None
+    settle(turn, node, state, error, memory=memory)
