@@ -97,6 +97,7 @@ def _offer(turn: Turn, step: Step, expires_at: datetime | None) -> None:
         step = replace(step, cache_key=cache_key)
         if (output := caching.found(turn, cache_key)) is not ABSENT:
             turn.put_step(replace(step, activity=Activity.RUNNING))
+            prepare(turn, step.key)  # §5.1: the params come first, and a template in them may be wrong
             turn.todo.append(Reuse(step.key, output))
             return
     if is_left_out(turn, step.handler):

@@ -108,3 +108,11 @@ def test_s9_7_retry_after_a_missed_deadline_asks_for_nothing_again(world: World)
     assert flow.check().state == "failed"
     assert flow.retry().check().standing() == {"released": "gate"}
     assert flow.answer("released").check().state == "completed"
+
+
+@pytest.mark.parametrize("handler", ["external", "log"])
+def test_s5_1_wrong_params_fail_a_step_whose_output_is_cached(world: World, handler: str) -> None:
+    """Params are built before the cache is asked."""
+    wrong = step("b", handler, {"message": "{{ nowhere.x }}"}, cache_key="k")
+    flow = world.start([step("a", cache_key="k"), wrong]).run()
+    assert (flow.check().state, flow.tree()["b"]) == ("failed", "failed")

@@ -249,8 +249,9 @@ class _Step:
             yield from self.unheld("ready")
             if refused := self.unbuildable():
                 return refused
-            if (known := self.flow.values.get(f"_cache:{self.cache_key}")) is not None:
-                return Done(known)
+            name = f"_cache:{self.cache_key}"
+            if name in self.flow.values:
+                return self.unbuildable(with_params=True) or Done(self.flow.values[name])
             self.flow.announced.add(f"_interceptor:before:{self.block['id']}")
             due = self.flow.now + duration(timeout) if timeout and not self.stand.in_process else None
             message = yield from self.wait("ready", queued_until or due)
@@ -271,11 +272,11 @@ class _Step:
                 continue
             return Done(message.output) if ends <= last else Broken(limit, retryable=True, kind="timeout")
 
-    def unbuildable(self) -> Broken | None:
+    def unbuildable(self, *, with_params: bool = False) -> Broken | None:
         """Give the failure of a cache key, or of a task's params, that cannot be built: such a step is never queued."""
         try:
             view = self.view()
-            if not self.stand.in_process:
+            if with_params or not self.stand.in_process:
                 self.params(view)
             key = render(self.block.get("cache_key"), view)
             self.cache_key = "" if key is None else as_text(key)
