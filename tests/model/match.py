@@ -11,7 +11,7 @@ are lost, and what follows in other flows (letters, children) is done by those t
 import copy
 from collections import Counter
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -28,6 +28,9 @@ from tests.support.drive import PureWorld, World
 MAX_EVENTS = 2000
 """Events after which a program is taken for one that never ends."""
 
+MICROSECONDS = timedelta(milliseconds=1)
+"""How far timers may be apart: the core keeps the rows of one moment apart."""
+
 Where = tuple[int, Key]
 """Number of a flow, and where in it."""
 
@@ -36,15 +39,14 @@ class Match:
     """One run of a program on both sides.
 
     Args:
-        tolerance: How far the timers of both may be apart: the core keeps the rows of one moment apart by microseconds.
+        is_real_time: The world has the clock on the wall, which goes on while programs wait; what its timers say is not
+            compared, and time passes by moving what waits.
 
     Attributes:
         commits: What each commit was, in order.
     """
 
-    def __init__(
-        self, program: Program, world: World | None = None, tolerance: timedelta = timedelta(milliseconds=1)
-    ) -> None:
+    def __init__(self, program: Program, world: World | None = None, *, is_real_time: bool = False) -> None:
         self.program = program
         self.world: Any = world or PureWorld()
         self.outcomes = copy.copy(program.outcomes)
@@ -58,7 +60,8 @@ class Match:
         self.has_crashed = False
         self.log: list[str] = []
         self.seen: Counter[str] = Counter()
-        self._tolerance = tolerance
+        self._is_real_time = is_real_time
+        self._tolerance = timedelta.max if is_real_time else MICROSECONDS
         for name, blocks in program.children.items():
             self.world.define(name, blocks)
         self.commit("start", self._start)
@@ -369,9 +372,7 @@ class Match:
         self.note(f"timer {where} at {times[where]}")
         self.seen[f"timer of {pair.model.stands[key].phase}"] += 1
         timer = next(found for found in self.world.timers(pair.id) if (found.block_id, found.iteration) == key)
-        moment = max(self.model.now, times[where], pair.real_timers()[key])
-        self.world.elapse(pair.id, moment - self.world.now())
-        self.model.family.now = moment
+        self.pass_time_until(pair, times[where], pair.real_timers()[key])
 
         def real() -> Callable[[], None]:
             self.world.fire(pair.id, timer)
@@ -382,6 +383,16 @@ class Match:
                 self.world.fire(pair.id, timer)
 
         self.commit("timer", real, again)
+
+    def pass_time_until(self, pair: Pair, moment: datetime, real: datetime) -> None:
+        if self._is_real_time:
+            by = max(timedelta(0), real - self.world.now()) + MICROSECONDS
+            for each in self.pairs:
+                self.world.elapse(each.id, by)
+            self.model.family.now = max(self.model.now, moment)
+        else:
+            self.model.family.now = max(self.model.now, moment, real)
+            self.world.elapse(pair.id, self.model.now - self.world.now())
 
     def can_retry(self) -> bool:
         return self.model.state == "failed" and self.retried < self.program.retries

@@ -46,7 +46,7 @@ def quiet() -> Iterator[None]:
 
 def test_core_agrees_with_the_reference_interpreter_under_single_crashes() -> None:
     findings = campaign.check_seeds(range(FIRST_SEED, FIRST_SEED + PROGRAMS), SMALL)
-    reports = [campaign.report(seed, program) for seed, (program, _) in findings.wrong.items()]
+    reports = [campaign.report(seed, *wrong) for seed, wrong in findings.wrong.items()]
     assert not reports, "\n\n".join(reports[:3])
     unseen = [kind for kind in EXPECTED if not findings.seen[kind]]
     assert not unseen, f"no program had: {unseen}"

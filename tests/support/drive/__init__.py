@@ -26,6 +26,7 @@ from tests.support.drive.blocks import (
 )
 from tests.support.drive.flow import START, Flow, World, definition_of
 from tests.support.drive.pure import PureWorld
+from tests.support.drive.remembered import MemoryWorld
 from tests.support.drive.stored import StoredWorld
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Completed",
     "Failed",
     "Flow",
+    "MemoryWorld",
     "PureWorld",
     "StoredWorld",
     "World",
