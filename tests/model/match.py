@@ -252,7 +252,7 @@ class Match:
         return True
 
     def send(self, number: int, kind: Any, payload: Any = None) -> None:
-        """Send a signal; one that was not taken because of a crash is sent again."""
+        """Send a signal; one that was not taken because of a crash is sent again, unless that has ended the flow."""
         pair = self.pairs[number]
         if kind == "custom" and sum(stand.phase == "gate" for stand in pair.model.stands.values()) > 1:
             return
@@ -267,7 +267,7 @@ class Match:
             pair.real.signal(kind, payload)
             return lambda: pair.model.signal(kind, payload)
 
-        if not self.commit(f"signal {name}", real):
+        if not self.commit(f"signal {name}", real) and not pair.has_ended:
             self.send(number, kind, payload)
 
     def inject(self, number: int, blocks: list[Block], position: int | None) -> None:
@@ -282,7 +282,7 @@ class Match:
             pair.real.inject(*blocks, position=position)
             return lambda: pair.model.injected(blocks, position)
 
-        if not self.commit("injection", real):
+        if not self.commit("injection", real) and not pair.has_ended:
             self.inject(number, blocks, position)
 
     def options(self) -> list[Callable[[], Any]]:
