@@ -51,7 +51,7 @@ def inject_blocks(serving: Serving, caller: CallerDependency, instance_id: Insta
 
 
 @router.post(
-    "/instances/{id}/resume-from/{block_id}",
+    "/instances/{id}/resume-from/{block_id:path}",
     responses={200: {"model": ResumedFromBlock}},
     openapi_extra=accepts(ResumeFrom),
 )

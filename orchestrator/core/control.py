@@ -104,8 +104,17 @@ def force(turn: Turn, state: InstanceState, not_before: datetime | None) -> None
         case InstanceState.PAUSED:
             turn.amend(is_held=True, is_cancelling=False)
             _hold_all(turn)
-        case InstanceState.SCHEDULED | InstanceState.RUNNING | InstanceState.WAITING:
+        case InstanceState.WAITING:
+            turn.amend(is_held=True, is_cancelling=False)
+            _hold_what_runs_here(turn)
+        case InstanceState.SCHEDULED | InstanceState.RUNNING:
             _set_going(turn, not_before)
+
+
+def was_set_to_wait(turn: Turn) -> bool:
+    """Tell whether a client has set the state to `waiting` and no outsider is waited for: it waits for the client."""
+    instance, former = turn.instance, turn.slice.instance
+    return instance.is_held and instance.state is InstanceState.WAITING and not former.waiting
 
 
 def has_stopped(turn: Turn) -> bool:
@@ -127,36 +136,49 @@ def reschedule(turn: Turn, by: timedelta) -> None:
 
 def _hold_all(turn: Turn) -> None:
     for step in turn.open_steps():
-        if step.state is StepState.INTERCEPTED:
-            release(turn, step, None)
-        if step.state is StepState.CLAIMED:
-            turn.record_attempt(step, "cancelled")
-        if step.state in {StepState.CLAIMED, StepState.READY, StepState.ASLEEP}:
-            hold(turn, step)
+        _hold(turn, step)
+
+
+def _hold(turn: Turn, step: Step) -> None:
+    if step.state is StepState.INTERCEPTED:
+        release(turn, step, None)
+    if step.state is StepState.CLAIMED:
+        turn.record_attempt(step, "cancelled")
+    if step.state in {StepState.CLAIMED, StepState.READY, StepState.ASLEEP}:
+        hold(turn, step)
+
+
+def _hold_what_runs_here(turn: Turn) -> None:
+    """Stop our own handlers; the tasks and gates of outsiders stay open, for a waiting flow promises them."""
+    for step in turn.open_steps():
+        if step.activity is Activity.RUNNING:
+            _hold(turn, step)
 
 
 def _set_going(turn: Turn, not_before: datetime | None) -> None:
-    if turn.instance.state.is_terminal:
-        retry(turn)
+    later = not_before if not_before is not None and not_before > turn.now else None
+    if turn.instance.state.is_terminal or has_stopped(turn):
+        retry(turn, later)
         return
     turn.amend(is_held=False, parked_reason=None)
-    if has_stopped(turn):
-        retry(turn)
-        return
     drop_start_timer(turn)
     if turn.instance.started_at is None:
         start(turn, not_before)
         return
     _hold_all(turn)
-    if not_before is not None and not_before > turn.now:
-        turn.put_timer(ROOT_KEY, not_before)
+    if later is not None:
+        turn.put_timer(ROOT_KEY, later)
     else:
         release_held(turn)
         turn.walks_again = turn.instance.round > 0
 
 
-def retry(turn: Turn) -> None:
-    """Reopen an instance that has ended: completed steps keep their rows, the failed one is tried again."""
+def retry(turn: Turn, not_before: datetime | None = None) -> None:
+    """Reopen an instance that has ended: completed steps keep their rows, the failed one is tried again.
+
+    Args:
+        not_before: A moment in the future to go on at; None goes on now.
+    """
     root = [NodeKey(block_id) for block_id in turn.plan.root]
     unknown = frozenset(key for key in root if key not in turn.slice.nodes)
     if unknown:
@@ -173,4 +195,7 @@ def retry(turn: Turn) -> None:
         parked_reason=None,
         started_at=turn.instance.started_at or turn.now,
     )
+    if not_before is not None:
+        turn.put_timer(ROOT_KEY, not_before)
+        return
     turn.todo.append(Enter(root[0]))

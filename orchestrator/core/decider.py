@@ -306,13 +306,15 @@ def _state_of(turn: Turn, event: Event) -> InstanceState:
     )
     if instance.state.is_terminal and not is_reopened:
         return instance.state
-    if isinstance(event, StateForced) and event.state is InstanceState.PAUSED:
-        return InstanceState.PAUSED
+    if isinstance(event, StateForced) and event.state in {InstanceState.PAUSED, InstanceState.WAITING}:
+        return event.state
     if instance.is_held and instance.state is InstanceState.PAUSED:
         return InstanceState.PAUSED
     if instance.running:
         return InstanceState.RUNNING
     if instance.waiting and not control.comes_to_rest(turn):
+        return InstanceState.WAITING
+    if control.was_set_to_wait(turn):
         return InstanceState.WAITING
     return InstanceState.PAUSED if instance.is_held else InstanceState.SCHEDULED
 

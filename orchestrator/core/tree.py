@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
-from orchestrator.core.model import Iteration
+from orchestrator.core.model import BESIDE, Iteration
 from orchestrator.core.plan import CATCH_LIST, TRY_LIST, Plan
 from orchestrator.core.states import Activity, InstanceState, NodeState, StepState, TryPhase
 from sequences.document import ABSplit, CancellationScope, ForEach, Loop, Router, Saga, Step, TryCatch
@@ -69,10 +69,13 @@ def build(plan: Plan, instance_id: UUID, state: InstanceState, entries: Iterable
     """Give the nodes of the tree in document order, parents first, as the wire shows them.
 
     Args:
-        entries: At least the newest iteration of each block that was entered.
+        entries: At least the newest iteration of each block that was entered. A call beside the flow may bear the name
+            of a block, as that of an escalation does; it is no node.
     """
     newest: dict[str, Entry] = {}
     for entry in entries:
+        if entry.iteration[:1] == (BESIDE,):
+            continue
         known = newest.get(entry.block_id)
         if known is None or entry.iteration >= known.iteration:
             newest[entry.block_id] = entry

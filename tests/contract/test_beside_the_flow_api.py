@@ -176,3 +176,13 @@ def _breaches(api: Api) -> dict[str, float]:
             found[line.partition('type="')[2].partition('"')[0]] = float(line.rpartition(" ")[2])
     assert set(found) == {"max_runtime", "max_step_runtime"}
     return found
+
+
+def test_s10_an_escalation_that_is_still_called_leaves_its_block_completed(api: Api):
+    instance_id = api.start(step("g", "noop", wait_for_input={"timeout": 1.5, "escalation_handler": "boss"}))
+    api.pass_time()
+    node = api.tree(instance_id)["g"]
+    assert (api.state(instance_id), node["state"]) == ("completed", "completed")
+    assert node["started_at"] is not None
+    api.complete(handler="boss")
+    assert api.tree(instance_id)["g"] == node

@@ -1,6 +1,7 @@
 """Going on from a block, in a flow or in a copy of it, over HTTP (api §10.5; sequences §9.8, §9.9)."""
 
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
@@ -49,6 +50,13 @@ def test_api_10_5_resume_answers_with_what_it_dropped(api: Api, body: dict[str, 
     api.run_builtins()
     assert (api.state(instance_id), rows(api, instance_id)) == ("completed", ["a", "b", "c"])
     assert api.outputs(instance_id)[0] == first
+
+
+def test_s2_3_resume_finds_a_block_whatever_its_id(api: Api):
+    instance_id = api.start(noop("a"), noop("päy/2 %"))
+    api.run_builtins()
+    answer = resume(api, instance_id, quote("päy/2 %", safe=""))
+    assert (answer.status_code, answer.json()["resumed_from"]) == (200, "päy/2 %")
 
 
 def test_api_10_5_resume_merges_the_context_and_delivers_the_signals_first(api: Api):

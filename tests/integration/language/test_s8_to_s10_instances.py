@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from orchestrator.core.model import ROOT_KEY
 from orchestrator.errors import InvalidArgument
 from tests.support.drive import (
     Completed,
@@ -239,6 +240,38 @@ def test_s9_2_paused_flow_set_to_scheduled_starts_at_once(world: World) -> None:
     assert flow.check().state == "scheduled"
     flow.force("paused").force("scheduled")
     assert flow.run().check().state == "completed"
+
+
+@pytest.mark.parametrize("target", ["running", "scheduled"])
+def test_s9_2_flow_set_to_waiting_waits_until_its_state_is_set_again(world: World, target: str) -> None:
+    flow = world.start([NAP, step("z")]).run()
+    assert flow.force("waiting").check().state == "waiting"
+    assert flow.standing() == {"nap": "held"}
+    flow.signal("update_context", {"data": {"k": 1}}).pass_time()
+    assert (flow.check().state, flow.data) == ("waiting", {"k": 1})
+    flow.force(target).run().pass_time()
+    assert flow.run().check().state == "completed"
+
+
+def test_s9_2_flow_set_to_waiting_keeps_the_task_it_waits_for(world: World) -> None:
+    flow = world.start([parallel("p", [NAP], [ext("a")])]).run()
+    assert flow.force("waiting").check().state == "waiting"
+    assert flow.standing() == {"nap": "held", "a": "ready"}
+    flow.complete("a", {})
+    assert flow.check().state == "paused"
+    assert flow.resume().run().check().state == "running"
+
+
+@pytest.mark.parametrize("state", ["completed", "failed", "cancelled"])
+def test_s9_2_ended_flow_is_reopened_at_the_moment_that_was_given(world: World, state: str) -> None:
+    later = world.now().replace(year=2050)
+    flow = world.start([step("a"), NAP]).run().force(state)
+    flow.force("scheduled", later)
+    assert (flow.check().state, flow.standing(), world.timers(flow.id)) == ("scheduled", {}, {ROOT_KEY: later})
+    flow.pass_time()
+    assert flow.run().check().state == "running"
+    flow.pass_time()
+    assert [row.block_id for row in flow.run().check().rows()] == ["a", "nap"]
 
 
 # -- 9.7 retry -------------------------------------------------------------------------------------------------------
