@@ -18,7 +18,7 @@ _STARTED = frozenset({StepState.READY, StepState.CLAIMED, StepState.ASLEEP, Step
 def request_cancel(turn: Turn) -> None:
     """Cancel the instance; shielded work that has started is finished first."""
     release_loops(turn)
-    had_not_started = not turn.open_steps() and not _polling(turn) and not _parents(turn)
+    had_not_started = not (turn.todo or turn.open_steps() or _polling(turn) or _parents(turn))
     turn.amend(is_cancelling=True, is_held=False, parked_reason=None)
     for step in turn.open_steps():
         if not _is_shielded(turn, step):

@@ -27,6 +27,7 @@ from orchestrator.core.outcomes import (
     StateWritten,
 )
 from orchestrator.core.shared import written
+from orchestrator.core.signalling import event_of_signal
 from orchestrator.core.turn import Turn
 
 SESSION_MEMBER = "_session"
@@ -136,6 +137,8 @@ def _apply_effect(turn: Turn, effect: Effect) -> None:
             turn.change_session(SessionMemberGone(session_id=turn.session_id, name=key))
         case BlocksAdded(blocks=blocks, position=position):
             inject(turn, blocks, position)
+        case SignalPosted(recipient=turn.instance.id, signal=signal, payload=payload):
+            turn.sent_to_itself.append(event_of_signal(effect.id, signal, payload))
         case SignalPosted(recipient=recipient, signal=signal, payload=payload):
             turn.write_letter(recipient, SignalSent(signal=signal, payload=payload), letter_id=effect.id)
         case CheckpointKept():

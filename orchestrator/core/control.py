@@ -68,6 +68,14 @@ def comes_to_rest(turn: Turn) -> bool:
     return True
 
 
+def keeps_from_ending(turn: Turn) -> bool:
+    """Tell whether a pause that came while the last step ran is applied before the instance completes (§9.4).
+
+    Nothing is left to run then; the resume ends the instance. A failure is not put off: nothing would come of that.
+    """
+    return turn.ending is not None and turn.ending.state is NodeState.COMPLETED and turn.instance.is_held
+
+
 def park(turn: Turn, step: Step, reason: str) -> None:
     """Stop the instance for a human and say why; the step is tried again after a resume."""
     turn.amend(is_held=True, parked_reason=reason)
@@ -79,7 +87,7 @@ def resume(turn: Turn) -> None:
     if turn.instance.is_held:
         turn.amend(is_held=False, parked_reason=None)
         if has_stopped(turn):
-            retry(turn)
+            _go_through_again(turn)
         elif not _begin_after_pause(turn):
             release_held(turn)
 
@@ -118,7 +126,7 @@ def was_set_to_wait(turn: Turn) -> bool:
 
 
 def has_stopped(turn: Turn) -> bool:
-    """Tell whether nothing would ever move the instance: it had ended when it was paused, by a bulk operation."""
+    """Tell whether nothing would ever move the instance: it had ended, or was about to, when it was paused."""
     instance = turn.instance
     return (
         instance.started_at is not None and not instance.scheduled and not turn.open_steps() and not turn.open_nodes()
@@ -179,6 +187,12 @@ def retry(turn: Turn, not_before: datetime | None = None) -> None:
     Args:
         not_before: A moment in the future to go on at; None goes on now.
     """
+    turn.amend(run_id=turn.new_id())
+    _go_through_again(turn, not_before)
+
+
+def _go_through_again(turn: Turn, not_before: datetime | None = None) -> None:
+    """Walk from the first block, past all that has ended well, and end again if that is all."""
     root = [NodeKey(block_id) for block_id in turn.plan.root]
     unknown = frozenset(key for key in root if key not in turn.slice.nodes)
     if unknown:
@@ -189,7 +203,6 @@ def retry(turn: Turn, not_before: datetime | None = None) -> None:
     turn.amend(
         round=turn.instance.round + 1,
         iterations=0,
-        run_id=turn.new_id(),
         is_held=False,
         is_cancelling=False,
         parked_reason=None,

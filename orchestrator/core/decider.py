@@ -4,6 +4,7 @@
 until it can say. Nothing is mutated and nothing is awaited.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
@@ -110,7 +111,10 @@ def _decide(turn: Turn, event: Event) -> Decision | Needs:
         interceptors.signalled(turn, event)
         if not _begin(turn, event):
             return Decision(is_stale=True)
+        _hear_itself(turn)
         composites.walk(turn)
+        if not isinstance(event, StateForced) and control.keeps_from_ending(turn):
+            turn.ending = None
         if turn.ending is not None and turn.instance.round > 0:
             cancellation.withdraw_everything(turn)  # a plan that was replaced may leave open what it no longer reaches
         _see_to_what_is_beside(turn, event)
@@ -122,6 +126,20 @@ def _decide(turn: Turn, event: Event) -> Decision | Needs:
     except context.TooLarge as too_large:
         return Decision(refusal=str(too_large), is_too_large=True)
     return Decision(changes=turn.changes())
+
+
+def _hear_itself(turn: Turn) -> None:
+    """Take in the signals that a handler has sent to its own instance, before the next block begins (§9.4).
+
+    Nobody is there to be told that one is refused: it is dropped, as one for an instance that has ended.
+    """
+    while turn.sent_to_itself:
+        signal = turn.sent_to_itself.popleft()
+        if _refusal(turn.instance, signal) is not None:
+            continue
+        interceptors.signalled(turn, signal)
+        with suppress(gates.Ambiguous, context.TooLarge):
+            _begin(turn, signal)
 
 
 def _batch_acted(current: Slice, event: BatchActed, facts: Facts) -> Decision | Needs:

@@ -41,6 +41,7 @@ from orchestrator.core.changes import (
     TimersShifted,
     TransitionRecorded,
 )
+from orchestrator.core.events import Signal
 from orchestrator.core.facts import Facts
 from orchestrator.core.letters import Content, Letter
 from orchestrator.core.model import (
@@ -94,6 +95,7 @@ class Turn(Overlay):
         todo: What follows from what has been decided so far.
         walks_again: Whether the plan is walked from its root once that is done (see `migration.py`).
         withdrawn: Steps taken back in this turn, as they stood.
+        sent_to_itself: Signals that a handler of this instance has sent to this instance.
     """
 
     def __init__(self, current: Slice, facts: Facts) -> None:
@@ -101,6 +103,7 @@ class Turn(Overlay):
         self.todo: deque[Enter | Ended | Reuse] = deque()
         self.walks_again = False
         self.withdrawn: dict[NodeKey, Step] = {}
+        self.sent_to_itself: deque[Signal] = deque()
         self.lists_begun = 0
         self.ending: Ended | None = None
         self.queued_at: datetime = self.now

@@ -1,6 +1,7 @@
 """Section 11: send_signal and query_instance."""
 
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -53,6 +54,36 @@ def test_s11_send_signal_to_the_own_flow(world: World) -> None:
     flow = world.start([signal("{{ instance_id }}", "update_context", {"data": {"y": 2}}), say("b", "{{ data.y }}")])
     assert flow.run().check().state == "completed"
     assert flow.data == {"y": 2}
+
+
+@pytest.mark.parametrize(
+    ("word", "payload", "state", "data"),
+    [
+        ("update_context", {"data": {"y": 2}}, "completed", {"y": 2}),
+        ("update_context", {"data": {"y": "much" * 70_000}}, "completed", None),
+        ("cancel", None, "cancelled", None),
+        ("pause", None, "paused", None),
+        ("custom", None, "completed", None),
+    ],
+)
+@pytest.mark.parametrize("is_last", [False, True])
+def test_s9_4_signal_to_the_own_flow_counts_before_the_next_block_and_the_end(
+    world: World, word: str, payload: Any, state: str, data: Any, *, is_last: bool
+) -> None:
+    sender = signal("{{ instance_id }}", word, payload)
+    flow = world.start([sender] if is_last else [sender, step("z", cancellable=False)]).run()
+    goes_on = state == "completed" and not is_last
+    assert (flow.check().state, flow.data) == (state, data)
+    assert [row.block_id for row in flow.rows()] == ["s", "z"] if goes_on else ["s"]
+    if state == "paused":
+        assert flow.resume().run().check().state == "completed"
+
+
+def test_s9_4_cancel_sent_to_the_own_flow_runs_the_finally_list(world: World) -> None:
+    body = try_catch("t", [signal("{{ instance_id }}", "cancel"), step("a")], [], [step("f")])
+    flow = world.start([body, step("z")]).run()
+    assert flow.check().state == "cancelled"
+    assert [row.block_id for row in flow.rows()] == ["s", "f"]
 
 
 def test_s11_two_signals_arrive_in_order(world: World) -> None:

@@ -160,6 +160,22 @@ def test_s9_4_pause_of_a_waiting_flow_is_applied_when_the_wait_ends(world: World
     assert flow.resume().run().check().state == "completed"
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_s9_4_pause_is_applied_before_the_flow_may_finish(world: World, *, nested: bool) -> None:
+    flow = world.start([try_catch("t", [ext("a")])] if nested else [ext("a")], data={})
+    run_id = flow.instance.run_id
+    flow.pause().complete("a", {"k": 1})
+    assert (flow.check().state, flow.row_ids(), flow.data) == ("paused", ["a"], {"k": 1})
+    assert flow.resume().check().state == "completed"
+    assert (flow.row_ids(), flow.instance.run_id) == (["a"], run_id)
+
+
+def test_s9_4_pause_does_not_put_off_a_failure(world: World) -> None:
+    flow = world.start([ext("a")]).pause()
+    flow.fail("a")
+    assert flow.check().state == "failed"
+
+
 def test_s9_4_custom_signal_without_a_gate_has_no_effect(world: World) -> None:
     flow = world.start([ext("a")])
     before = flow.steps()

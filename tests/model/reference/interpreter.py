@@ -363,7 +363,10 @@ class Flow:
         self.family.settle()
 
     def _read_state(self) -> None:
-        if ended := self._root.ended:
+        if (ended := self._root.ended) and ended.state == COMPLETED and self.pausing:
+            self.state = "paused"
+            return
+        if ended:
             self.state = FAILED if ended.state == FAILED else CANCELLED if self.cancelling.cancelled else COMPLETED
             return
         open_now = list(self.stands.values())
