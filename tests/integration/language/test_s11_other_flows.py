@@ -60,10 +60,10 @@ def test_s11_send_signal_to_the_own_flow(world: World) -> None:
     ("word", "payload", "state", "data"),
     [
         ("update_context", {"data": {"y": 2}}, "completed", {"y": 2}),
-        ("update_context", {"data": {"y": "much" * 70_000}}, "completed", None),
-        ("cancel", None, "cancelled", None),
-        ("pause", None, "paused", None),
-        ("custom", None, "completed", None),
+        ("update_context", {"data": {"y": "much" * 70_000}}, "completed", {}),
+        ("cancel", None, "cancelled", {}),
+        ("pause", None, "paused", {}),
+        ("custom", None, "completed", {}),
     ],
 )
 @pytest.mark.parametrize("is_last", [False, True])
