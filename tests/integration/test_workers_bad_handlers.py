@@ -110,10 +110,16 @@ def test_a_step_that_hangs_fails_in_time(stack: Stack, handler: str) -> None:
 @pytest.mark.parametrize("handler", ["swallows", "hangs_in_c", "hangs_async"])
 def test_a_child_that_does_not_come_back_is_replaced(stack: Stack, handler: str) -> None:
     """Its claim has been ended by the store's timer: it holds nothing there, and a slot of its worker all the same."""
-    pids = stack.effects.pids(handler)
-    instance_id = start(stack, handler, timeout=500)
-    stack.wait_for_end([instance_id])
-    [stuck] = stack.effects.pids(handler)[len(pids) :]
+    known = len(stack.effects.pids(handler))
+
+    def has_begun() -> bool:
+        stack.wait_for_end([start(stack, handler, timeout=500)])
+        return len(stack.effects.pids(handler)) > known
+
+    wait_until(
+        has_begun, "the handler to begin before its time was over"
+    )  # half a second may pass before, if all is busy
+    [stuck] = stack.effects.pids(handler)[known:]
     wait_until(lambda: stuck not in stack.children("worker"), "the child to be killed")
     wait_until(lambda: len(stack.children("worker")) == CHILDREN, "another one to take its place")
 
