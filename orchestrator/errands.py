@@ -5,8 +5,9 @@ died or because it would take too long, is done by the timers and by the postman
 fail the commit it follows.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID
 
 import structlog
@@ -20,6 +21,8 @@ from orchestrator.turnstile import Passed
 
 log = structlog.get_logger()
 
+AT_ONCE = 100
+"""Children, and recipients, that one transaction locks."""
 ROUNDS = 100
 """Generations of errands that one commit may cause here: a child whose end starts the next child, and so on."""
 
@@ -28,16 +31,16 @@ Pass = Callable[[Mapping[UUID, Sequence[Event]]], dict[UUID, Passed]]
 
 @dataclass(slots=True)
 class Errands:
-    """Children that were created, and instances that were written to."""
+    """Children that were created, with the moment their start is due, and instances that were written to."""
 
-    children: list[UUID] = field(default_factory=list)
+    children: dict[UUID, datetime] = field(default_factory=dict)
     recipients: dict[UUID, None] = field(default_factory=dict)
 
     def note(self, changes: Iterable[Change]) -> None:
         """Take note of what changes leave to be done."""
         for change in changes:
             if isinstance(change, ChildCreated):
-                self.children.append(change.child.id)
+                self.children[change.child.id] = change.child.created_at
             elif isinstance(change, LetterWritten):
                 self.recipients[change.letter.recipient] = None
 
@@ -49,6 +52,18 @@ class Errands:
             for decision in each.decisions:
                 errands.note(decision.changes)
         return errands
+
+    def add(self, other: "Errands") -> None:
+        """Take over what others have left to be done."""
+        self.children |= other.children
+        self.recipients |= other.recipients
+
+    def parts(self) -> Iterator["Errands"]:
+        """Give portions that one transaction each may do: it locks all instances of its portion."""
+        children, recipients = list(self.children.items()), list(self.recipients)
+        for start in range(0, max(len(children), len(recipients)), AT_ONCE):
+            part = slice(start, start + AT_ONCE)
+            yield Errands(children=dict(children[part]), recipients=dict.fromkeys(recipients[part]))
 
     def __bool__(self) -> bool:
         return bool(self.children or self.recipients)
@@ -89,12 +104,22 @@ class Messenger:
         return delivered
 
     def _round(self, errands: Errands) -> tuple[Errands, int]:
-        """Start children and have letters opened in one transaction; returns what that leaves to be done."""
+        """Start children and have letters opened, some instances at a time; returns what that leaves to be done."""
+        left, delivered = Errands(), 0
+        for part in errands.parts():
+            caused, count = self._part(part)
+            left.add(caused)
+            delivered += count
+        return left, delivered
+
+    def _part(self, errands: Errands) -> tuple[Errands, int]:
         counts: dict[UUID, int] = {}
         if errands.recipients:
             with self._store.transaction() as tx:
                 counts = tx.waiting_letters(list(errands.recipients))
-        events: dict[UUID, list[Event]] = {child: [TimerFired(key=ROOT_KEY)] for child in errands.children}
+        events: dict[UUID, list[Event]] = {
+            child: [TimerFired(key=ROOT_KEY, due_at=due_at)] for child, due_at in errands.children.items()
+        }
         for recipient, count in counts.items():
             events.setdefault(recipient, []).extend([MailArrived()] * count)
         if not events:

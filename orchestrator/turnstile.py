@@ -287,12 +287,14 @@ def first_needs(events: Sequence[Event]) -> Callable[[Plan], Needs]:
     """Say what certainly has to be loaded for some events: their nodes, and the composites around them."""
     keys = [_key_of(event) for event in events]
     own = frozenset(key for key in keys if key is not None and key != ROOT_KEY)
+    timed = {event.key for event in events if isinstance(event, TimerFired) and event.due_at is not None}
     has_mail = any(isinstance(event, MailArrived) for event in events)
 
     def needs(plan: Plan) -> Needs:
         known = [key for key in own if key.block_id in plan.places and not is_beside(key)]
         around = frozenset(ancestor for key in known for ancestor in plan.ancestors(key))
-        return Needs(steps=own, nodes=around, letters=has_mail)
+        timers = frozenset(key for key in timed if key == ROOT_KEY or plan.is_composite(key.block_id))
+        return Needs(steps=own, nodes=around, letters=has_mail, timers=timers)
 
     return needs
 

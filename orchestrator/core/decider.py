@@ -6,6 +6,7 @@ until it can say. Nothing is mutated and nothing is awaited.
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, assert_never
 
 from orchestrator.core import (
@@ -54,7 +55,6 @@ from orchestrator.core.model import ROOT_KEY, Claim, Instance, KeptSignal, NodeK
 from orchestrator.core.slice import Needs, Slice, Unloaded
 from orchestrator.core.states import INSTANCE_MOVES, InstanceState, NodeState, StepState, route
 from orchestrator.core.turn import Turn
-from sequences import document
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +200,7 @@ def _begin(turn: Turn, event: Event) -> bool:  # noqa: PLR0912 - one case for ea
             (called if is_beside(claim.key) else recovery).give_back(turn, step)
         case TimerFired(key=key, due_at=due_at):
             turn.queue_as_of(due_at)
-            return _timer_fired(turn, key)
+            return _timer_fired(turn, key, due_at)
         case PauseRequested():
             control.pause(turn)
         case ResumeRequested():
@@ -245,24 +245,27 @@ def _claimed_step(turn: Turn, claim: Claim) -> Step | None:
     return step if is_current else None
 
 
-def _timer_fired(turn: Turn, key: NodeKey) -> bool:
+def _timer_fired(turn: Turn, key: NodeKey, due_at: datetime | None) -> bool:
     if is_beside(key) and (call := turn.step(key)) is not None:
         return called.wake(turn, call)
     if turn.instance.state.is_terminal:
         return False
     if key == ROOT_KEY:
-        return control.start_time_came(turn)
+        return _still_stands(turn, key, due_at) and control.start_time_came(turn)
     if is_beside(key):
         return sla.alarm(turn, key)
-    place = turn.plan.places.get(key.block_id)
-    is_composite = place is not None and not isinstance(place.block, document.Step)
-    if is_composite and composites.poll(turn, key):
+    if turn.plan.is_composite(key.block_id) and _still_stands(turn, key, due_at) and composites.poll(turn, key):
         return True
     step = turn.step(key)
     if step is None or step.timer_at is None or step.timer_at > turn.now:
         return False
     attempts.wake(turn, step)
     return True
+
+
+def _still_stands(turn: Turn, key: NodeKey, due_at: datetime | None) -> bool:
+    """Tell whether the timer that was seen has not been set anew since. The moment of a step stands on its own row."""
+    return due_at is None or turn.slice.timer(key) == due_at
 
 
 def _see_to_what_is_beside(turn: Turn, event: Event) -> None:

@@ -250,6 +250,11 @@ class Plan:
         for block_id, depth in self.places[key.block_id].stops_with:
             yield NodeKey(block_id, key.iteration[:depth])
 
+    def is_composite(self, block_id: str) -> bool:
+        """Tell whether a block has blocks inside; False for one that is not in the plan."""
+        place = self.places.get(block_id)
+        return place is not None and not isinstance(place.block, Step)
+
     def ancestors(self, key: NodeKey) -> Iterator[NodeKey]:
         """Name the enclosing nodes, innermost first."""
         parent = self.parent(key)

@@ -7,6 +7,7 @@ valid as long as the instance's version does, and takes over the changes of each
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -89,6 +90,7 @@ class Needs:
     child_rows: frozenset[UUID] = frozenset()
     letters: bool = False
     rows_of: frozenset[str] = frozenset()
+    timers: frozenset[NodeKey] = frozenset()
 
 
 class Unloaded(Exception):
@@ -113,6 +115,7 @@ class Slice:
         child_rows: Output rows of children that have ended, as the wire shows them.
         letters: The letters to this instance, oldest first; None if they were not looked for.
         row_counts: How many output rows some blocks have; forgotten with the next change.
+        timers: When the timers of some nodes are due; forgotten with the next change.
     """
 
     plan: Plan
@@ -135,6 +138,7 @@ class Slice:
     child_rows: dict[UUID, list[dict[str, Any]]] = field(default_factory=dict)
     letters: dict[UUID, Letter] | None = None
     row_counts: dict[str, int] = field(default_factory=dict)
+    timers: dict[NodeKey, datetime | None] = field(default_factory=dict)
 
     @classmethod
     def of_new(
@@ -248,6 +252,13 @@ class Slice:
         except KeyError:
             raise Unloaded(Needs(rows_of=frozenset(blocks))) from None
 
+    def timer(self, key: NodeKey) -> datetime | None:
+        """Give the moment a node's timer is set to, None if it has none."""
+        try:
+            return self.timers[key]
+        except KeyError:
+            raise Unloaded(Needs(timers=frozenset({key}))) from None
+
     def oldest_letter(self) -> Letter | None:
         """Give the letter that is next to be opened, None if there is none."""
         if self.letters is None:
@@ -256,7 +267,7 @@ class Slice:
 
     def take(self, changes: Iterable[Change]) -> None:  # noqa: PLR0912, PLR0915 - a line for each kind of change
         """Take over what was decided, so that the next decision reads it; what every step changes comes first."""
-        self.row_counts = {}
+        self.row_counts, self.timers = {}, {}
         for change in changes:
             match change:
                 case InstancePut(instance=instance):
@@ -328,7 +339,7 @@ class Slice:
         self.open_work = False
         self.ended_badly = False
         # Not guarded by the instance's version: others write these.
-        self.sequences, self.child_rows, self.letters = {}, {}, None
+        self.sequences, self.child_rows, self.letters, self.timers = {}, {}, None, {}
         if len(self.items) > 1000:
             self.items.clear()
         if len(self.outputs) > 1000:

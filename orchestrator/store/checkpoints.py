@@ -13,8 +13,9 @@ Row = tuple[UUID, Any, datetime]
 _NEWEST_FIRST = "ORDER BY created_at DESC, id DESC"
 _PRUNE = (
     "DELETE FROM checkpoints WHERE instance_id = %s AND id IN "
-    f"(SELECT id FROM checkpoints WHERE instance_id = %s {_NEWEST_FIRST} OFFSET %s)"
+    f"(SELECT id FROM checkpoints WHERE instance_id = %s {_NEWEST_FIRST} OFFSET %s FOR UPDATE SKIP LOCKED)"
 )
+"""Passes over those that another one prunes at this moment; both go."""
 
 
 def statements(tx: Transaction, saved: Sequence[tuple[UUID, CheckpointSaved]]) -> list[str]:

@@ -46,5 +46,10 @@ def drop_undeliverable(tx: Transaction, recipients: Sequence[UUID]) -> int:
 
 
 def postpone(tx: Transaction, recipient: UUID, by: timedelta) -> None:
-    """Try the letters of an instance again later."""
-    tx.execute("UPDATE letters SET due_at = clock_timestamp() + %s WHERE recipient_id = %s", (by, recipient))
+    """Try the letters of an instance again later; one that is being opened at this moment is passed over."""
+    tx.execute(
+        "WITH waiting AS MATERIALIZED (SELECT id FROM letters WHERE recipient_id = %s ORDER BY id "
+        "FOR UPDATE SKIP LOCKED) UPDATE letters l SET due_at = clock_timestamp() + %s FROM waiting w "
+        "WHERE l.recipient_id = %s AND l.id = w.id",
+        (recipient, by, recipient),
+    )

@@ -84,6 +84,7 @@ def fill(tx: Transaction, wanted: Wanted, *, lock: bool = False) -> None:
     _fill_child_rows(tx, wanted)
     _fill_letters(tx, wanted)
     _fill_row_counts(tx, wanted)
+    _fill_timers(tx, wanted)
 
 
 def _keys(tx: Transaction, wanted: Wanted, kind: Callable[[Needs], Iterable[NodeKey]]) -> str:
@@ -346,3 +347,17 @@ def _fill_row_counts(tx: Transaction, wanted: Wanted) -> None:
                 (current.instance.id, list(needs.rows_of)),
             )
             current.row_counts.update(dict(counted))
+
+
+def _fill_timers(tx: Transaction, wanted: Wanted) -> None:
+    keys = _keys(tx, wanted, lambda needs: needs.timers)
+    if not keys:
+        return
+    for current, needs in wanted:
+        current.timers.update(dict.fromkeys(needs.timers))
+    slices = _by_id(wanted)
+    for owner, block_id, iteration, due_at in tx.query(
+        "SELECT instance_id, block_id, iteration, due_at FROM timers "
+        f"WHERE (instance_id, block_id, iteration) IN (VALUES {keys})"
+    ):
+        slices[owner].timers[key_of(block_id, iteration)] = due_at

@@ -330,8 +330,14 @@ def mark_hinted(tx: Transaction, step_ids: Sequence[UUID]) -> None:
 
 
 def forget_hints(tx: Transaction) -> int:
-    """Forget all hints: the broker has lost them. Returns how many ready steps will be hinted anew."""
-    return tx.execute("UPDATE steps SET hinted_at = NULL WHERE state = 'ready' AND hinted_at IS NOT NULL")
+    """Forget all hints: the broker has lost them. Returns how many ready steps will be hinted anew.
+
+    A step that somebody is writing at this moment is passed over: it may have ended, and else its hint gets old.
+    """
+    return tx.execute(
+        "WITH hinted AS MATERIALIZED (SELECT id FROM steps WHERE state = 'ready' AND hinted_at IS NOT NULL "
+        "ORDER BY id FOR UPDATE SKIP LOCKED) UPDATE steps s SET hinted_at = NULL FROM hinted WHERE s.id = hinted.id"
+    )
 
 
 def backlog(tx: Transaction) -> list[tuple[str, str, int]]:
@@ -362,11 +368,20 @@ def due_timers(tx: Transaction, limit: int) -> list[Due]:
 
 
 def drop_timers(tx: Transaction, timers: Sequence[Due]) -> None:
-    """Remove timers that no longer mean anything, unless they were set anew since they were seen."""
+    """Remove timers that no longer mean anything, unless they were set anew since they were seen.
+
+    One that somebody is writing at this moment is passed over, and seen again if it stays.
+    """
     if timers:
         rows = [(due.instance_id, due.key.block_id, list(due.key.iteration), due.due_at) for due in timers]
         keys = tx.values("(%s::uuid, %s::text, %s::int[], %s::timestamptz)", rows)
-        tx.execute(f"DELETE FROM timers WHERE (instance_id, block_id, iteration, due_at) IN (VALUES {keys})")
+        tx.execute(
+            "WITH spent AS MATERIALIZED (SELECT instance_id, block_id, iteration FROM timers "
+            f"WHERE (instance_id, block_id, iteration, due_at) IN (VALUES {keys}) "
+            "ORDER BY instance_id, block_id, iteration FOR UPDATE SKIP LOCKED) "
+            "DELETE FROM timers t USING spent s "
+            "WHERE t.instance_id = s.instance_id AND t.block_id = s.block_id AND t.iteration = s.iteration"
+        )
 
 
 def postpone_timer(tx: Transaction, due: Due, by: timedelta) -> None:

@@ -41,8 +41,9 @@ def remove(tx: Transaction, worker_id: UUID) -> None:
 def remove_silent(tx: Transaction, silent_for: timedelta) -> int:
     """Remove rows of processes that have been silent for long and hold no claim; returns how many."""
     return tx.execute(
-        "DELETE FROM workers w WHERE heartbeat_at < clock_timestamp() - %s "
-        "AND NOT EXISTS (SELECT 1 FROM steps s WHERE s.worker_id = w.id AND s.state = 'claimed')",
+        "WITH silent AS MATERIALIZED (SELECT id FROM workers w WHERE heartbeat_at < clock_timestamp() - %s "
+        "AND NOT EXISTS (SELECT 1 FROM steps s WHERE s.worker_id = w.id AND s.state = 'claimed') "
+        "ORDER BY id FOR UPDATE SKIP LOCKED) DELETE FROM workers w USING silent s WHERE w.id = s.id",
         (silent_for,),
     )
 

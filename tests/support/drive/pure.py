@@ -227,6 +227,8 @@ class PureWorld:
         current.items.update({key: self._items[current.instance.id, key] for key in needs.items})
         counted = [row.block_id for row in self._rows[current.instance.id]]
         current.row_counts.update({block_id: counted.count(block_id) for block_id in needs.rows_of})
+        timers = self._timers[current.instance.id]
+        current.timers.update({key: timers.get(key) for key in needs.timers})
 
     def _startable(self, name: SequenceName) -> Startable | None:
         known = [plan.definition for plan in self._defined]
