@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final, assert_never
 
-from orchestrator.core import budgets, caching, calendars, context, deadlines, gates, injection, interceptors
+from orchestrator.core import budgets, caching, calendars, context, deadlines, gates, injection, interceptors, windows
 from orchestrator.core.asides import Answer, from_json
 from orchestrator.core.conditions import guard_holds
 from orchestrator.core.holding import hold
@@ -105,22 +105,18 @@ def _delay_due(turn: Turn, delay: document.Delay, reached_at: datetime) -> datet
 
 
 def _pass_window(turn: Turn, step: Step) -> None:
-    """Go on within the send window, or wait for it to open; a further attempt has passed all other gates."""
-    block = block_of(turn, step.key)
-    window = block.send_window
-    is_again = step.attempt > 0
-    opening = None
-    if window is not None:
-        opening = calendars.next_opening(window, now=turn.now, timezone=turn.instance.timezone)
-    if opening is not None:
-        outside = replace(step, state=StepState.WINDOW, activity=Activity.SCHEDULED, wake_at=opening)
-        turn.put_step(outside if is_again else replace(outside, **_NOT_STARTED))
+    """Go on within the send window, or wait for it to open; a step that was ready before has passed all other gates."""
+    is_new = step.state is StepState.READY  # nothing has held it up
+    is_again = step.attempt > 0 or (step.ready_at is not None and not is_new)
+    if not windows.is_open(turn, step):
+        windows.wait(turn, step if is_again else replace(step, **_NOT_STARTED))
         return
     if not is_again:
         step = _started(turn, step)
-    if not is_again and gates.comes_first(block) and passed_before(turn, step.key) is not Passed.GATE:
+    comes_first = gates.comes_first(block_of(turn, step.key))
+    if not is_again and comes_first and passed_before(turn, step.key) is not Passed.GATE:
         gates.open_gate(turn, step)
-    elif step.state is StepState.READY:  # nothing has held it up
+    elif is_new:
         offer(turn, step)
     else:
         make_ready(turn, step)
@@ -195,6 +191,7 @@ def reuse(turn: Turn, task: Reuse) -> None:
     step = turn.step(task.key)
     if step is None:
         return
+    step = interceptors.announced(turn, step)
     if task.is_stub:
         turn.record_attempt(step, "dry_run")
         _store(turn, replace(step, cache_key=None), Completed(output=task.output), None)

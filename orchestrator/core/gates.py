@@ -7,7 +7,7 @@ takes any payload. An answer may come before its gate opens: it is kept on the s
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.core import asides, budgets
+from orchestrator.core import asides, budgets, windows
 from orchestrator.core.asides import Kind
 from orchestrator.core.context import TooLarge, merge_checked
 from orchestrator.core.inputs import REVIEW, InputError, prepare
@@ -15,7 +15,7 @@ from orchestrator.core.model import KeptSignal, NodeKey, Step
 from orchestrator.core.outcomes import Failed, FailureKind
 from orchestrator.core.sections import rfc3339
 from orchestrator.core.states import Activity, StepState
-from orchestrator.core.steps import block_of, complete_step, fail_step, make_ready
+from orchestrator.core.steps import block_of, complete_step, fail_step
 from orchestrator.core.turn import Turn
 from orchestrator.core.values import replace
 from sequences import document
@@ -254,4 +254,4 @@ def _take(turn: Turn, step: Step, answer: Answer) -> None:
         row["payload"] = answer.payload
     merge_checked(turn, {gate.store_as or step.key.block_id: answer.value})
     turn.add_output(step.key, row)
-    make_ready(turn, step)
+    windows.make_ready_within(turn, step)

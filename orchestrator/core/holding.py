@@ -1,9 +1,9 @@
 """Keeping steps back while an instance is held, and letting them go (sequences contract §9.4)."""
 
-from orchestrator.core import children, gates
+from orchestrator.core import children, gates, windows
 from orchestrator.core.model import Step
 from orchestrator.core.states import StepState
-from orchestrator.core.steps import block_of, make_ready
+from orchestrator.core.steps import block_of
 from orchestrator.core.turn import Turn
 from orchestrator.core.values import replace
 
@@ -37,7 +37,7 @@ def release_held(turn: Turn) -> None:
         if step.ready_at is None and gates.comes_first(block_of(turn, step.key)):
             gates.open_gate(turn, step)
         else:
-            make_ready(turn, step)
+            windows.make_ready_within(turn, step)
 
 
 def release_loops(turn: Turn) -> None:

@@ -50,10 +50,19 @@ def announce(turn: Turn) -> None:
     hook = turn.plan.interceptors.before_step
     if hook is None:
         return
-    for key, step in turn.steps_touched():
-        if step is not None and step.state is StepState.READY and not (step.memory or {}).get("announced"):
-            turn.put_step(replace(step, memory={**(step.memory or {}), "announced": True}))
-            _call(turn, f"before:{key.block_id}", "before_step", hook, key, {"step": _step_seen(turn, step)})
+    for _, step in turn.steps_touched():
+        if step is not None and step.state is StepState.READY and (told := announced(turn, step)) is not step:
+            turn.put_step(told)
+
+
+def announced(turn: Turn, step: Step) -> Step:
+    """Call before_step for a step, unless that was done; gives the step as it knows of it."""
+    hook = turn.plan.interceptors.before_step
+    if hook is None or (step.memory or {}).get("announced"):
+        return step
+    seen = {"step": _step_seen(turn, step)}
+    _call(turn, f"before:{step.key.block_id}", "before_step", hook, step.key, seen)
+    return replace(step, memory={**(step.memory or {}), "announced": True})
 
 
 def hold_back(turn: Turn, step: Step, output: Any, *, merges: bool) -> bool:

@@ -104,8 +104,8 @@ NODE_MOVES: Mapping[NodeState, frozenset[NodeState]] = {
 STEP_MOVES: Mapping[StepState, frozenset[StepState]] = {
     StepState.DELAYED: frozenset({StepState.WINDOW, StepState.GATE, StepState.READY, StepState.HELD}),
     StepState.WINDOW: frozenset({StepState.WINDOW, StepState.GATE, StepState.READY, StepState.HELD}),
-    StepState.GATE: frozenset({StepState.READY, StepState.HELD}),
-    StepState.HELD: frozenset({StepState.READY, StepState.GATE}),
+    StepState.GATE: frozenset({StepState.READY, StepState.WINDOW, StepState.HELD}),
+    StepState.HELD: frozenset({StepState.READY, StepState.WINDOW, StepState.GATE}),
     StepState.READY: frozenset({StepState.CLAIMED, StepState.HELD, StepState.BACKOFF}),
     StepState.CLAIMED: frozenset(
         {StepState.READY, StepState.BACKOFF, StepState.ASLEEP, StepState.HELD, StepState.GATE, StepState.INTERCEPTED}

@@ -169,7 +169,7 @@ def passed_by(turn: Turn, step: Step) -> Passed | None:
     match step.state:
         case StepState.DELAYED:
             return None
-        case StepState.WINDOW:
+        case StepState.WINDOW if step.ready_at is None:
             return Passed.DELAY
         case StepState.GATE:
             return Passed.DELAY if block_of(turn, step.key).wait_for_input is not None else Passed.HANDLER

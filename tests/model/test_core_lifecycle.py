@@ -487,6 +487,13 @@ def visit_step_moves(visits: Visits) -> None:
             late.fail("x", retryable=True)
             late.pass_time()
             break
+    shuts = {"start_hour": START.hour, "end_hour": (START.hour + 1) % 24}
+    kept = visits.start(step("a", send_window=shuts)).pause()
+    kept.world.elapse(kept.id, timedelta(hours=2))
+    kept.resume()
+    asked = visits.start(gate("g", send_window=shuts))
+    asked.world.elapse(asked.id, timedelta(hours=2))
+    asked.answer("g")
 
 
 def visit_node_moves(visits: Visits) -> None:

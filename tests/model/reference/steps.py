@@ -168,6 +168,11 @@ class _Step:
             if due > flow.now:
                 yield from self.wait("delayed", due)
             memory["is_delayed"] = True
+        yield from self.window()
+
+    def window(self) -> Any:
+        """Wait while the send window is shut."""
+        flow = self.flow
         while window := self.block.get("send_window"):
             opens = opening(window, flow.now, flow.timezone)
             if opens <= flow.now:
@@ -179,6 +184,14 @@ class _Step:
         while self.flow.pausing:
             self.stand.target = target
             yield from self.wait("held")
+
+    def handed_out(self, *, again: bool) -> Any:
+        """Wait until workers may have the step: in its window, unless one has died with it, and not in a pause."""
+        if not again:
+            yield from self.window()
+        while self.flow.pausing:
+            yield from self.unheld("ready")
+            yield from self.window()
 
     # -- gates ---------------------------------------------------------------------------------------------------
 
@@ -244,19 +257,20 @@ class _Step:
         """Get the outcome of one attempt: from a worker, after a sleep, or from the clock."""
         timeout = self.block.get("timeout")
         queued_until: datetime | None = None
+        is_lost = False
         limit = f"step timed out after {round(duration(timeout).total_seconds() * 1000)} ms" if timeout else ""
         while True:
-            yield from self.unheld("ready")
+            yield from self.handed_out(again=is_lost)
             if refused := self.unbuildable():
                 return refused
+            self.flow.announced.add(f"_interceptor:before:{self.block['id']}")
             name = f"_cache:{self.cache_key}"
             if name in self.flow.values:
                 return self.unbuildable(with_params=True) or Done(self.flow.values[name])
-            self.flow.announced.add(f"_interceptor:before:{self.block['id']}")
             due = self.flow.now + duration(timeout) if timeout and not self.stand.in_process else None
             message = yield from self.wait("ready", queued_until or due)
             queued_until = (queued_until or due) if message == LOST and not self.flow.pausing else None
-            if message == LOST:
+            if is_lost := message == LOST:
                 continue
             if message == DUE:
                 return Broken(limit, retryable=True, kind="timeout")
