@@ -3,6 +3,8 @@
 Each instance is changed as by a request about it alone: its work is withdrawn, whoever waits for it is woken.
 """
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
@@ -31,6 +33,9 @@ from orchestrator.store.instances import Filter
 from sequences.signals import Control, SignalError, SignalType, parse_signal
 
 router = APIRouter(tags=["instances"])
+Matching = tuple[UUID, str, UUID]
+PAGE = 1000
+"""Instances that are held in memory at once."""
 MAX_TOUCHED = 10_000
 MAX_OFFSET_SECONDS = 100 * 366 * 24 * 3600
 """A century: beyond that a number is a mistake, and date arithmetic ends."""
@@ -40,8 +45,8 @@ MAX_OFFSET_SECONDS = 100 * 366 * 24 * 3600
 def set_states(serving: Serving, caller: CallerDependency, body: Body) -> Response:
     """Set the state of all matching instances, whatever theirs is."""
     request = body.read(BulkState)
-    matching = _matching(serving, filter_of(caller, request.filter))
-    return Json({"count": serving.engine.set_state_of_many(matching, request.state)})
+    which = filter_of(caller, request.filter)
+    return Json({"count": sum(serving.engine.set_state_of_many(ids, request.state) for ids in _ids(serving, which))})
 
 
 @router.patch("/instances/bulk/reschedule", responses={200: {"model": Count}}, openapi_extra=accepts(BulkReschedule))
@@ -53,8 +58,8 @@ def reschedule(serving: Serving, caller: CallerDependency, body: Body) -> Respon
         raise InvalidArgument(f"offset_secs must be within ±{MAX_OFFSET_SECONDS}")
     if which.states is not None and InstanceState.SCHEDULED not in which.states:
         return Json({"count": 0})
-    matching = _matching(serving, replace(which, states=(InstanceState.SCHEDULED,)))
-    return Json({"count": serving.engine.reschedule_many(matching, timedelta(seconds=request.offset_secs))})
+    which, by = replace(which, states=(InstanceState.SCHEDULED,)), timedelta(seconds=request.offset_secs)
+    return Json({"count": sum(serving.engine.reschedule_many(ids, by) for ids in _ids(serving, which))})
 
 
 @router.post("/instances/batch-action", responses={200: {"model": BatchResult}}, openapi_extra=accepts(BatchAction))
@@ -65,12 +70,12 @@ def batch_action(serving: Serving, caller: CallerDependency, body: Body) -> Resp
     signal = _signal(request)
     if not 1 <= request.limit <= MAX_TOUCHED:
         raise InvalidArgument(f"limit must be from 1 to {MAX_TOUCHED}")
-    matching = _matching(serving, which, limit=request.limit)
-    applied = skipped = failed = 0
-    if not request.dry_run:
-        tally = serving.engine.act_on_many(matching, request.action.value, signal, request.payload)
-        applied, skipped, failed = tally.applied, tally.refused, tally.gone
-    counts = {"matched": len(matching), "applied": applied, "skipped": skipped, "failed": failed}
+    counts = Counter(matched=0, applied=0, skipped=0, failed=0)
+    for ids in _ids(serving, which, limit=request.limit):
+        counts["matched"] += len(ids)
+        if not request.dry_run:
+            tally = serving.engine.act_on_many(ids, request.action.value, signal, request.payload)
+            counts.update(applied=tally.applied, skipped=tally.refused, failed=tally.gone)
     return Json({**counts, "dry_run": request.dry_run})
 
 
@@ -104,6 +109,24 @@ def filter_of(caller: Caller, written: InstanceFilter) -> Filter:
     )
 
 
-def _matching(serving: Services, which: Filter, *, limit: int | None = None) -> list[UUID]:
+def pages_of(serving: Services, which: Filter, *, limit: int | None = None) -> Iterator[list[Matching]]:
+    """Read what a filter matches now, a page at a time, the oldest first: id, state, sequence.
+
+    What is created while the pages are worked on is none of them, or this might never end.
+    """
     with serving.store.transaction() as tx:
-        return instances.ids(tx, which, limit=limit)
+        until = instances.newest_id(tx, which)
+    after, left = None, limit
+    while until is not None and left != 0:
+        size = PAGE if left is None else min(PAGE, left)
+        with serving.store.transaction() as tx:
+            page = instances.matching(tx, which, limit=size, after=after, until=until)
+        if page:
+            yield page
+        if len(page) < size:
+            return
+        after, left = page[-1][0], None if left is None else left - size
+
+
+def _ids(serving: Services, which: Filter, *, limit: int | None = None) -> Iterator[list[UUID]]:
+    return ([each[0] for each in page] for page in pages_of(serving, which, limit=limit))

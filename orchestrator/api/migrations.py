@@ -8,7 +8,7 @@ from starlette.responses import Response
 from orchestrator.api.answers import Json
 from orchestrator.api.auth import CallerDependency
 from orchestrator.api.bodies import Body
-from orchestrator.api.bulk import filter_of
+from orchestrator.api.bulk import filter_of, pages_of
 from orchestrator.api.documentation import accepts
 from orchestrator.api.plan_shapes import (
     MigratedInstance,
@@ -59,19 +59,18 @@ def migrate_instances(serving: Serving, caller: CallerDependency, body: Body) ->
     which = filter_of(caller, request.filter)
     assert which.tenant_id is not None  # noqa: S101 - `filter_of` refuses a filter without
     _check_target(serving, request.target_sequence_id, which.tenant_id)
-    with serving.store.transaction() as tx:
-        matched = instances.matching(tx, which)
-    wanted = [
-        instance_id
-        for instance_id, state, sequence_id in matched
-        if not InstanceState(state).is_terminal and sequence_id != request.target_sequence_id
-    ]
-    migrated, failed = len(wanted), 0
-    if not request.dry_run:
-        tally = serving.engine.migrate_many(wanted, request.target_sequence_id)
-        migrated, failed = tally.applied, tally.gone
-    skipped = len(matched) - migrated - failed
-    return Json({"matched": len(matched), "migrated": migrated, "skipped": skipped, "failed": failed})
+    target = request.target_sequence_id
+    matched = migrated = failed = 0
+    for page in pages_of(serving, which):
+        wanted = [i for i, state, former in page if not InstanceState(state).is_terminal and former != target]
+        matched += len(page)
+        if request.dry_run:
+            migrated += len(wanted)
+        else:
+            tally = serving.engine.migrate_many(wanted, target)
+            migrated, failed = migrated + tally.applied, failed + tally.gone
+    skipped = matched - migrated - failed
+    return Json({"matched": matched, "migrated": migrated, "skipped": skipped, "failed": failed})
 
 
 def _check_target(serving: Services, sequence_id: UUID, tenant_id: str) -> None:

@@ -245,24 +245,36 @@ def _source(which: Filter) -> str:
 
 def ids(tx: Transaction, which: Filter, *, limit: int | None = None) -> list[UUID]:
     """Name the instances a filter matches, the oldest first; None for all of them."""
+    return [row[0] for row in matching(tx, which, limit=limit)]
+
+
+def newest_id(tx: Transaction, which: Filter) -> UUID | None:
+    """Name the newest instance a filter matches; None if there is none."""
     conditions, parameters = _conditions(which)
+    rows = tx.query(f"SELECT i.id FROM {_source(which)} WHERE {conditions} ORDER BY i.id DESC LIMIT 1", parameters)
+    return rows[0][0] if rows else None
+
+
+def matching(
+    tx: Transaction, which: Filter, *, limit: int | None = None, after: UUID | None = None, until: UUID | None = None
+) -> list[tuple[UUID, str, UUID]]:
+    """Read id, state and sequence of instances that a filter means, the oldest first.
+
+    Args:
+        limit: How many at the most; None for all.
+        after: Only what comes behind this one.
+        until: Only up to this one.
+    """
+    conditions, parameters = _conditions(which)
+    for condition, bound in (("i.id > %s", after), ("i.id <= %s", until)):
+        if bound is not None:
+            conditions += f" AND {condition}"
+            parameters.append(bound)
     rows = tx.query(
-        f"SELECT i.id FROM {_source(which)} WHERE {conditions} ORDER BY i.id LIMIT %s",
+        f"SELECT i.id, i.state, i.sequence_id FROM {_source(which)} WHERE {conditions} ORDER BY i.id LIMIT %s",
         (*parameters, limit),
     )
-    return [row[0] for row in rows]
-
-
-def matching(tx: Transaction, which: Filter) -> list[tuple[UUID, str, UUID]]:
-    """Read id, state and sequence of all instances that a filter means, the oldest first."""
-    conditions, parameters = _conditions(which)
-    return [
-        (row[0], row[1], row[2])
-        for row in tx.query(
-            f"SELECT i.id, i.state, i.sequence_id FROM {_source(which)} WHERE {conditions} ORDER BY i.id",
-            parameters,
-        )
-    ]
+    return [(row[0], row[1], row[2]) for row in rows]
 
 
 def _conditions(which: Filter) -> tuple[str, list[Any]]:

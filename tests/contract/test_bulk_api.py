@@ -193,3 +193,19 @@ def test_api_10_4_timeline_of_nobody_is_404(api: Api):
     instance = api.start(step("a"))
     assert api.http.get(f"/instances/{uuid4()}/timeline").status_code == 404
     assert api.http.get(f"/instances/{instance}/timeline", headers=OTHER).status_code == 404
+
+
+def test_api_10_7_bulk_operations_hold_a_page_of_instances_at_once(api: Api, monkeypatch: pytest.MonkeyPatch):
+    """What a page has changed matches no more; the next page goes on behind it, and nothing is met twice."""
+    monkeypatch.setattr("orchestrator.api.bulk.PAGE", 2)
+    sequence, target = api.sequence(step("a")), api.sequence(step("a"), step("b"))
+    ids = [api.start_of(sequence, metadata={"group": "paged"}) for _ in range(5)]
+    which = {"metadata": {"group": "paged"}, "states": ["waiting"]}
+    assert bulk(api, "batch-action", filter=which, action="cancel", dry_run=True)["matched"] == 5
+    assert bulk(api, "batch-action", filter=which, action="cancel", limit=3)["applied"] == 3
+    answer = api.http.post(
+        "/sequences/migrate-instances", json={"filter": {"sequence_id": sequence}, "target_sequence_id": target}
+    )
+    assert answer.json() == {"matched": 5, "migrated": 2, "skipped": 3, "failed": 0}
+    assert bulk(api, "state", filter=which, state="cancelled") == {"count": 2}
+    assert {api.state(instance) for instance in ids} == {"cancelled"}
