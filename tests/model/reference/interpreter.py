@@ -224,7 +224,8 @@ class Flow:
     def has_spoken(self, block_id: str, place: Place, *, by_row: bool) -> bool:
         """Say whether a block has a row, or has completed, in the iterations of a place."""
         completed = {key for key, ended in self.finished.items() if ended.state == COMPLETED}
-        keys = {(row.block_id, row.iteration) for row in self.rows} if by_row else completed
+        spoken = {(row.block_id, row.iteration) for row in self.rows if row.mark is None}
+        keys = spoken if by_row else completed
         depth = len(place.iteration)
         return any(name == block_id and iteration[:depth] == place.iteration for name, iteration in keys)
 
