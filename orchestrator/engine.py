@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 from uuid import UUID, uuid4
 
-from orchestrator import forking
+from orchestrator import bindings, forking
 from orchestrator.carry import CarryOn, ReadySteps
 from orchestrator.clock import MACHINE_TIME, MachineTime
 from orchestrator.core.asides import block_of_claim
@@ -414,18 +414,19 @@ class Engine:
             seen = tx.look_at(instance_id, tenant_id)
             if seen is None:
                 return None
-            instance, profile = seen.record.instance, seen.record.profile
             try:
-                first = self._turnstile.plans(tx, [instance.sequence_id])[instance.sequence_id].root[0]
+                plan = self._turnstile.plan_of(tx, seen.record.instance)
             except SequenceGone:
                 return None
-        runtime = runtime_section(instance, attempt=seen.record.attempt)
+            [record] = bindings.laid_over(tx, {instance_id: plan}, [seen.record])
+        instance, profile = record.instance, record.profile
+        runtime = runtime_section(instance, attempt=record.attempt)
         return OtherFlow(
             state=instance.state,
             context=context_view(profile.data, profile.config, runtime, audit=profile.audit),
             created_at=instance.created_at,
             ended_at=seen.ended_at,
-            current_node=seen.newest_block or instance.current_step or first,
+            current_node=seen.newest_block or instance.current_step or plan.root[0],
         )
 
     def emit(self, emission: Emission) -> Emitted:

@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from orchestrator import bindings
 from orchestrator.api.addresses import InstanceId, Limit, Offset
 from orchestrator.api.answers import Json
 from orchestrator.api.auth import Caller, CallerDependency
@@ -97,7 +98,8 @@ def _states(written: str | None) -> tuple[str, ...] | None:
 
 def _find(serving: Services, which: Filter, *, offset: int, limit: int) -> list[dict[str, Any]]:
     with serving.store.transaction() as tx:
-        return [instance_view(record) for record in instances.find(tx, which, offset=offset, limit=limit)]
+        found = instances.find(tx, which, offset=offset, limit=limit)
+        return [instance_view(record) for record in bindings.shown(tx, serving.plans, found)]
 
 
 @router.get("/instances/{id}", responses={200: {"model": TaskInstance}})
@@ -105,9 +107,10 @@ def read_instance(serving: Serving, caller: CallerDependency, instance_id: Insta
     """Read one instance."""
     with serving.store.transaction() as tx:
         record = instances.get(tx, instance_id, caller.tenant)
-    if record is None:
-        raise NotFound(f"instance {instance_id}")
-    return Json(instance_view(record))
+        if record is None:
+            raise NotFound(f"instance {instance_id}")
+        [shown] = bindings.shown(tx, serving.plans, [record])
+    return Json(instance_view(shown))
 
 
 @router.get("/instances/{id}/outputs", responses={200: {"model": list[BlockOutput]}})
@@ -140,7 +143,8 @@ def read_children(serving: Serving, caller: CallerDependency, instance_id: Insta
     """Read the instances that blocks of this one have started, the oldest first."""
     check_owned(serving, caller, instance_id)
     with serving.store.transaction() as tx:
-        return Json([instance_view(record) for record in instances.children(tx, instance_id)])
+        found = bindings.shown(tx, serving.plans, instances.children(tx, instance_id))
+    return Json([instance_view(record) for record in found])
 
 
 @router.get("/instances/{id}/effects", responses={200: {"model": list[EffectView]}})
@@ -180,9 +184,10 @@ def read_timeline(
             raise NotFound(f"instance {instance_id}")
         moves = instances.transitions(tx, instance_id, MAX_PAGE)
         rows = instances.outputs_page(tx, instance_id, offset=offset, limit=limit + 1)
+        [shown] = bindings.shown(tx, serving.plans, [record])
     return Json(
         {
-            "instance": instance_view(record),
+            "instance": instance_view(shown),
             "state_transitions": [audit_view(instance_id, row) for row in reversed(moves)],
             "entries": [timeline_entry(row, with_output=include_outputs) for row in rows[:limit]],
             "offset": offset,

@@ -8,6 +8,7 @@ import orjson
 from fastapi import APIRouter, Path
 from starlette.responses import Response
 
+from orchestrator import bindings
 from orchestrator.api.answers import Json
 from orchestrator.api.auth import Caller, CallerDependency
 from orchestrator.api.bodies import Body
@@ -114,7 +115,9 @@ def list_session_instances(serving: Serving, caller: CallerDependency, session_i
     """List the instances of a session, the newest change first."""
     _owned(serving, caller, session_id)
     with serving.store.transaction() as tx:
-        found = instances.find(tx, Filter(session_id=session_id), offset=0, limit=MAX_LISTED)
+        found = bindings.shown(
+            tx, serving.plans, instances.find(tx, Filter(session_id=session_id), offset=0, limit=MAX_LISTED)
+        )
     return Json([instance_view(record) for record in found])
 
 

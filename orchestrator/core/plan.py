@@ -100,7 +100,10 @@ class BesideParams:
 
 
 class Plan:
-    """A compiled definition. Immutable; made once per version and shared by all its instances without injections."""
+    """A compiled definition. Immutable; made once per version and shared by all its instances without injections.
+
+    `item_vars` names the variable of each for_each that has one item in progress at most, wherever it stands.
+    """
 
     def __init__(self, definition: SequenceDefinition) -> None:
         self.definition = definition
@@ -111,6 +114,7 @@ class Plan:
         self._beside: dict[str, BesideParams] = {}
         self._lists: dict[str, tuple[tuple[str, ...], ...]] = {}
         self._within: dict[str, tuple[str, ...]] = {}
+        self.item_vars: dict[str, str] = {}
         self.root: tuple[str, ...] = tuple(block.id for block in definition.blocks)
         self._place(tuple(definition.blocks), parent=None, branch=0, loops=(), lane_depth=0, is_shielded=False)
 
@@ -159,6 +163,8 @@ class Plan:
             loops = (*loops, block.id)
             if isinstance(block, ForEach) and block.concurrency > 1:
                 lane_depth = len(loops)
+        if isinstance(block, ForEach) and lane_depth == 0:
+            self.item_vars[block.id] = block.item_var
         if isinstance(block, Race) or (isinstance(block, Parallel) and block.fails_fast):
             stops_with = (*stops_with, (block.id, depth))
         for branch, blocks in enumerate(lists):
@@ -194,7 +200,7 @@ class Plan:
         if not blocks:
             return plan
         plan.places, plan._lists, plan._params = dict(self.places), dict(self._lists), dict(self._params)
-        plan._beside = dict(self._beside)
+        plan._beside, plan.item_vars = dict(self._beside), dict(self.item_vars)
         position = self.root.index(injection.before) if injection.before in self.root else len(self.root)
         ids = tuple(block.id for block in blocks)
         plan.root = (*self.root[:position], *ids, *self.root[position:])

@@ -97,6 +97,9 @@ class Transaction(Protocol):
     def look_at(self, instance_id: UUID, tenant_id: str) -> Seen | None:
         """Read what another instance may see of one; None if there is none in this tenant."""
 
+    def items_in_progress(self, instance_ids: Sequence[UUID]) -> dict[UUID, list[tuple[NodeKey, Any]]]:
+        """Read the items of open for_eachs that have just one in progress, outer ones and older ones first."""
+
     def load_definitions(self, ids: Sequence[UUID]) -> dict[UUID, StoredDefinition]:
         """Read versions of sequences by id; unknown ids are left out."""
 

@@ -17,6 +17,7 @@ from orchestrator.store import (
     installation,
     instances,
     interface,
+    items,
     letters,
     reading,
     removal,
@@ -41,6 +42,7 @@ class PostgresTransaction(session.Transaction):
     copy_rows = copies.copy_rows
     reserve_keys = instances.reserve_keys
     look_at = instances.look_at
+    items_in_progress = items.in_progress
     load_definitions = definitions.get_many
     load_injections = injections.injected_into
     state_values = instances.state_values

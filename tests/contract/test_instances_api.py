@@ -480,3 +480,71 @@ def test_api_10_5_retry_opens_failed_instances_only(api: Api, body: Any):
 def test_api_10_5_retry_of_the_unknown_is_404(api: Api):
     assert api.http.post(f"/instances/{uuid4()}/retry").status_code == 404
     assert api.http.post(f"/instances/{uuid4()}/retry", json=[1]).status_code == 422
+
+
+# -- the items of for_eachs (sequences §3.5) ---------------------------------------------------------------------------
+
+
+def for_each(block_id: str, collection: str, *body: Any, **fields: Any) -> dict[str, Any]:
+    return {"type": "for_each", "id": block_id, "collection": collection, "body": list(body), **fields}
+
+
+def data_shown(api: Api, instance_id: str, *, session: str | None = None) -> Any:
+    """Read the data wherever clients can see them; all places must agree."""
+    timeline = api.http.get(f"/instances/{instance_id}/timeline").json()
+    seen = [api.instance(instance_id), timeline["instance"]]
+    lists = ["/instances?limit=1000"] + ([f"/sessions/{session}/instances"] if session else [])
+    for path in lists:
+        found = api.http.get(path).json()
+        seen += [one for one in (found["items"] if isinstance(found, dict) else found) if one["id"] == instance_id]
+    assert len(seen) == 2 + len(lists)
+    assert all(one["context"] == seen[0]["context"] for one in seen)
+    return seen[0]["context"]["data"]
+
+
+def test_s3_5_the_item_is_in_the_data_while_the_body_runs_and_gone_when_the_block_has_ended(api: Api):
+    session = api.http.post("/sessions", json={"tenant_id": TENANT, "session_key": "items"}).json()["id"]
+    data = {"items": [{"id": 1}, {"id": 2}]}
+    flow = api.start(for_each("f", "items", step("a")), step("z"), data=data, session_id=session)
+    assert data_shown(api, flow, session=session) == {**data, "item": {"id": 1}}
+    api.complete({"out": 1})
+    assert data_shown(api, flow, session=session) == {**data, "out": 1, "item": {"id": 2}}
+    assert api.http.patch(f"/instances/{flow}/context", json={"context": {"data": {"new": 1}}}).status_code == 200
+    assert data_shown(api, flow, session=session) == {"new": 1, "item": {"id": 2}}
+    api.complete()
+    assert data_shown(api, flow, session=session) == {"new": 1}
+    api.complete()
+    assert (api.state(flow), data_shown(api, flow, session=session)) == ("completed", {"new": 1})
+
+
+def test_s3_5_the_inner_item_shadows_the_outer_one_in_the_data(api: Api):
+    inner = for_each("inner", "inners", step("b"))
+    flow = api.start(for_each("outer", "outers", inner, step("a")), data={"outers": [1], "inners": [2]})
+    assert data_shown(api, flow)["item"] == 2
+    api.complete()
+    assert data_shown(api, flow)["item"] == 1
+
+
+@pytest.mark.parametrize("end", ["fail", "cancel"])
+def test_s3_5_the_item_is_gone_from_the_data_of_a_flow_that_failed_or_was_cancelled(api: Api, end: str):
+    flow = api.start(for_each("f", "items", step("a"), item_var="x"), data={"items": [1]})
+    assert data_shown(api, flow) == {"items": [1], "x": 1}
+    if end == "fail":
+        (task,) = api.poll()
+        assert api.report(task, "fail", message="no").status_code == 200
+    else:
+        assert api.http.post(f"/instances/{flow}/signals", json={"signal_type": "cancel"}).status_code == 201
+    assert (api.state(flow), data_shown(api, flow)) == ("failed" if end == "fail" else "cancelled", {"items": [1]})
+    if end == "fail":
+        assert api.http.post(f"/instances/{flow}/retry").status_code == 200
+        assert data_shown(api, flow) == {"items": [1], "x": 1}
+
+
+def test_s3_5_items_of_a_caught_failure_and_of_concurrent_rounds_are_not_in_the_data(api: Api):
+    failing = {"type": "try_catch", "id": "t", "try_block": [for_each("f", "items", step("a"))], "catch_block": []}
+    both = for_each("c", "items", for_each("inner", "items", step("b"), item_var="y"), item_var="x", concurrency=2)
+    flow = api.start(failing, both, data={"items": [1, 2]})
+    (task,) = api.poll()
+    assert api.report(task, "fail", message="no").status_code == 200
+    shown = data_shown(api, flow)
+    assert {name for name in shown if name != "_error"} == {"items"}

@@ -353,3 +353,15 @@ def test_s11_a_flow_signals_and_queries_another(api: Api) -> None:
     assert (after["state"], after["current_node"]) == ("completed", "gate")
     assert after["context"] == api.instance(target)["context"]
     assert after["completed_at"] >= after["started_at"]
+
+
+def test_s3_5_another_flow_sees_the_item_that_clients_see(api: Api):
+    blocks = [{"type": "for_each", "id": "f", "collection": "items", "body": [step("a")]}]
+    flow = api.start(step("first"), data={"items": ["one"]})
+    assert api.http.post(f"/instances/{flow}/inject-blocks", json={"blocks": blocks}).status_code == 200
+    api.complete()
+    asking = api.start(step("q", "query_instance", params={"instance_id": flow}))
+    run_builtins(api.engine)
+    [row] = api.outputs(asking)
+    assert row["output"]["context"]["data"] == {"items": ["one"], "item": "one"}
+    assert row["output"]["context"] == api.instance(flow)["context"]

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.core.changes import ContextPut
-from orchestrator.core.model import Instance, ItemKey, KeptSignal, Shared, is_beside
+from orchestrator.core.model import Instance, ItemKey, KeptSignal, NodeKey, Shared, is_beside
 from orchestrator.core.plan import Injection
 from orchestrator.core.slice import ABSENT, Needs, Slice
 from orchestrator.core.states import InstanceState, NodeState, StepState
@@ -83,6 +83,18 @@ def _newest_block(rows: Rows, instance: Instance) -> str | None:
         (n.started_at, n.state is NodeState.WAITING, n.key.block_id) for n in nodes if n.started_at and n.state in _OPEN
     ]
     return max(began)[2] if began else None
+
+
+def items_in_progress(tx: Base, instance_ids: Sequence[UUID]) -> dict[UUID, list[tuple[NodeKey, Any]]]:
+    """Read the items of open for_eachs that have just one in progress, outer ones and older ones first."""
+    found = {i: _items_in_progress(tx.tables.instances[i]) for i in instance_ids if i in tx.tables.instances}
+    return {i: items for i, items in found.items() if items}
+
+
+def _items_in_progress(rows: Rows) -> list[tuple[NodeKey, Any]]:
+    one_item = [n for n in rows.nodes.values() if n.state in _OPEN and "next" in n.memory and n.memory["open"] == 1]
+    one_item.sort(key=lambda node: (len(node.key.iteration), node.started_at, node.key.block_id))
+    return [(node.key, from_text(rows.items[ItemKey(node.key, node.memory["next"] - 1)])) for node in one_item]
 
 
 def load_definitions(tx: Base, ids: Sequence[UUID]) -> dict[UUID, StoredDefinition]:

@@ -40,6 +40,7 @@ class MemoryTransaction(Base):
     copy_rows = writing.copy_rows
     reserve_keys = writing.reserve_keys
     look_at = reading.look_at
+    items_in_progress = reading.items_in_progress
 
     claim_one = steps.claim_one
     most_urgent = steps.most_urgent

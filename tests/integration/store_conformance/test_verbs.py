@@ -729,6 +729,29 @@ def test_a_look_at_an_instance_names_its_newest_block(house: House) -> None:
     assert newest() == ("call", final.instance.updated_at)
 
 
+def test_items_in_progress_are_those_of_for_eachs_with_just_one(house: House) -> None:
+    flow, now = house.instance(), house.now()
+
+    def for_each(key: NodeKey, state: NodeState = NodeState.RUNNING, **memory: int) -> tuple[NodePut, ItemsCaptured]:
+        return NodePut(node=Node(key=key, state=state, started_at=now, memory=memory)), ItemsCaptured(
+            key=key, items=(f"{key.block_id}0", f"{key.block_id}1")
+        )
+
+    outer, inner = NodeKey("z"), NodeKey("a", (1,))
+    house.write(
+        flow,
+        *for_each(inner, next=1, open=1),
+        *for_each(outer, next=2, open=1),
+        *for_each(NodeKey("two"), next=2, open=2),
+        *for_each(NodeKey("between"), next=1, open=0),
+        *for_each(NodeKey("ended"), NodeState.FAILED, next=1, open=1),
+        NodePut(node=Node(key=NodeKey("p"), state=NodeState.RUNNING, started_at=now, memory={"open": 1})),
+    )
+    with house.store.transaction() as tx:
+        assert tx.items_in_progress([flow.id, uuid4()]) == {flow.id: [(outer, "z1"), (inner, "a0")]}
+        assert tx.items_in_progress([]) == {}
+
+
 # -- triggers and effects ----------------------------------------------------------------------------------------------
 
 
