@@ -3,11 +3,12 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+SEEDS ?= 10000
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test model check coverage-of-contract format bench faults lock clean
+.PHONY: help install demo dev test model simulation check coverage-of-contract format bench faults lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 24
@@ -39,6 +40,10 @@ check: $(STAMP) ## Formatting, lint, types, import layers, tree hygiene.
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest -q tests/architecture
+
+simulation: $(STAMP) ## Play SEEDS histories of a whole installation with faults, and find every mutant.
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --processes 2
+	$(BIN)/python -m tests.simulation --mutants --seeds 2000
 
 coverage-of-contract: $(STAMP) ## Say which tests cover which section of the contract.
 	$(BIN)/python -m tests.contract_coverage
