@@ -107,11 +107,14 @@ class Transaction:
 
     def roll_back(self) -> None:
         """Undo everything; a connection that is lost on the way has undone it."""
+        if not self._has_begun:
+            return
         connection = self._connection
-        if not connection.closed and connection.get_transaction_status() != TRANSACTION_STATUS_IDLE:
+        if not connection.closed:
+            is_open = connection.get_transaction_status() != TRANSACTION_STATUS_IDLE
             with suppress(psycopg2.Error):
-                self.cursor.execute("ROLLBACK; DEALLOCATE ALL")
-        # What a message had prepared before it failed is not known.
+                self.cursor.execute("ROLLBACK; DEALLOCATE ALL" if is_open else "DEALLOCATE ALL")
+        # What a message had prepared before it failed is not known, so nothing is kept.
         connection.prepared.clear()
 
     def _send(self, statement: bytes) -> None:

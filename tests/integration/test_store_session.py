@@ -1,6 +1,7 @@
 """Transactions in few messages, statements that the server keeps, and connections that are lost."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -17,6 +18,7 @@ COLUMNS = (
     "id int, name text, path int[], token uuid, is_held boolean, moment timestamptz, lasts interval, document json"
 )
 PUT = prepared("test_put", COLUMNS, "INSERT INTO things ({columns}) SELECT * FROM {rows}")
+TOTAL = form("test_sum", ["int[]"], "SELECT sum(n) FROM unnest($1) AS n")
 MOMENT = datetime(2026, 1, 1, 12, 30, 0, 250_000, tzinfo=UTC)
 FULL = (UUID(int=7), False, MOMENT, timedelta(days=-1, seconds=5, microseconds=30))
 HARD_TEXTS = ("", "NULL", "{}", "a,b", 'say "so"', "back\\slash", "it's", "two\nlines", "%s", "; COMMIT", "ü€😀")
@@ -103,6 +105,50 @@ def test_a_statement_is_prepared_anew_after_its_first_message_has_failed(things:
     assert [row[0] for row in rows_of(things)] == [2]
 
 
+class Interrupted(BaseException):
+    """As a signal raises it in the middle of whatever runs."""
+
+
+def interrupted_after(store: Store, works: Callable[[Transaction], object]) -> None:
+    """Use a kept statement, then end a transaction by an error that comes after some work."""
+    with store.transaction() as tx:
+        assert tx.ask(TOTAL, ("{1,2}",)) == [(3,)]
+
+    def work() -> None:
+        with store.transaction() as tx:
+            works(tx)
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        work()
+
+
+@pytest.mark.parametrize(
+    "works",
+    [lambda _: None, lambda tx: tx.ask(TOTAL, ("{1}",)), Transaction.commit, lambda tx: (tx.now(), tx.commit())],
+    ids=["before the first message", "after it", "after an empty commit", "after the commit"],
+)
+def test_kept_statements_can_be_used_after_a_transaction_was_ended_at_any_point(
+    store: Store, works: Callable[[Transaction], object]
+) -> None:
+    interrupted_after(store, works)
+    with store.transaction() as tx:
+        assert tx.ask(TOTAL, ("{1,2}",)) == [(3,)]
+
+
+def test_kept_statements_can_be_used_after_a_message_that_the_server_did_not_understand(store: Store) -> None:
+    def err() -> None:
+        with store.transaction() as tx:
+            tx.execute("SELEC 1")
+
+    with store.transaction() as tx:
+        tx.ask(TOTAL, ("{1,2}",))
+    with pytest.raises(psycopg2.errors.SyntaxError):
+        err()
+    with store.transaction() as tx:
+        assert tx.ask(TOTAL, ("{1,2}",)) == [(3,)]
+
+
 def test_a_kept_statement_is_asked_with_arrays(store: Store) -> None:
     total = form("test_total", ["int[]", "text"], "SELECT sum(n), $2 FROM unnest($1) AS n")
     with store.transaction() as tx:
@@ -113,6 +159,32 @@ def test_a_transaction_that_does_nothing_sends_nothing(store: Store) -> None:
     with store.transaction() as tx:
         assert tx.cursor.statusmessage is None
     assert tx.cursor.statusmessage is None
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [lambda tx: tx.now(), lambda tx: tx.execute("SELECT 1 / 0"), lambda tx: tx.later("SELEC 1"), lambda _: 1 / 0],
+    ids=["commit", "error of a statement", "error of the commit", "error before it has begun"],
+)
+def test_what_follows_a_transaction_that_may_be_lost_waits_for_the_disk(
+    store: Store, ends: Callable[[Transaction], object]
+) -> None:
+    seen = []
+
+    def write_what_may_be_lost(works: Callable[[Transaction], object]) -> None:
+        with store.transaction(is_losable=True) as tx:
+            works(tx)
+
+    def process_and_setting(tx: Transaction) -> tuple[Any, ...]:
+        return tx.query("SELECT pg_backend_pid(), current_setting('synchronous_commit')")[0]
+
+    write_what_may_be_lost(lambda tx: seen.append(process_and_setting(tx)))
+    with suppress(psycopg2.Error, ZeroDivisionError):
+        write_what_may_be_lost(ends)
+    with store.transaction() as tx:
+        seen.append(process_and_setting(tx))
+    process = seen[0][0]
+    assert seen == [(process, "off"), (process, "on")]
 
 
 def end_session(store: Store, tx: Transaction) -> None:
