@@ -5,13 +5,17 @@ So the events are not Celery's own but ours, in Celery's form, with the attempt'
 bundles by a thread; nothing of the engine depends on them.
 """
 
+import os
 import threading
 import time
 from collections import deque
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
+import orjson
 import structlog
 from celery import Celery
+from celery.utils.time import utcoffset
 
 from orchestrator.core.model import Claim
 from orchestrator.core.outcomes import Completed, Failed, Outcome, Suspended
@@ -22,6 +26,15 @@ FLUSH_SECONDS = 0.25
 CLOSE_SECONDS = 2.0
 MAX_WAITING = 5000
 MAX_RESULT_CHARACTERS = 200
+
+
+class _Note(NamedTuple):
+    """That an attempt has begun (no outcome), or how it has ended; `at` and `runtime` in seconds."""
+
+    claim: Claim
+    at: float
+    outcome: Outcome | None
+    runtime: float
 
 
 class StepEvents:
@@ -37,51 +50,28 @@ class StepEvents:
         self._app = app
         self._hostname = hostname
         self._is_enabled = is_enabled
-        self._waiting: deque[tuple[str, dict[str, Any]]] = deque(maxlen=MAX_WAITING)
-        self._started: dict[str, float] = {}
+        self._waiting: deque[_Note] = deque(maxlen=MAX_WAITING)
+        self._started: dict[UUID, float] = {}
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._dispatcher: Any = None
 
     def started(self, claim: Claim) -> None:
         """Note that an attempt begins."""
-        if not self._is_enabled:
-            return
-        now = time.time()
-        task_id = str(claim.step_id)
-        self._started[task_id] = now
-        about = {
-            "name": f"step.{claim.handler}",
-            "args": repr((str(claim.instance_id), claim.key.block_id)),
-            "kwargs": "{}",
-            "root_id": str(claim.instance_id),
-            "parent_id": None,
-            "retries": claim.attempt,
-            "eta": None,
-            "expires": None,
-        }
-        self._add("task-sent", task_id, now, queue=claim.queue, exchange="", routing_key=claim.queue, **about)
-        self._add("task-received", task_id, now, **about)
-        self._add("task-started", task_id, now)
+        if self._is_enabled:
+            now = time.time()
+            self._started[claim.step_id] = now
+            self._add(_Note(claim=claim, at=now, outcome=None, runtime=0.0))
 
     def ended(self, claim: Claim, outcome: Outcome) -> None:
         """Note how an attempt ended, once its outcome is committed."""
-        if not self._is_enabled:
-            return
-        now = time.time()
-        task_id = str(claim.step_id)
-        runtime = now - self._started.pop(task_id, now)
-        match outcome:
-            case Completed(output=output):
-                result = repr(output)[:MAX_RESULT_CHARACTERS]
-                self._add("task-succeeded", task_id, now, result=result, runtime=runtime)
-            case Suspended(duration=duration):
-                self._add("task-succeeded", task_id, now, result=f"asleep for {duration}", runtime=runtime)
-            case Failed(message=message):
-                self._add("task-failed", task_id, now, exception=message[:MAX_RESULT_CHARACTERS], traceback="")
+        if self._is_enabled:
+            now = time.time()
+            runtime = now - self._started.pop(claim.step_id, now)
+            self._add(_Note(claim=claim, at=now, outcome=outcome, runtime=runtime))
 
-    def _add(self, kind: str, task_id: str, timestamp: float, **fields: Any) -> None:
-        self._waiting.append((kind, {"uuid": task_id, "timestamp": timestamp, **fields}))
+    def _add(self, note: "_Note") -> None:
+        self._waiting.append(note)
         if self._thread is None:
             self._thread = threading.Thread(target=self._send_for_ever, name="step-events", daemon=True)
             self._thread.start()
@@ -103,17 +93,23 @@ class StepEvents:
 
     def _send(self) -> None:
         if self._dispatcher is None:
-            self._dispatcher = self._app.events.Dispatcher(
-                self._app.connection_for_write(),
-                hostname=self._hostname,
-                buffer_while_offline=False,
-                buffer_group=frozenset({"task"}),
-                buffer_limit=MAX_WAITING + 1,
-            )
-        while self._waiting:
-            kind, fields = self._waiting.popleft()
-            self._dispatcher.send(kind, **fields)
-        self._dispatcher.flush(errors=False)
+            self._dispatcher = self._app.events.Dispatcher(self._app.connection_for_write(), hostname=self._hostname)
+        notes = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        events = [event for note in notes for event in _events_of(note)]
+        clock = self._dispatcher.clock.forward()
+        self._dispatcher.clock.adjust(clock + len(events))
+        common = {"hostname": self._hostname, "pid": os.getpid(), "utcoffset": utcoffset()}
+        # As the dispatcher sends a group; its own way of collecting one takes three times as long.
+        self._dispatcher.producer.publish(
+            orjson.dumps([{**event, **common, "clock": clock + place} for place, event in enumerate(events)]),
+            exchange=self._dispatcher.exchange.name,
+            routing_key="task.multi",
+            content_type="application/json",
+            content_encoding="utf-8",
+            declare=[self._dispatcher.exchange],
+            headers=self._dispatcher.headers,
+            retry=False,
+        )
 
     def close(self) -> None:
         """Send the rest and end the thread; gives up after `CLOSE_SECONDS`.
@@ -123,3 +119,39 @@ class StepEvents:
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(CLOSE_SECONDS)
+
+
+def _events_of(note: _Note) -> list[dict[str, Any]]:
+    """Give Celery's events for a note."""
+    claim = note.claim
+    common = {"uuid": str(claim.step_id), "timestamp": note.at}
+    match note.outcome:
+        case None:
+            about = {
+                "name": f"step.{claim.handler}",
+                "args": repr((str(claim.instance_id), claim.key.block_id)),
+                "kwargs": "{}",
+                "root_id": str(claim.instance_id),
+                "parent_id": None,
+                "retries": claim.attempt,
+                "eta": None,
+                "expires": None,
+            }
+            route = {"queue": claim.queue, "exchange": "", "routing_key": claim.queue}
+            return [
+                {"type": "task-sent", **common, **about, **route},
+                {"type": "task-received", **common, **about},
+                {"type": "task-started", **common},
+            ]
+        case Completed(output=output):
+            result = _short(repr(output))
+        case Suspended(duration=duration):
+            result = f"asleep for {duration}"
+        case Failed(message=message):
+            return [{"type": "task-failed", **common, "exception": _short(message), "traceback": ""}]
+    return [{"type": "task-succeeded", **common, "result": result, "runtime": note.runtime}]
+
+
+def _short(text: str) -> str:
+    """Give the beginning of a text, without halves of characters, which JSON cannot carry."""
+    return text[:MAX_RESULT_CHARACTERS].encode(errors="replace").decode()
