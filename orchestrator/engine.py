@@ -5,7 +5,6 @@ out after the commit; nothing waits for them, and nothing is lost with them.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any
@@ -43,6 +42,7 @@ from orchestrator.core.slice import Needs, Slice, Unloaded
 from orchestrator.core.states import InstanceState, StepState
 from orchestrator.core.steps import runs_in_process
 from orchestrator.core.turn import Turn
+from orchestrator.core.values import replace
 from orchestrator.emitting import Emission, Emitted, Emitter
 from orchestrator.errands import Errands, Messenger
 from orchestrator.errors import InvalidArgument, NotFound, PayloadTooLarge, SequenceGone
@@ -297,7 +297,7 @@ class Engine:
         work = Work(
             claim=claim,
             block=block_of_claim(turn, claim),
-            instance=replace(current.instance),
+            instance=current.instance,
             sequence_name=current.plan.definition.name,
         )
         if step is None or step.token != claim.token:

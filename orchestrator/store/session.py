@@ -16,7 +16,7 @@ from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from orchestrator.errors import StoreUnavailable
 from orchestrator.store.apart import Apart
 from orchestrator.store.pool import Connection, Pool
-from orchestrator.store.prepared import Form, Prepared, arrays_of, text_of
+from orchestrator.store.prepared import Form, Prepared, arrays_of, texts_of
 from sequences.json_values import json_bytes
 
 _RETRYABLE = frozenset({"40001", "40P01", "55P03"})
@@ -75,13 +75,13 @@ class Transaction:
     def put(self, statement: Prepared, rows: Sequence[Sequence[Any]]) -> None:
         """Let a statement write rows, sent as `later` does; no rows, no statement."""
         if len(rows) == 1:
-            self._waiting.append(self._execution(statement.for_one, [text_of(value) for value in rows[0]]))
+            self._waiting.append(self._execution(statement.for_one, texts_of(rows[0])))
         elif rows:
             self._waiting.append(self._execution(statement.for_many, arrays_of(rows)))
 
     def ask(self, form: Form, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Run a kept statement and take all its rows."""
-        self._send(self._execution(form, [text_of(value) for value in values]))
+        self._send(self._execution(form, texts_of(values)))
         rows: list[tuple[Any, ...]] = self.cursor.fetchall()
         return rows
 
