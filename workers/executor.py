@@ -133,10 +133,15 @@ class Executor:
         while True:
             try:
                 with self._claiming:
-                    return self._take(self._adopted() or self._engine.claim(self._worker, wish, step_id=step_id))
+                    adopted = self._adopted()
+                    claims = self._take(adopted or self._engine.claim(self._worker, wish, step_id=step_id))
             except StoreUnavailable as error:
                 self._is_unsure = True
                 patience.wait(error)
+            else:
+                if len(self._queues) == 1 and not adopted:
+                    self._urgency.noted()
+                return claims
 
     def _take(self, claims: Sequence[Claim]) -> list[Claim]:
         """Note claims as known; called under the lock that their making was."""

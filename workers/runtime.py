@@ -79,9 +79,9 @@ class Runtime:
 def _make_quick() -> None:
     """Tune the interpreter for a thread that waits for the store and runs on at once.
 
-    It comes back from a wait while another thread (events, doorbell) may be running Python; that one gives way after the
-    switch interval, 5 ms by default: as long as several steps. And what was imported lives as long as the process, so
-    that the collector need not look at it again and again (a twentieth of the processor time of a batch).
+    It comes back from a wait while another thread (events, doorbell) may be running Python; that one gives way after
+    the switch interval, 5 ms by default: as long as several steps. And what was imported lives as long as the process,
+    so that the collector need not look at it again and again (a twentieth of the processor time of a batch).
     """
     sys.setswitchinterval(0.0005)
     gc.freeze()

@@ -34,3 +34,8 @@ class Urgency:
                 self._seen = self._look()
             self._looked_at = self._monotonic()
         return self._seen
+
+    def noted(self) -> None:
+        """Note that the most urgent step has just been claimed: nothing more urgent waits on its queue."""
+        self._seen = -1
+        self._looked_at = self._monotonic()

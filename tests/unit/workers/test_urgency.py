@@ -23,3 +23,22 @@ def test_s9_3_a_worker_looks_now_and_then_and_keeps_what_it_saw_when_the_store_i
         clock[0] += LOOK_EVERY_SECONDS / 2 + 1e-6
     assert seen == [-1, -1, 2, 2, 2, 2, 0, 0]
     assert len(looks) == 3
+
+
+def test_s9_3_who_has_just_claimed_the_most_urgent_step_need_not_look_at_once():
+    clock = [0.0]
+    looks = []
+
+    def look() -> int:
+        looks.append(clock[0])
+        return 5
+
+    urgency = Urgency(look, monotonic=lambda: clock[0])
+    clock[0] = 10.0
+    urgency.noted()
+    assert urgency.now() == -1
+    clock[0] = 20.0
+    assert urgency.now() == 5
+    urgency.noted()
+    assert urgency.now() == -1
+    assert looks == [20.0]
