@@ -79,6 +79,7 @@ _UPDATE_INSTANCES = prepared(
     "UPDATE instances SET "
     + ", ".join(f"{name} = v.{name}" for name in names_of(_MUTABLE).split(", "))
     + " FROM {rows} WHERE instances.id = v.id",
+    joins=True,
 )
 
 _CREATE = f"INSERT INTO instances ({INSTANCE_COLUMNS}) VALUES {{}}"
@@ -95,6 +96,7 @@ def _removal(table: str) -> Prepared:
         _KEY_ROW,
         f"DELETE FROM {table} t USING {{rows}} WHERE t.instance_id = v.instance_id AND t.block_id = v.block_id "
         "AND t.iteration = v.iteration",
+        joins=True,
     )
 
 
@@ -130,6 +132,7 @@ _SHIFT_TIMERS = prepared(
     f"{_KEY_ROW}, by interval",
     "UPDATE timers t SET due_at = t.due_at + v.by FROM {rows} "
     "WHERE t.instance_id = v.instance_id AND t.block_id = v.block_id AND t.iteration = v.iteration",
+    joins=True,
 )
 _ADD_OUTPUTS = prepared(
     "add_outputs",
@@ -138,17 +141,14 @@ _ADD_OUTPUTS = prepared(
     "INSERT INTO outputs ({columns}) SELECT * FROM {rows}",
 )
 # The rows behind the newest `keep` of their block and lane (outputs_newest_idx). Runs after new rows are in.
-_TRIM_OUTPUTS = prepared(
-    "trim_outputs",
-    "instance_id uuid, block_id text, lane int[], keep int, since int[]",
-    payloads.WITH_OUTPUTS.format(
-        "DELETE FROM outputs o USING {rows} "
-        "WHERE o.instance_id = v.instance_id AND o.block_id = v.block_id AND o.lane[1:cardinality(v.lane)] = v.lane "
-        "AND (v.since IS NULL OR o.iteration < v.since) "
-        "AND o.id <= (SELECT n.id FROM outputs n WHERE n.instance_id = v.instance_id AND n.block_id = v.block_id "
-        "AND n.lane[1:cardinality(v.lane)] = v.lane ORDER BY n.id DESC OFFSET v.keep LIMIT 1)",
-    ),
+_TRIM_OUTPUTS = payloads.WITH_OUTPUTS.format(
+    "DELETE FROM outputs o USING (VALUES {}) AS w (instance_id, block_id, lane, keep, since) "
+    "WHERE o.instance_id = w.instance_id AND o.block_id = w.block_id AND o.lane[1:cardinality(w.lane)] = w.lane "
+    "AND (w.since IS NULL OR o.iteration < w.since) "
+    "AND o.id <= (SELECT n.id FROM outputs n WHERE n.instance_id = w.instance_id AND n.block_id = w.block_id "
+    "AND n.lane[1:cardinality(w.lane)] = w.lane ORDER BY n.id DESC OFFSET w.keep LIMIT 1)",
 )
+_TRIM_TEMPLATE = "(%s::uuid, %s::text, %s::int[], %s::int, %s::int[])"
 _ADD_ATTEMPTS = prepared(
     "add_attempts",
     "instance_id uuid, ended_at timestamptz, id uuid, block_id text, iteration int[], step_id uuid, attempt int, "
@@ -171,6 +171,7 @@ _PUT_CONTEXTS = prepared(
     "put_contexts",
     "instance_id uuid, data json, config json",
     "UPDATE contexts SET data = v.data, config = v.config FROM {rows} WHERE contexts.instance_id = v.instance_id",
+    joins=True,
 )
 _MERGE_METADATA = (
     "UPDATE contexts SET metadata = (CASE jsonb_typeof(metadata) WHEN 'object' THEN metadata ELSE '{{}}' END) "
@@ -400,7 +401,7 @@ def apply(tx: Transaction, writes: WriteSet) -> None:
     _send(tx, _clear(tx, writes.cleared))
     _send(tx, _put_payloads(tx, writes))
     tx.put(_ADD_OUTPUTS, writes.outputs)
-    tx.put(_TRIM_OUTPUTS, list(writes.trimmed.values()))
+    _send(tx, _insert(tx, _TRIM_OUTPUTS, list(writes.trimmed.values()), _TRIM_TEMPLATE))
     tx.put(_ADD_ATTEMPTS, writes.attempts)
     tx.put(_ADD_TRANSITIONS, writes.transitions)
     tx.put(_PUT_CONTEXTS, list(writes.contexts.values()))

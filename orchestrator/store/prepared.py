@@ -19,7 +19,7 @@ class Form:
     """A statement as the server keeps it.
 
     Args:
-        prepare: Makes the server keep it.
+        prepare: Makes the server keep it; empty for one that is planned anew each time.
         execute: Runs it, with a place for each parameter.
     """
 
@@ -36,10 +36,12 @@ class Prepared:
     for_many: Form
 
 
-def prepared(name: str, columns: str, statement: str) -> Prepared:
+def prepared(name: str, columns: str, statement: str, *, joins: bool = False) -> Prepared:
     """Give a statement over rows.
 
     Args:
+        joins: The rows are joined with a table. How that is done best depends on the size of the table: a plan that was
+            made while it was empty reads all of it ever after, so for many rows a new one is made each time.
         name: Its own among all statements.
         columns: Names and types of the columns of a row.
         statement: The SQL; `{columns}` stands for the names, `{rows}` for the rows, as the table `v`.
@@ -62,10 +64,17 @@ def prepared(name: str, columns: str, statement: str) -> Prepared:
     arrays = ", ".join(f"${position}" for position in range(1, len(split) + 1))
     one = statement.replace("{rows}", f"(SELECT {values}) AS v")
     many = statement.replace("{rows}", f"(SELECT {read} FROM unnest({arrays}) AS u ({names})) AS v")
+    types = [f"{_element_type(kind)}[]" for _, kind in split]
     return Prepared(
         for_one=form(f"{name}_one", [kind for _, kind in split], one),
-        for_many=form(name, [f"{_element_type(kind)}[]" for _, kind in split], many),
+        for_many=_planned_anew(name, types, many) if joins else form(name, types, many),
     )
+
+
+def _planned_anew(name: str, types: Sequence[str], statement: str) -> Form:
+    parameters = ", ".join(f"${position}" for position in range(1, len(types) + 1))
+    places = ", ".join(f"%s::{kind}" for kind in types)
+    return Form(name=name, prepare="", execute=statement.replace("%", "%%").replace(parameters, places))
 
 
 def form(name: str, types: Sequence[str], statement: str) -> Form:

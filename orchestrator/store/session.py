@@ -90,7 +90,8 @@ class Transaction:
         if not self._goes_by_index:
             self._goes_by_index = True
             self._waiting.append(_BY_INDEX)
-        if form.name not in self._connection.prepared and form.name not in self._preparing:
+        is_known = form.name in self._connection.prepared or form.name in self._preparing
+        if form.prepare and not is_known:
             self._preparing.add(form.name)
             self._waiting.append(form.prepare.encode())
         text: bytes = self.cursor.mogrify(form.execute, texts)

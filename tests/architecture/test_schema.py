@@ -1,8 +1,11 @@
 """The migrations build what `tables.py` says, and the queries that must not scan do not."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,7 +18,8 @@ from sqlalchemy.engine import make_url
 
 from orchestrator.core.model import OutputKey
 from orchestrator.core.slice import Needs, Slice
-from orchestrator.store import instances, letters, reading, removal, steps, tables
+from orchestrator.store import apply, instances, letters, reading, removal, steps, tables
+from orchestrator.store.prepared import Form, Prepared
 from orchestrator.store.session import Store, Transaction
 from orchestrator.store.steps import Worker
 
@@ -187,3 +191,25 @@ def test_a_query_uses_its_index(explaining: Explaining, name: str) -> None:
 def test_a_query_without_an_index_would_be_noticed(explaining: Explaining) -> None:
     explaining.query("SELECT 1 FROM steps WHERE handler = 'noop'")
     assert "Seq Scan" in explaining.plans[0]
+
+
+def _forms_of(module: Any) -> Iterator[Form]:
+    for kept in vars(module).values():
+        if isinstance(kept, Form):
+            yield kept
+        elif isinstance(kept, Prepared):
+            yield from (kept.for_one, kept.for_many)
+
+
+KEPT = [form for form in (*_forms_of(apply), *_forms_of(reading)) if form.prepare]
+
+
+@pytest.mark.parametrize("form", KEPT, ids=lambda form: form.name)
+def test_a_kept_plan_goes_by_index_although_the_tables_were_empty_when_it_was_made(store: Store, form: Form) -> None:
+    values = [None] * form.execute.count("%s")
+    with store.transaction() as tx:
+        tx.execute("ANALYZE")
+        plan = "\n".join(row[0] for row in tx.ask(replace(form, execute=f"EXPLAIN {form.execute}"), values))
+    assert not re.search("Seq Scan|Hash Join|Merge Join", plan), plan
+    for scan, following in pairwise(plan.splitlines()):
+        assert "Index Scan" not in scan or "Cond" in following, f"reads all of an index:\n{plan}"
