@@ -6,6 +6,7 @@ Instances are started as application code does it, through the engine's door, fr
 import contextlib
 import io
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,8 @@ from orchestrator.embedded import Servers
 from orchestrator.engine import Engine
 from orchestrator.exchange import NewInstance
 from orchestrator.settings import Settings
-from orchestrator.store import definitions, instances, migrate, upkeep, workers
+from orchestrator.store import definitions, instances, migrate, upkeep
+from orchestrator.store import workers as known
 from orchestrator.store.instances import Profile
 from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.session import Store
@@ -40,10 +42,14 @@ from tests.benchmarks.works import (
 
 DATABASE = "bench_orchestrator"
 HANDLERS = "tests.benchmarks.handlers"
+LOCAL = "127.0.0.1"
 WORKERS = 2
 READY_SECONDS = 30.0
 WORK_SECONDS = 120.0
 """A work that takes longer has failed: somebody waits for ever."""
+
+LONGEST_STEP_SECONDS = 0.05
+"""The same for one step of a chain that is longer than usual."""
 
 COARSE_SECONDS, FINE_SECONDS = 0.02, 0.005
 """Pauses between two looks at the store: coarse where only stored times count, or the work takes seconds."""
@@ -95,10 +101,10 @@ def fan_out(handler: str) -> list[dict[str, Any]]:
     return [each, {"type": "step", "id": "join", "handler": handler}]
 
 
-def loop(handler: str) -> list[dict[str, Any]]:
+def loop(handler: str, steps: int = W4_STEPS) -> list[dict[str, Any]]:
     """Give a loop around one step."""
     body = [{"type": "step", "id": "body", "handler": handler}]
-    return [{"type": "loop", "id": "loop", "condition": "true", "max_iterations": W4_STEPS, "body": body}]
+    return [{"type": "loop", "id": "loop", "condition": "true", "max_iterations": steps, "body": body}]
 
 
 class Orchestrator:
@@ -106,8 +112,11 @@ class Orchestrator:
 
     engine = OURS
 
-    def __init__(self, store: Store, engine: Engine, handler: str) -> None:
-        self._store = store
+    def __init__(self, store: Store, engine: Engine, handler: str, *, url: str, ports: Sequence[int]) -> None:
+        self.store = store
+        self.url = url
+        self.ports = ports
+        self.handler = handler
         self._engine = engine
         self._many = define(store, "w1", flat(W1_STEPS, handler))
         self._few = define(store, "w2", flat(W2_STEPS, handler))
@@ -119,49 +128,57 @@ class Orchestrator:
         began = time.perf_counter()
         ids: list[UUID] = []
         while len(ids) < W1_INSTANCES:
-            ids += self._start(self._many, min(W1_STARTED_TOGETHER, W1_INSTANCES - len(ids)))
-        took = self._wait(ids, began, COARSE_SECONDS)
+            ids += self.start(self._many, min(W1_STARTED_TOGETHER, W1_INSTANCES - len(ids)))
+        took = self.wait(ids, began, COARSE_SECONDS)
         steps = W1_INSTANCES * W1_STEPS
-        self._expect(ids, steps)
+        self.expect(ids, steps)
         return steps / took
 
     def chain(self) -> Chain:
         """Do one instance of W2."""
-        return self._chain(self._few, W2_STEPS)
+        return self._chain(self._few, W2_STEPS, WORK_SECONDS)
 
     def fan_out(self) -> float:
         """Do W3."""
         began = time.perf_counter()
-        ids = self._start(self._wide, 1, data={"items": list(range(W3_WIDTH))})
-        took = self._wait(ids, began, FINE_SECONDS)
-        self._expect(ids, W3_WIDTH + 1)
+        ids = self.start(self._wide, 1, data={"items": list(range(W3_WIDTH))})
+        took = self.wait(ids, began, FINE_SECONDS)
+        self.expect(ids, W3_WIDTH + 1)
         return took
 
-    def long_chain(self) -> Chain:
-        """Do W4."""
-        return self._chain(self._long, W4_STEPS)
+    def long_chain(self, steps: int = W4_STEPS) -> Chain:
+        """Do W4, or the same with more steps."""
+        if steps == W4_STEPS:
+            return self._chain(self._long, steps, WORK_SECONDS)
+        sequence_id = define(self.store, f"w4-{steps}", loop(self.handler, steps))
+        return self._chain(sequence_id, steps, max(WORK_SECONDS, steps * LONGEST_STEP_SECONDS))
 
-    def _chain(self, sequence_id: UUID, length: int) -> Chain:
-        ids = self._start(sequence_id, 1)
-        self._wait(ids, time.perf_counter(), COARSE_SECONDS)
-        self._expect(ids, length)
-        with self._store.transaction() as tx:
+    def _chain(self, sequence_id: UUID, length: int, limit: float) -> Chain:
+        ids = self.start(sequence_id, 1)
+        self.wait(ids, time.perf_counter(), COARSE_SECONDS, limit)
+        self.expect(ids, length)
+        with self.store.transaction() as tx:
             record = instances.get(tx, ids[0])
             ended = [row[8].timestamp() for row in instances.attempts(tx, ids[0])]
         if record is None:
             raise LookupError(f"instance {ids[0]} has gone")
         return Chain(accepted=record.instance.created_at.timestamp(), ended=ended)
 
-    def _start(self, sequence_id: UUID, count: int, data: Any = None) -> list[UUID]:
+    def define(self, name: str, blocks: Sequence[dict[str, Any]]) -> UUID:
+        """Store a sequence of blocks; returns its id."""
+        return define(self.store, name, blocks)
+
+    def start(self, sequence_id: UUID, count: int, data: Any = None) -> list[UUID]:
+        """Start instances in one call; returns their ids."""
         new = NewInstance(
             sequence_id=sequence_id, tenant_id="bench", namespace="bench", profile=Profile(data=data or {})
         )
         return [started.id for started in self._engine.start_many([new] * count)]
 
-    def _wait(self, ids: Sequence[UUID], began: float, pause: float) -> float:
+    def wait(self, ids: Sequence[UUID], began: float, pause: float, limit: float = WORK_SECONDS) -> float:
         """Wait until all are completed; returns the seconds since `began`."""
         while True:
-            with self._store.transaction() as tx:
+            with self.store.transaction() as tx:
                 rows = tx.query(
                     "SELECT state, count(*) FROM instances WHERE id = ANY(%s::uuid[]) GROUP BY state", (list(ids),)
                 )
@@ -169,13 +186,13 @@ class Orchestrator:
             states = dict(rows)
             if states.get("completed") == len(ids):
                 return took
-            if took > WORK_SECONDS or states.keys() & {"failed", "cancelled", "paused"}:
+            if took > limit or states.keys() & {"failed", "cancelled", "paused"}:
                 raise RuntimeError(f"after {took:.1f} s the instances of a work are {states}")
             time.sleep(pause)
 
-    def _expect(self, ids: Sequence[UUID], steps: int) -> None:
+    def expect(self, ids: Sequence[UUID], steps: int) -> None:
         """Check that every step has left its output and its history row, and none is left open."""
-        with self._store.transaction() as tx:
+        with self.store.transaction() as tx:
             for rows, expected in (
                 ("outputs WHERE block_id NOT IN ('fan', 'loop') AND", steps),
                 ("attempts WHERE outcome = 'completed' AND", steps),
@@ -187,19 +204,25 @@ class Orchestrator:
 
 
 @contextlib.contextmanager
-def running(servers: Servers, logs: Path, handler: str) -> Iterator[Orchestrator]:
-    """Run two workers and the loops over a new database for a block; all steps use the handler."""
+def running(
+    servers: Servers, logs: Path, handler: str, *, apis: int = 0, workers: int = WORKERS
+) -> Iterator[Orchestrator]:
+    """Run workers, the loops and some API processes over a new database for a block; all steps use the handler."""
     url = new_database(servers)
     settings = Settings(database_url=url, redis_url=servers.redis_url, broker_url=servers.broker_url)
     store = PostgresStore(url, pool_size=5)
     doorbell = Doorbell(Broker(client_app(settings.celery_broker_url)).publish)
-    specs = [_worker(number) for number in range(WORKERS)]
+    specs = [_worker(number) for number in range(workers)]
     specs.append(ChildSpec(name="service", argv=(sys.executable, "-c", LOOPS)))
+    ports = [free_port() for _ in range(apis)]
+    specs += [_api(number, port) for number, port in enumerate(ports)]
     environment = servers.environment | {"DATABASE_URL": url, "ORCHESTRATOR_IMPORT": HANDLERS}
     try:
         with supervised(specs, environment, logs):
-            _await_workers(store, settings)
-            yield Orchestrator(store, Engine(store, doorbell, settings), handler)
+            _await_workers(store, settings, workers)
+            for port in ports:
+                _await_port(port)
+            yield Orchestrator(store, Engine(store, doorbell, settings), handler, url=url, ports=ports)
     finally:
         doorbell.close()
         store.close()
@@ -225,13 +248,36 @@ def _worker(number: int) -> ChildSpec:
     )
 
 
-def _await_workers(store: Store, settings: Settings) -> None:
+def _api(number: int, port: int) -> ChildSpec:
+    command = (sys.executable, "-m", "orchestrator.cli", "api", "--insecure", "--host", LOCAL, "--port", str(port))
+    return ChildSpec(name=f"api-{number}", argv=command)
+
+
+def free_port() -> int:
+    """Name a port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((LOCAL, 0))
+        return int(probe.getsockname()[1])
+
+
+def _await_port(port: int) -> None:
+    until = time.monotonic() + READY_SECONDS
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex((LOCAL, port)) == 0:
+                return
+        if time.monotonic() > until:
+            raise RuntimeError(f"nobody listens on port {port} after {READY_SECONDS:g} s")
+        time.sleep(0.05)
+
+
+def _await_workers(store: Store, settings: Settings, wanted: int) -> None:
     until = time.monotonic() + READY_SECONDS
     while True:
         with store.transaction() as tx:
-            alive = len(workers.alive(tx, settings.dead_after))
-        if alive == WORKERS:
+            alive = len(known.alive(tx, settings.dead_after))
+        if alive == wanted:
             return
         if time.monotonic() > until:
-            raise RuntimeError(f"{alive} of {WORKERS} workers are there after {READY_SECONDS:g} s")
+            raise RuntimeError(f"{alive} of {wanted} workers are there after {READY_SECONDS:g} s")
         time.sleep(0.1)

@@ -1,15 +1,24 @@
-"""The four works, and how often they are done. An engine has to offer them; it answers with raw samples.
+"""The works, and how often they are done. An engine has to offer the first four; it answers with raw samples.
 
 W1  many instances of a few no-op steps, all started at once: steps per second
 W2  one instance of no-op steps on an idle system: milliseconds of every step
 W3  one instance that runs many no-op steps in parallel and joins them: seconds
-W4  one long chain of no-op steps: milliseconds of every step, at its beginning and at its end
+W4  one long chain of no-op steps: milliseconds of every step, at its beginning and at its end;
+    in the long form also one of 100,000 steps
+
+The others are ours alone, each in a module of its own:
+
+W5  instances of one step created through HTTP, singly and in batches: completed per second        (web.py)
+W6  from a signal, and from the completion by an HTTP worker, to the start of the next step: ms    (web.py)
+W7  very many sleeping instances, 1,000 due per second: lateness, idle CPU, memory                 (sleepers.py)
+W8  W1 while a transaction holds a snapshot: loss                                                  (burdens.py)
+W9  W1 and W2 beside much finished history: loss                                                   (burdens.py)
 """
 
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 W1_INSTANCES, W1_STEPS, W1_STARTED_TOGETHER = 500, 10, 100
@@ -17,7 +26,7 @@ W2_STEPS = 20
 W3_WIDTH = 500
 W4_STEPS, W4_EDGE = 2000, 200
 
-UNITS = {
+SHARED = {
     "W1": "steps/s",
     "W2_p50_ms": "ms",
     "W2_p99_ms": "ms",
@@ -25,7 +34,27 @@ UNITS = {
     "W4_first_ms": "ms",
     "W4_last_ms": "ms",
 }
-"""Names and units of the figures, in the order of the table."""
+"""Names and units of the figures every engine has, in the order of the table."""
+
+OWN = {
+    "W4_long_first_ms": "ms",
+    "W4_long_last_ms": "ms",
+    "W5_single": "instances/s",
+    "W5_batch": "instances/s",
+    "W6_signal_p50_ms": "ms",
+    "W6_signal_p99_ms": "ms",
+    "W6_task_p50_ms": "ms",
+    "W6_task_p99_ms": "ms",
+    "W7_late_p99_ms": "ms",
+    "W7_idle_core_pct": "% of a core",
+    "W7_memory_growth_pct": "%",
+    "W8_loss_pct": "%",
+    "W9_W1_loss_pct": "%",
+    "W9_W2_loss_pct": "%",
+}
+"""Those that only ours has. A loss below zero is a gain, by chance."""
+
+UNITS = SHARED | OWN
 
 IDLE_SECONDS = 0.1
 """Pause before each instance of W2, so that it finds an idle system."""
@@ -35,20 +64,70 @@ Samples = dict[str, list[float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sleepers:
+    """How large W7 is: instances asleep, seconds without anything due, and seconds of 1,000 due each."""
+
+    asleep: int
+    idle_seconds: float
+    due_seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """How often each work is done. The works themselves are the same in both forms."""
+    """How often each work is done, and how large those of ours are. W1 to W4 are the same in all forms.
+
+    Args:
+        name: How the form is called in the file.
+        repeats: How often a work is done; W8, W9 and the long W4 are done once, they are means in themselves.
+        w2_instances: Instances of W2 in each repeat.
+        w4_long: Steps of the long chain; 0 leaves it out.
+        w5: Instances created by single requests, and in batches.
+        w6: Signals, and completions, in each repeat.
+        w7: Size of W7.
+        w8_seconds: How long the snapshot is held.
+        w9_megabytes: Size of the finished history.
+        with_growth: Fit the cost model as well (growth.py).
+    """
 
     name: str
     repeats: int
     w2_instances: int
+    w4_long: int
+    w5: tuple[int, int]
+    w6: int
+    w7: Sleepers
+    w8_seconds: float
+    w9_megabytes: int
+    with_growth: bool = False
 
     def with_repeats(self, repeats: int | None) -> "Form":
         """Give the same form with another number of repeats; None leaves it."""
-        return self if repeats is None else Form(name=self.name, repeats=repeats, w2_instances=self.w2_instances)
+        return self if repeats is None else replace(self, repeats=repeats)
 
 
-FULL = Form(name="full", repeats=5, w2_instances=50)
-SHORT = Form(name="short", repeats=2, w2_instances=15)
+FULL = Form(
+    name="full",
+    repeats=5,
+    w2_instances=50,
+    w4_long=100_000,
+    w5=(2_000, 6_000),
+    w6=200,
+    w7=Sleepers(asleep=1_000_000, idle_seconds=20.0, due_seconds=10),
+    w8_seconds=600.0,
+    w9_megabytes=10_240,
+    with_growth=True,
+)
+SHORT = Form(
+    name="short",
+    repeats=2,
+    w2_instances=15,
+    w4_long=0,
+    w5=(1_000, 3_000),
+    w6=50,
+    w7=Sleepers(asleep=50_000, idle_seconds=5.0, due_seconds=4),
+    w8_seconds=20.0,
+    w9_megabytes=200,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +190,7 @@ def measure(bench: Bench, form: Form, say: Say) -> Samples:
     for _ in range(3):
         bench.chain()
     bench.fan_out()
-    samples: Samples = {name: [] for name in UNITS}
+    samples: Samples = {name: [] for name in SHARED}
     for repeat in range(1, form.repeats + 1):
         found = _once(bench, form.w2_instances)
         for name, value in found.items():
@@ -126,11 +205,19 @@ def _once(bench: Bench, w2_instances: int) -> dict[str, float]:
     for _ in range(w2_instances):
         time.sleep(IDLE_SECONDS)
         durations += bench.chain().durations_ms()
-    percentiles = statistics.quantiles(durations, n=100, method="inclusive")
-    found |= {"W2_p50_ms": percentiles[49], "W2_p99_ms": percentiles[98]}
+    found |= {"W2_p50_ms": percentile(durations, 50), "W2_p99_ms": percentile(durations, 99)}
     found["W3_s"] = bench.fan_out()
     found["W4_first_ms"], found["W4_last_ms"] = bench.long_chain().edges_ms(W4_EDGE)
     return found
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """Give a percentile of at least two values, between those next to it.
+
+    >>> percentile([1.0, 2.0, 4.0], 50), percentile([0.0, 100.0], 99)
+    (2.0, 99.0)
+    """
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
 def shown(values: dict[str, float]) -> str:

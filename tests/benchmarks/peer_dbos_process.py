@@ -1,4 +1,4 @@
-"""One DBOS worker process: the same works as DBOS workflows. Started by `peer.py`, ended by SIGTERM.
+"""One DBOS worker process: the same works as DBOS workflows. Started by `peer_dbos.py`, ended by SIGTERM.
 
 Step functions and workflows do nothing but what the work asks for. The workflows of W2 and W4 return the moments at
 which their steps had ended, because DBOS stores those in whole milliseconds.

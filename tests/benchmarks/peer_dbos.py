@@ -8,6 +8,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,67 +19,27 @@ from sqlalchemy.engine import make_url
 from orchestrator import embedded
 from orchestrator.dev import ChildSpec
 from orchestrator.embedded import Servers
-from tests.benchmarks.figures import PEER
 from tests.benchmarks.machine import check_durability
-from tests.benchmarks.ours import COARSE_SECONDS, FINE_SECONDS, READY_SECONDS, WORK_SECONDS, WORKERS, supervised
-from tests.benchmarks.peer_process import QUEUE
-from tests.benchmarks.works import (
-    W1_INSTANCES,
-    W1_STARTED_TOGETHER,
-    W1_STEPS,
-    W2_STEPS,
-    W3_WIDTH,
-    W4_STEPS,
-    Chain,
-)
+from tests.benchmarks.ours import READY_SECONDS, WORKERS, supervised
+from tests.benchmarks.peer_dbos_process import QUEUE
+from tests.benchmarks.rival import DONE, FAILED, Rival
+from tests.benchmarks.works import Chain
 
+NAME = "dbos"
 DATABASE = "bench_dbos"
 
 
-class Dbos:
+class Dbos(Rival):
     """DBOS as a `Bench`; made by `running`."""
 
-    engine = PEER
+    engine = NAME
 
     def __init__(self, client: DBOSClient, database: sa.Engine) -> None:
         self._client = client
         self._database = database
 
-    def throughput(self) -> float:
-        """Do W1."""
-        began = time.perf_counter()
-        ids: list[str] = []
-        while len(ids) < W1_INSTANCES:
-            ids += self._start("steps", min(W1_STARTED_TOGETHER, W1_INSTANCES - len(ids)), W1_STEPS)
-        took = self._wait(ids, began, COARSE_SECONDS)
-        steps = W1_INSTANCES * W1_STEPS
-        self._expect(ids, steps)
-        return steps / took
-
-    def chain(self) -> Chain:
-        """Do one workflow of W2."""
-        return self._chain(W2_STEPS)
-
-    def fan_out(self) -> float:
-        """Do W3."""
-        began = time.perf_counter()
-        ids = self._start("fan_out", 1, W3_WIDTH)
-        took = self._wait(ids, began, FINE_SECONDS)
-        self._expect(ids, W3_WIDTH)
-        return took
-
-    def long_chain(self) -> Chain:
-        """Do W4."""
-        return self._chain(W4_STEPS)
-
-    def _chain(self, length: int) -> Chain:
-        ids = self._start("steps", 1, length)
-        self._wait(ids, time.perf_counter(), COARSE_SECONDS)
-        self._expect(ids, length)
-        rows = self._query("SELECT created_at FROM dbos.workflow_status WHERE workflow_uuid = ANY(:ids)", ids)
-        return Chain(accepted=rows[0][0] / 1000, ended=self._client.retrieve_workflow(ids[0]).get_result())
-
-    def _start(self, workflow: str, count: int, argument: int) -> list[str]:
+    def start(self, workflow: str, count: int, argument: int) -> list[str]:
+        """Enqueue workflows in one transaction."""
         with self._database.begin() as connection:
             return [
                 self._client.enqueue_in_transaction(
@@ -87,24 +48,22 @@ class Dbos:
                 for _ in range(count)
             ]
 
-    def _wait(self, ids: Sequence[str], began: float, pause: float) -> float:
-        while True:
-            rows = self._query(
-                "SELECT status, count(*) FROM dbos.workflow_status WHERE workflow_uuid = ANY(:ids) GROUP BY status", ids
-            )
-            took = time.perf_counter() - began
-            states = {row[0]: row[1] for row in rows}
-            if states.get("SUCCESS") == len(ids):
-                return took
-            if took > WORK_SECONDS or "ERROR" in states:
-                raise RuntimeError(f"after {took:.1f} s the workflows of a work are {states}")
-            time.sleep(pause)
+    def states(self, ids: Sequence[str]) -> dict[str, int]:
+        """Count the workflows in each status."""
+        rows = self._query(
+            "SELECT status, count(*) FROM dbos.workflow_status WHERE workflow_uuid = ANY(:ids) GROUP BY status", ids
+        )
+        return {{"SUCCESS": DONE, "ERROR": FAILED}.get(row[0], row[0]): row[1] for row in rows}
 
-    def _expect(self, ids: Sequence[str], steps: int) -> None:
-        """Check that every step has left its row."""
+    def recorded(self, ids: Sequence[str]) -> int:
+        """Count the steps that have left a row."""
         rows = self._query("SELECT count(*) FROM dbos.operation_outputs WHERE workflow_uuid = ANY(:ids)", ids)
-        if rows[0][0] != steps:
-            raise RuntimeError(f"DBOS has recorded {rows[0][0]} steps, {steps} expected")
+        return int(rows[0][0])
+
+    def facts(self, id_: str) -> Chain:
+        """Read when a workflow was enqueued, and what it returned."""
+        rows = self._query("SELECT created_at FROM dbos.workflow_status WHERE workflow_uuid = ANY(:ids)", [id_])
+        return Chain(accepted=rows[0][0] / 1000, ended=self._client.retrieve_workflow(id_).get_result())
 
     def _query(self, statement: str, ids: Sequence[str]) -> Sequence[Any]:
         with self._database.connect() as connection:
@@ -112,12 +71,12 @@ class Dbos:
 
 
 @contextlib.contextmanager
-def running(servers: Servers, logs: Path) -> Iterator[Dbos]:
+def running(servers: Servers, logs: Path, _folder: Path) -> Iterator[Dbos]:
     """Run two DBOS processes over a new database for a block."""
     url = embedded.fresh_database(servers, DATABASE)
     check_durability(url)
     plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-    program = (sys.executable, "-m", "tests.benchmarks.peer_process")
+    program = (sys.executable, "-m", "tests.benchmarks.peer_dbos_process")
     specs = [ChildSpec(name=f"dbos-{number}", argv=(*program, f"bench-{number}")) for number in range(WORKERS)]
     database = sa.create_engine(make_url(url).set(drivername="postgresql+psycopg"))
     try:
@@ -147,3 +106,8 @@ def _has_queue(database: sa.Engine) -> bool:
         found = connection.execute(sa.text("SELECT count(*) FROM dbos.queues WHERE name = :name"), {"name": QUEUE})
         return bool(found.scalar())
     return False
+
+
+def versions(_folder: Path) -> dict[str, str]:
+    """Name what is installed."""
+    return {"dbos": version("dbos")}

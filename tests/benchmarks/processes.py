@@ -1,0 +1,49 @@
+"""What processes cost: read from `/proc`, for a process and all that came from it."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+TICKS = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Seconds of CPU since a process began, and bytes it holds in memory."""
+
+    cpu_seconds: float
+    bytes: int
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(self.cpu_seconds + other.cpu_seconds, self.bytes + other.bytes)
+
+
+def family(roots: Iterable[int]) -> set[int]:
+    """Give processes and all that came from them, as far as they still run."""
+    parents: dict[int, int] = {}
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit() and (fields := _fields(int(path.name))):
+            parents[int(path.name)] = int(fields[1])
+    found = {root for root in roots if root in parents}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def usage(pids: Iterable[int]) -> Usage:
+    """Add up what processes have used; one that has ended counts nothing."""
+    total = Usage(0.0, 0)
+    for pid in pids:
+        if fields := _fields(pid):
+            total += Usage((int(fields[11]) + int(fields[12])) / TICKS, int(fields[21]) * PAGE)
+    return total
+
+
+def _fields(pid: int) -> list[str]:
+    """Give the fields of `/proc/<pid>/stat` after the name, which may itself hold blanks: state, parent, ..."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
