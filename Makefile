@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test model simulation check coverage-of-contract format bench faults lock clean
+.PHONY: help install demo dev test model simulation check coverage-of-contract format bench bench-guard faults lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 24
@@ -52,8 +52,11 @@ format: $(STAMP) ## Format and fix what can be fixed.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP) ## Measure speed, against DBOS in the same run; writes build/bench.json.
+bench: $(STAMP) ## Measure speed, against other engines in the same run; writes build/bench.json.
 	$(BIN)/python -m tests.benchmarks
+
+bench-guard: $(STAMP) ## Fail when the engine has lost speed against DBOS, measured in the same run.
+	$(BIN)/python -m tests.benchmarks.guard
 
 faults: $(STAMP) ## Kill, flush and restart real processes under load, with negative controls.
 	$(BIN)/python -m pytest -m fault tests/faults
