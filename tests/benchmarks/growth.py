@@ -13,8 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from orchestrator import embedded
 from orchestrator.embedded import Servers
@@ -89,13 +88,17 @@ def fit(points: Sequence[Point]) -> Model:
 
 
 def _fit_with(points: Sequence[Point], gain: float) -> Model:
+    import numpy as np  # an optional dependency
+
     rows = np.array([np.array(point.terms) / point.workers**gain / point.seconds for point in points])
     costs = _not_negative(rows, np.ones(len(points)))
     return Model(instance=costs[0], step=costs[1], megabyte=costs[2], gain=gain)
 
 
-def _not_negative(rows: "np.ndarray", wanted: "np.ndarray") -> list[float]:
+def _not_negative(rows: Any, wanted: Any) -> list[float]:
     """Solve least squares without negative costs: those that come out so are left out, the worst first."""
+    import numpy as np
+
     kept = list(range(rows.shape[1]))
     while kept:
         found = np.linalg.lstsq(rows[:, kept], wanted, rcond=None)[0]

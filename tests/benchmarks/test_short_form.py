@@ -92,6 +92,7 @@ def test_each_figure_of_ours_has_a_bar_or_is_half_of_one() -> None:
 
 
 def test_figures_are_drawn_for_people_and_for_pages(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
     files = draw(figures(dbos=900), tmp_path)
     assert {file.suffix for file in files} == {".png", ".svg"}
     assert b"Works of ours against their bars" in (tmp_path / "bench-own.svg").read_bytes()
