@@ -87,6 +87,8 @@ def resume(turn: Turn) -> None:
     if turn.instance.is_held:
         turn.amend(is_held=False, parked_reason=None)
         if has_stopped(turn):
+            if _has_failed(turn):
+                turn.remove_error_rows()
             _go_through_again(turn)
         elif not _begin_after_pause(turn):
             release_held(turn)
@@ -131,6 +133,12 @@ def has_stopped(turn: Turn) -> bool:
     return (
         instance.started_at is not None and not instance.scheduled and not turn.open_steps() and not turn.open_nodes()
     )
+
+
+def _has_failed(turn: Turn) -> bool:
+    """Tell whether a root block has failed; if none has, all failures were caught, and their rows stay."""
+    root = frozenset(turn.plan.root)
+    return any(node.state is NodeState.FAILED and node.key.block_id in root for node in turn.ended_badly())
 
 
 def reschedule(turn: Turn, by: timedelta) -> None:
@@ -188,6 +196,7 @@ def retry(turn: Turn, not_before: datetime | None = None) -> None:
         not_before: A moment in the future to go on at; None goes on now.
     """
     turn.amend(run_id=turn.new_id())
+    turn.remove_error_rows()
     _go_through_again(turn, not_before)
 
 
@@ -199,7 +208,6 @@ def _go_through_again(turn: Turn, not_before: datetime | None = None) -> None:
         raise Unloaded(Needs(nodes=unknown))
     reopen(turn)
     hooks.drop(turn)
-    turn.remove_error_rows()
     turn.amend(
         round=turn.instance.round + 1,
         iterations=0,

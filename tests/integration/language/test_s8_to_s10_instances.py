@@ -170,6 +170,23 @@ def test_s9_4_pause_is_applied_before_the_flow_may_finish(world: World, *, neste
     assert (flow.row_ids(), flow.instance.run_id) == (["a"], run_id)
 
 
+@pytest.mark.parametrize("is_paused", [False, True])
+def test_s9_4_resume_before_the_end_leaves_the_rows_of_failures_that_were_caught(*, is_paused: bool) -> None:
+    world = PureWorld()
+    late = try_catch("t", [ext("f", deadline=1000)], [step("c")])
+    flow = world.start([late, ext("a")])
+    flow.pass_time()
+    flow.run()
+    if is_paused:
+        flow.pause()
+    flow.complete("a", {})
+    if is_paused:
+        assert flow.check().state == "paused"
+        flow.resume()
+    assert flow.check().state == "completed"
+    assert flow.row_ids() == ["f", "c", "a"]
+
+
 def test_s9_4_pause_does_not_put_off_a_failure(world: World) -> None:
     flow = world.start([ext("a")]).pause()
     flow.fail("a")
