@@ -7,7 +7,6 @@ I instances of S steps whose outputs have P megabytes each, `workers` worker pro
 """
 
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -167,4 +166,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.benchmarks.figures import BARS, OURS, PEERS, Figure, digits, is_at_least
-from tests.benchmarks.works import OWN, SHARED
+from tests.benchmarks.figures import BARS, OURS, PEERS, Figure, is_at_least
+from tests.benchmarks.works import OWN, SHARED, digits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
