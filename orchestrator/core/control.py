@@ -71,9 +71,12 @@ def comes_to_rest(turn: Turn) -> bool:
 def keeps_from_ending(turn: Turn) -> bool:
     """Tell whether a pause that came while the last step ran is applied before the instance completes (§9.4).
 
-    Nothing is left to run then; the resume ends the instance. A failure is not put off: nothing would come of that.
+    Nothing is left to run then; the resume ends the instance. A failure is not put off: nothing would come of that. Nor
+    is a cancel, which takes effect when the shielded work is done (§9.5).
     """
-    return turn.ending is not None and turn.ending.state is NodeState.COMPLETED and turn.instance.is_held
+    instance, ending = turn.instance, turn.ending
+    completes = ending is not None and ending.state is NodeState.COMPLETED and not instance.is_cancelling
+    return completes and instance.is_held
 
 
 def park(turn: Turn, step: Step, reason: str) -> None:

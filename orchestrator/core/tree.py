@@ -158,7 +158,7 @@ def _unreached(block: AnyBlock, branch: int, entry: Entry | None, state: NodeSta
     if entry is None or state is NodeState.SKIPPED:
         return state
     memory = entry.memory or {}
-    if isinstance(block, Router | ABSplit) and memory.get("choice") != branch:
+    if isinstance(block, Router | ABSplit) and memory.get("choice", branch) != branch:
         return NodeState.SKIPPED
     if isinstance(block, TryCatch) and branch == CATCH_LIST and _passes_catch(memory, state):
         return NodeState.SKIPPED

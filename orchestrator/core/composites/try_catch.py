@@ -23,7 +23,7 @@ def enter(turn: Turn, key: NodeKey, memory: Memory | None) -> None:
     caught = memory.get("caught") if memory else None
     fresh = {"phase": phase, "origin": origin, "result": NodeState.COMPLETED, "error": None, "caught": caught}
     node = open_composite(turn, key, fresh)
-    if caught is not None:
+    if caught is not None and phase is TryPhase.CATCH:
         turn.merge_data({"_error": caught})
     if not start_list(turn, key.block_id, LIST_OF_PHASE[phase], key.iteration):
         settle(turn, node, NodeState.COMPLETED)

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support.drive import World, fail, loop, router, step, sub_sequence, try_catch
+from tests.support.drive import World, fail, loop, router, scope, split, step, sub_sequence, try_catch
 
 
 def ext(block_id, **fields):
@@ -116,3 +116,37 @@ def test_s5_1_wrong_params_fail_a_step_whose_output_is_cached(world: World, hand
     wrong = step("b", handler, {"message": "{{ nowhere.x }}"}, cache_key="k")
     flow = world.start([step("a", cache_key="k"), wrong]).run()
     assert (flow.check().state, flow.tree()["b"]) == ("failed", "failed")
+
+
+def test_s9_7_finally_list_that_is_retried_leaves_the_context_as_it_is(world: World) -> None:
+    """The list reads the error that it had read before, not the one that its catch list has dealt with."""
+    last = [try_catch("inner", [fail("b", "second")], []), ext("c")]
+    flow = world.start([try_catch("outer", [fail("a", "first")], [], last)]).run()
+    flow.fail("c")
+    before = flow.data
+    assert (flow.check().state, before["_error"]["message"]) == ("failed", "second")
+    assert flow.retry().check().data == before
+    flow.complete("c")
+    assert (flow.check().state, flow.data["_error"]["block_id"]) == ("completed", "inner")
+
+
+@pytest.mark.parametrize("shield", ["step", "scope"])
+def test_s9_5_flow_is_cancelled_when_shielded_work_is_done_whatever_pause_came_since(world: World, shield: str) -> None:
+    last = ext("a", cancellable=False) if shield == "step" else scope("s", ext("a"))
+    flow = world.start([last])
+    flow.cancel()
+    flow.pause()
+    flow.complete("a")
+    assert (flow.check().state, flow.tree()["a"]) == ("cancelled", "completed")
+
+
+@pytest.mark.parametrize("chooser", [router("r", ("true", [ext("b")])), split("r", ("v", 1, [ext("b")]), ("w", 0, []))])
+def test_s10_blocks_of_a_choice_that_was_never_made_are_cancelled(world: World, chooser) -> None:
+    """A cancel comes before the router or split has begun: no list of it was passed over by design."""
+    flow = world.start([scope("s", ext("a")), chooser])
+    flow.cancel()
+    flow.complete("a")
+    assert (flow.check().state, flow.tree()) == (
+        "cancelled",
+        {"s": "completed", "a": "completed", "r": "cancelled", "b": "cancelled"},
+    )

@@ -38,8 +38,8 @@ class Flow:
 
     Attributes:
         is_left_to_chance: A race, or a parallel that fails fast, was decided before all of its branches had begun, and
-            the contract does not say how far those get then; or `_error` was written while branches began, and it does
-            not say which guards see it.
+            the contract does not say how far those get then, nor how many concurrent items have begun when one fails at
+            once; or `_error` was written while branches began, and it does not say which guards see it.
     """
 
     def __init__(
@@ -364,11 +364,12 @@ class Flow:
         self.family.settle()
 
     def _read_state(self) -> None:
-        if (ended := self._root.ended) and ended.state == COMPLETED and self.pausing:
+        ended, cancelled = self._root.ended, self.cancelling.cancelled
+        if ended and ended.state == COMPLETED and self.pausing and not cancelled:
             self.state = "paused"
             return
         if ended:
-            self.state = FAILED if ended.state == FAILED else CANCELLED if self.cancelling.cancelled else COMPLETED
+            self.state = FAILED if ended.state == FAILED else CANCELLED if cancelled else COMPLETED
             return
         open_now = list(self.stands.values())
         claimed = any(stand.phase == "claimed" and stand.in_process for stand in open_now)
