@@ -4,7 +4,8 @@ Forgiven is, each for its reason: texts of messages that the contract does not g
 those it names; the bookkeeping row of a for_each, whose moments it leaves open; in a row of a sub_sequence all but
 block and output of the child's rows; the node of a block in concurrent items, which is one of several; among the
 nodes inside of what was cancelled, which of them were still to come. Programs whose course depends on how far the
-branches of a decided race get are not compared at all (`Flow.is_left_to_chance`).
+branches of a decided race get, or concurrent items of which one fails at once, are not compared at all
+(`Flow.is_left_to_chance`).
 """
 
 from collections.abc import Mapping

@@ -103,7 +103,8 @@ class Maker:
         if self.chance(12):
             signals = sorted([*signals, self.injection()], key=lambda signal: signal["at"])
         if any(signal["type"] == "pause" for signal in signals):
-            for step in steps:
+            injected = [block for s in signals if s["type"] == "inject" for block in s["payload"]["blocks"]]
+            for step in [*steps, *everything_in(injected)]:
                 step.pop("deadline", None)
                 step.pop("on_deadline_breach", None)
         return Program(

@@ -181,8 +181,11 @@ def run_for_each(flow: "Flow", block: Json, place: Place) -> Waits:
         if width == 1 and memory.get("item") != number:
             flow.mark(block["body"], "pending")
         memory["item"] = number
-        tasks.append(flow.tasks.spawn(_run_item(flow, block["body"], place.turn(number, binding), done)))
+        free = width - sum(not task.ended for task in tasks)
+        task = flow.tasks.spawn(_run_item(flow, block["body"], place.turn(number, binding), done))
+        tasks.append(task)
         begun += 1
+        flow.is_left_to_chance |= free > 1 and number + 1 < len(items) and bool(_ends([task], FAILED))
     yield Join(tasks, lambda: all(task.ended for task in tasks))
     if failed := _ends(tasks, FAILED):
         return _failure_of(failed[0])

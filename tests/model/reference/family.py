@@ -39,6 +39,8 @@ class Family:
         return True
 
     def _start(self, parent: "Flow", stand: Stand, name: str, data: Any) -> None:
+        if parent.is_left_to_chance:
+            return  # nor can anybody say whether the child is made
         child = parent.child(self.sequences[name], self.new_id(parent.instance_id, stand.key), data)
         stand.child = child
         if child.state in {"completed", "failed", "cancelled"}:
