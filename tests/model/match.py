@@ -391,8 +391,15 @@ class Match:
                 self.world.elapse(each.id, by)
             self.model.family.now = max(self.model.now, moment)
         else:
-            self.model.family.now = max(self.model.now, moment, real)
+            self.model.family.now = max(self.model.now, moment, real, *self.due_with(moment))
             self.world.elapse(pair.id, self.model.now - self.world.now())
+
+    def due_with(self, moment: datetime) -> list[datetime]:
+        """Give all that is due in the same moment on either side: what one holds for past, the other must too."""
+        timers = [
+            due for pair in self.pairs for side in (pair.real_timers(), pair.model_timers()) for due in side.values()
+        ]
+        return [due for due in timers if abs(due - moment) < MICROSECONDS]
 
     def can_retry(self) -> bool:
         return self.model.state == "failed" and self.retried < self.program.retries

@@ -325,6 +325,15 @@ class Flow:
         for stand in list(self.stands.values()):
             if stand.phase == "held" and stand.task:
                 self.tasks.advance(stand.task, steps.RESUMED)
+        if self.state == "paused" and self._root.ended:
+            self._go_on_behind_the_end()
+
+    def _go_on_behind_the_end(self) -> None:
+        """Run, or give up, what was injected while the flow was paused with nothing left to run."""
+        if self.cancelling.cancelled:
+            self.mark([block for block in self.blocks if self.nodes[block["id"]] == "pending"], CANCELLED)
+        else:
+            self._root = self.tasks.spawn(self._run_root())
 
     def cancel(self) -> None:
         """Withdraw everything that is not shielded."""
