@@ -119,10 +119,14 @@ def journey(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Journey]:
 
 
 def held_by(stack: Stack, worker: str) -> list[StepKey]:
-    """Name the steps that a worker has claimed."""
+    """Name the steps that a stopped worker has claimed, but for those whose outcome is being committed without it.
+
+    A commit holds the lock of its instance from the worker's first message to its last.
+    """
     rows = stack.query(
         "SELECT s.instance_id, s.block_id, s.iteration FROM steps s JOIN workers w ON w.id = s.worker_id "
-        "WHERE s.state = 'claimed' AND w.name LIKE %s",
+        "JOIN instances i ON i.id = s.instance_id WHERE s.state = 'claimed' AND w.name LIKE %s "
+        "FOR SHARE OF i SKIP LOCKED",
         (f"{worker}@%",),
     )
     return [StepKey(row[0], row[1], tuple(row[2])) for row in rows]
