@@ -29,4 +29,6 @@ def is_healthy(kind: str, store: Store, host: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(0 if is_healthy(sys.argv[1], Store(Settings().database_url), socket.gethostname()) else 1)
+    settings = Settings()
+    store = Store(settings.database_url, pooler=settings.database_pooler)
+    sys.exit(0 if is_healthy(sys.argv[1], store, socket.gethostname()) else 1)

@@ -37,8 +37,8 @@ def serve(settings: Settings, *, host: str, port: int, is_insecure: bool = False
         port: Port to listen on; 0 takes a free one.
 
     Raises:
-        ConfigurationError: The settings would leave the API open by accident or name no servers, or the address is
-            in use.
+        ConfigurationError: The settings would leave the API open by accident or name no servers, the address is
+            in use, or PostgreSQL is reached through a pooler that is not set.
     """
     check_configuration(settings, is_insecure=is_insecure)
     if not settings.database_url:
@@ -49,9 +49,16 @@ def serve(settings: Settings, *, host: str, port: int, is_insecure: bool = False
         settings = settings.model_copy(update={"api_key": ""})
         log.warning("api_is_open", reason="--insecure: whoever reaches this address may do everything", host=host)
     with _listening(host, port) as listener, _ending_on_signals():
-        store = PostgresStore(settings.database_url, pool_size=POOL_SIZE, overflow=POOL_OVERFLOW, apart=settings.apart)
+        store = PostgresStore(
+            settings.database_url,
+            pool_size=POOL_SIZE,
+            overflow=POOL_OVERFLOW,
+            apart=settings.apart,
+            pooler=settings.database_pooler,
+        )
         doorbell = Doorbell(Broker(client_app(settings.celery_broker_url)).publish)
         try:
+            store.try_out()
             _run(create_app(Engine(store, doorbell, settings), settings), listener)
         finally:
             doorbell.close()

@@ -25,7 +25,9 @@ class Service:
     """The loops over one database and one broker. Any number of processes may run them."""
 
     def __init__(self, settings: Settings) -> None:
-        self._store = PostgresStore(settings.database_url, pool_size=4, overflow=2, apart=settings.apart)
+        self._store = PostgresStore(
+            settings.database_url, pool_size=4, overflow=2, apart=settings.apart, pooler=settings.database_pooler
+        )
         self._doorbell = Doorbell(Broker(client_app(settings.celery_broker_url)).publish)
         engine = Engine(self._store, self._doorbell, settings)
         mark = EpochMark(connect(_home_of_hints(settings)))
@@ -38,7 +40,12 @@ class Service:
         self._runners = [LoopRunner(loop) for loop in loops]
 
     def start(self) -> None:
-        """Start all loops."""
+        """Start all loops.
+
+        Raises:
+            ConfigurationError: PostgreSQL is reached through a pooler that is not set.
+        """
+        self._store.try_out()
         for runner in self._runners:
             runner.start()
         log.info("service_started", loops=[runner.loop.name for runner in self._runners])

@@ -10,6 +10,7 @@ from pydantic import AliasChoices, BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from orchestrator.store.apart import DEFAULT_THRESHOLD, Apart, Mode
+from orchestrator.store.pool import Pooler
 from sequences.durations import parse_duration
 
 
@@ -35,6 +36,11 @@ class Settings(BaseSettings):
         "",
         validation_alias=AliasChoices("DATABASE_URL", "ORCHESTRATOR_DATABASE_URL", "ORCH8_DATABASE_URL"),
         description="PostgreSQL, the only truth",
+    )
+    database_pooler: Pooler = Field(
+        Pooler.SESSION,
+        validation_alias=AliasChoices("DATABASE_POOLER", "ORCHESTRATOR_DATABASE_POOLER"),
+        description="`transaction` behind PgBouncer in transaction mode; `session` without a pooler",
     )
     redis_url: str = Field(
         "",

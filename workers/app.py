@@ -144,7 +144,10 @@ def _watch(sender: Any, **_arguments: Any) -> None:
     from orchestrator.engine import Engine  # noqa: PLC0415 - the parent's own, made once
 
     settings = _Process.settings
-    _Process.parent_store = PostgresStore(settings.database_url, pool_size=1, overflow=1, apart=settings.apart)
+    _Process.parent_store = PostgresStore(
+        settings.database_url, pool_size=1, overflow=1, apart=settings.apart, pooler=settings.database_pooler
+    )
+    _Process.parent_store.try_out()
     engine = Engine(_Process.parent_store, None, _Process.settings)
     names = handlers_of(celery, _Process.settings).names()
     slots = getattr(sender.controller, "concurrency", None) or 1

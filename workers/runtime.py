@@ -56,7 +56,9 @@ class Runtime:
     def __init__(self, app: Celery, identity: Identity, settings: Settings) -> None:
         self.pid = os.getpid()
         _make_quick()
-        self.store = PostgresStore(settings.database_url, pool_size=1, overflow=2, apart=settings.apart)
+        self.store = PostgresStore(
+            settings.database_url, pool_size=1, overflow=2, apart=settings.apart, pooler=settings.database_pooler
+        )
         self.doorbell = Doorbell(Broker(app).publish)
         self.engine = Engine(self.store, self.doorbell, settings)
         self.executor = Executor(

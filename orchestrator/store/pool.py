@@ -2,13 +2,14 @@
 
 import threading
 import time
+from enum import StrEnum
 from typing import Any
 
 import orjson
 import psycopg2.extensions
 import psycopg2.extras
 
-from orchestrator.errors import StoreUnavailable
+from orchestrator.errors import ConfigurationError, StoreUnavailable
 
 WAIT_SECONDS = 5.0
 """How long a transaction waits for a connection that another one holds."""
@@ -22,19 +23,46 @@ _OPTIONS: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15000,
     "application_name": "orchestrator",
-    "options": "-c statement_timeout=15s -c lock_timeout=3s -c idle_in_transaction_session_timeout=15s -c timezone=UTC"
-    " -c plan_cache_mode=force_generic_plan",
 }
+_LIMITS = {
+    "statement_timeout": "15s",
+    "lock_timeout": "3s",
+    "idle_in_transaction_session_timeout": "15s",
+    "timezone": "UTC",
+}
+_SESSION = {
+    "options": " ".join(f"-c {name}={value}" for name, value in _LIMITS.items())
+    + " -c plan_cache_mode=force_generic_plan"
+}
+_BEGIN = "; ".join(["BEGIN", *(f"SET LOCAL {name} = '{value}'" for name, value in _LIMITS.items())]).encode()
+
+UNKNOWN_SESSION = (
+    "a pooler stands between this process and PostgreSQL and does not keep our session: set "
+    "DATABASE_POOLER=transaction, or connect to PostgreSQL itself"
+)
+
+
+class Pooler(StrEnum):
+    """What stands between us and PostgreSQL."""
+
+    SESSION = "session"
+    """Nothing: a connection is one session of the server, as long as it is open."""
+    TRANSACTION = "transaction"
+    """PgBouncer in transaction mode, or one like it: each transaction may reach another session of the server."""
 
 
 class Connection(psycopg2.extensions.connection):
     """A connection that begins no transaction by itself.
 
     Args:
+        begin: Begins a transaction.
+        keeps_session: The server keeps what we set and prepare from one transaction to the next.
         prepared: Names of the statements that the server keeps for it.
         generation: See `Pool`.
     """
 
+    begin: bytes
+    keeps_session: bool
     prepared: set[str]
     generation: int
     opened_at: float
@@ -55,10 +83,12 @@ class Pool:
         url: A URL of libpq or of SQLAlchemy.
         size: Connections kept open.
         overflow: Further connections opened under load.
+        pooler: What stands between us and the server.
     """
 
-    def __init__(self, url: str, *, size: int, overflow: int) -> None:
+    def __init__(self, url: str, *, size: int, overflow: int, pooler: Pooler = Pooler.SESSION) -> None:
         self._dsn = without_driver(url)
+        self._keeps_session = pooler is Pooler.SESSION
         self._size = size
         self._most = size + overflow
         self.forget()
@@ -76,6 +106,7 @@ class Pool:
         Raises:
             StoreUnavailable: All are in use, and none has become free in `WAIT_SECONDS`.
             psycopg2.OperationalError: None can be opened.
+            ConfigurationError: A pooler stands between us and the server, and is not set.
         """
         if not self._free.acquire(timeout=WAIT_SECONDS):
             raise StoreUnavailable(f"all {self._most} connections to PostgreSQL are in use")
@@ -121,8 +152,18 @@ class Pool:
 
     def _opened(self) -> Connection:
         generation = self._generation
-        connection: Connection = psycopg2.connect(self._dsn, connection_factory=Connection, **_OPTIONS)
+        options = _OPTIONS | _SESSION if self._keeps_session else _OPTIONS
+        try:
+            connection: Connection = psycopg2.connect(self._dsn, connection_factory=Connection, **options)
+        except psycopg2.OperationalError as error:
+            if "unsupported startup parameter" in str(error):  # PgBouncer, of our options
+                raise ConfigurationError(UNKNOWN_SESSION) from error
+            raise
         connection.autocommit = True
+        if self._keeps_session:
+            _check_options(connection)
+        connection.begin = b"BEGIN" if self._keeps_session else _BEGIN
+        connection.keeps_session = self._keeps_session
         connection.prepared = set()
         connection.generation = generation
         connection.opened_at = time.monotonic()
@@ -130,6 +171,15 @@ class Pool:
         psycopg2.extras.register_default_json(connection, loads=orjson.loads)
         psycopg2.extras.register_default_jsonb(connection, loads=orjson.loads)
         return connection
+
+
+def _check_options(connection: Connection) -> None:
+    """Refuse a session without our options: PgBouncer can be told to take them and to forget them."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('plan_cache_mode')")
+        if cursor.fetchone() != ("force_generic_plan",):
+            connection.close()
+            raise ConfigurationError(UNKNOWN_SESSION)
 
 
 def without_driver(url: str) -> str:

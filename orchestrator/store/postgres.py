@@ -29,6 +29,7 @@ from orchestrator.store import (
     workers,
 )
 from orchestrator.store.apart import Apart
+from orchestrator.store.pool import Pooler
 
 
 class PostgresTransaction(session.Transaction):
@@ -99,8 +100,16 @@ class PostgresStore(session.Store):
         apart: What it stores apart of the rows it belongs to.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 1, overflow: int = 0, apart: Apart | None = None) -> None:
-        super().__init__(url, pool_size=pool_size, overflow=overflow)
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 1,
+        overflow: int = 0,
+        apart: Apart | None = None,
+        pooler: Pooler = Pooler.SESSION,
+    ) -> None:
+        super().__init__(url, pool_size=pool_size, overflow=overflow, pooler=pooler)
         self.clock = DatabaseClock()
         self._apart = apart or Apart()
 

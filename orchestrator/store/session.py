@@ -13,14 +13,16 @@ from typing import Any, TypeVar
 import psycopg2
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
-from orchestrator.errors import StoreUnavailable
+from orchestrator.errors import ConfigurationError, StoreUnavailable
 from orchestrator.store.apart import Apart
-from orchestrator.store.pool import Connection, Pool
+from orchestrator.store.pool import UNKNOWN_SESSION, Connection, Pool, Pooler
 from orchestrator.store.prepared import Form, Prepared, arrays_of, texts_of
 from sequences.json_values import json_bytes
 
 _RETRYABLE = frozenset({"40001", "40P01", "55P03"})
 _UNAVAILABLE_CLASSES = ("08", "53", "57P")
+_SESSION_CHANGED = frozenset({"26000", "42P05"})
+"""What we have prepared is not there, or another has prepared it: a pooler has given the connection another session."""
 _TRIES = 5
 
 T = TypeVar("T")
@@ -47,7 +49,7 @@ class Transaction:
         self.apart = apart or Apart()
         self.cursor: Any = connection.cursor()
         self._connection = connection
-        self._waiting = [b"BEGIN; SET LOCAL synchronous_commit = off" if is_losable else b"BEGIN"]
+        self._waiting = [connection.begin + b"; SET LOCAL synchronous_commit = off" if is_losable else connection.begin]
         self._has_begun = False
         self._goes_by_index = False
         self._preparing: set[str] = set()
@@ -80,21 +82,24 @@ class Transaction:
             self._waiting.append(self._execution(statement.for_many, arrays_of(rows)))
 
     def ask(self, form: Form, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Run a kept statement and take all its rows."""
+        """Run a statement of the store's and take all its rows."""
         self._send(self._execution(form, texts_of(values)))
         rows: list[tuple[Any, ...]] = self.cursor.fetchall()
         return rows
 
     def _execution(self, form: Form, texts: Sequence[str | None]) -> bytes:
         """Write the execution of a statement; the server learns it first if this connection has not used it before."""
+        text: bytes
         if not self._goes_by_index:
             self._goes_by_index = True
             self._waiting.append(_BY_INDEX)
-        is_known = form.name in self._connection.prepared or form.name in self._preparing
-        if form.prepare and not is_known:
+        if not form.prepare or not self._connection.keeps_session:
+            text = self.cursor.mogrify(form.whole, {str(number): each for number, each in enumerate(texts, 1)})
+            return text
+        if form.name not in self._connection.prepared and form.name not in self._preparing:
             self._preparing.add(form.name)
             self._waiting.append(form.prepare.encode())
-        text: bytes = self.cursor.mogrify(form.execute, texts)
+        text = self.cursor.mogrify(form.execute, texts)
         return text
 
     def values(self, template: str, rows: Sequence[Sequence[Any]]) -> str:
@@ -114,7 +119,10 @@ class Transaction:
         if not connection.closed:
             is_open = connection.get_transaction_status() != TRANSACTION_STATUS_IDLE
             with suppress(psycopg2.Error):
-                self.cursor.execute("ROLLBACK; DEALLOCATE ALL" if is_open else "DEALLOCATE ALL")
+                if is_open:
+                    self.cursor.execute("ROLLBACK")
+                if connection.keeps_session:
+                    self.cursor.execute("DEALLOCATE ALL")
         # What a message had prepared before it failed is not known, so nothing is kept.
         connection.prepared.clear()
 
@@ -139,11 +147,21 @@ class Store:
         url: URL of the database, as libpq or SQLAlchemy know it.
         pool_size: Connections kept open: 1 in a worker process, 5 to 10 in services.
         overflow: Further connections opened under load.
+        pooler: What stands between us and the server.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 1, overflow: int = 0) -> None:
+    def __init__(self, url: str, *, pool_size: int = 1, overflow: int = 0, pooler: Pooler = Pooler.SESSION) -> None:
         self.url = url
-        self._pool = Pool(url, size=pool_size, overflow=overflow)
+        self._pool = Pool(url, size=pool_size, overflow=overflow, pooler=pooler)
+
+    def try_out(self) -> None:
+        """Open a connection, so that a wrong setting ends the start; a server that is down may come up later.
+
+        Raises:
+            ConfigurationError: A pooler stands between us and the server, and is not set.
+        """
+        with suppress(StoreUnavailable), self.transaction() as tx:
+            tx.now()
 
     def transaction(self, *, is_losable: bool = False) -> AbstractContextManager[Transaction]:
         """Open a transaction; it commits at the end of the block and rolls back on an error.
@@ -178,6 +196,8 @@ class Store:
         except psycopg2.Error as error:
             if is_unavailable(error):
                 raise StoreUnavailable(f"PostgreSQL did not answer: {first_line(error)}") from error
+            if sqlstate(error) in _SESSION_CHANGED:
+                raise ConfigurationError(UNKNOWN_SESSION) from error
             raise
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ import psycopg2
 import pytest
 
 from orchestrator.errors import StoreUnavailable
-from orchestrator.store.pool import Pool
+from orchestrator.store.pool import Pool, Pooler
 from orchestrator.store.prepared import form, prepared
 from orchestrator.store.session import Store, Transaction
 
@@ -22,6 +22,13 @@ TOTAL = form("test_sum", ["int[]"], "SELECT sum(n) FROM unnest($1) AS n")
 MOMENT = datetime(2026, 1, 1, 12, 30, 0, 250_000, tzinfo=UTC)
 FULL = (UUID(int=7), False, MOMENT, timedelta(days=-1, seconds=5, microseconds=30))
 HARD_TEXTS = ("", "NULL", "{}", "a,b", 'say "so"', "back\\slash", "it's", "two\nlines", "%s", "; COMMIT", "ü€😀")
+
+
+@pytest.fixture(params=list(Pooler))
+def store(database_url: str, request: pytest.FixtureRequest) -> Iterator[Store]:
+    opened = Store(database_url, pooler=request.param)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture

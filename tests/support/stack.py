@@ -16,7 +16,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -100,6 +100,7 @@ class Stack:
         servers: Servers | None = None,
         imports: str = "tests.support.handlers,tests.support.celery_task",
         env: Mapping[str, str] | None = None,
+        reached: Callable[[str], Mapping[str, str]] | None = None,
     ) -> Iterator[Stack]:
         """Start everything, wait until it is ready, and end everything.
 
@@ -111,6 +112,8 @@ class Stack:
             servers: Use these, with a database of our own; None starts others, which may be restarted and emptied.
             imports: Modules with handlers.
             env: Further settings of all processes.
+            reached: Gives, for the URL of the database, settings by which the processes reach it; the test itself
+                reaches it straight.
         """
         workers = {"worker": WorkerSpec()} if workers is None else workers
         directory.mkdir(parents=True, exist_ok=True)
@@ -136,6 +139,7 @@ class Stack:
                 "ORCH8_REQUIRE_TENANT_HEADER": "false",
                 effects.PATH_VARIABLE: str(directory / "effects"),
                 **(env or {}),
+                **(reached(url) if reached else {}),
             }
             with (directory / "all.log").open("w") as log:
                 printer = LinePrinter(("dev", *(spec.name for spec in specs)), log, directory=directory, color=False)
