@@ -7,15 +7,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from orchestrator.api.addresses import Limit, Offset
+from orchestrator.api.addresses import Limit, Offset, TaskId
 from orchestrator.api.answers import Json
 from orchestrator.api.auth import CallerDependency
 from orchestrator.api.pollers import worker_key
 from orchestrator.api.services import Services, Serving
-from orchestrator.api.shapes import TaskStats, WorkerTask, WorkerView
-from orchestrator.api.task_views import ended_task_view, inputs_now, open_task_view
-from orchestrator.errors import InvalidArgument
-from orchestrator.store import steps, tasks
+from orchestrator.api.shapes import TaskEventView, TaskStats, WorkerTask, WorkerView
+from orchestrator.api.task_views import ended_task_view, inputs_now, open_task_view, task_event_view
+from orchestrator.core.steps import runs_in_process
+from orchestrator.errors import InvalidArgument, NotFound
+from orchestrator.store import steps, task_events, tasks
 from orchestrator.store.postgres import PostgresTransaction
 from orchestrator.store.tasks import TaskFilter
 from sequences.scope import Scope
@@ -69,6 +70,16 @@ def _ended(tx: PostgresTransaction, which: TaskFilter, limit: int) -> list[dict[
     if which.state in {"pending", "claimed"}:
         return []
     return [ended_task_view(row) for row in tasks.recently_ended(tx, which, limit)]
+
+
+@router.get("/workers/tasks/{id}/attempts", responses={200: {"model": list[TaskEventView]}})
+def read_task_attempts(serving: Serving, caller: CallerDependency, task_id: TaskId, limit: Limit = 100) -> Response:
+    """Tell what happened to one task: claims, leases taken back, late reports, its end; the oldest first."""
+    with serving.store.transaction() as tx:
+        history = task_events.of_task(tx, task_id)
+    if history is None or caller.tenant not in {None, history.tenant_id} or runs_in_process(history.handler or ""):
+        raise NotFound(f"worker_task {task_id}")
+    return Json([task_event_view(task_id, event) for event in history.events[: min(limit, MAX_PAGE)]])
 
 
 @router.get("/workers/tasks/stats", responses={200: {"model": TaskStats}})

@@ -539,6 +539,18 @@ class WorkerTask(Shape):
     idempotency_key: str
 
 
+class TaskEventView(Shape):
+    """Something that happened to a task; the worker and the reason are left out where there are none."""
+
+    id: UUID
+    task_id: UUID
+    claim_epoch: int
+    worker_id: str | None = None
+    event: str
+    reason: str | None = None
+    created_at: datetime
+
+
 class CheckpointSequence(Shape):
     """The number the next checkpoint must carry."""
 

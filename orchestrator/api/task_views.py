@@ -18,6 +18,7 @@ from orchestrator.core.turn import Turn
 from orchestrator.store import reading
 from orchestrator.store.postgres import PostgresTransaction
 from orchestrator.store.steps import HeldTask
+from orchestrator.store.task_events import TaskEvent
 from sequences.scope import Scope, plain
 
 _EMPTY_RUNTIME: dict[str, Any] = {
@@ -103,6 +104,19 @@ def ended_task_view(row: tuple[Any, ...]) -> dict[str, Any]:
         "error_retryable": failure.get("retryable"),
         "created_at": _made_at(step_id) or ended_at,
         "idempotency_key": _idempotency_key(instance_id, NodeKey(block_id, tuple(iteration))),
+    }
+
+
+def task_event_view(task_id: UUID, event: TaskEvent) -> dict[str, Any]:
+    """Show what happened to a task; the worker and the reason are left out where there are none."""
+    optional = {"worker_id": event.worker, "reason": event.reason}
+    return {
+        "id": event.id,
+        "task_id": task_id,
+        "claim_epoch": event.claim_epoch,
+        "event": event.event,
+        **{name: value for name, value in optional.items() if value is not None},
+        "created_at": event.created_at,
     }
 
 

@@ -35,7 +35,7 @@ from orchestrator.core.states import StepState
 from orchestrator.core.steps import runs_in_process
 from orchestrator.errors import Conflict, InvalidArgument, NotFound, PayloadTooLarge
 from orchestrator.exchange import Report
-from orchestrator.store import steps, tasks
+from orchestrator.store import steps, task_events, tasks
 from orchestrator.store.steps import HeldTask
 
 router = APIRouter(tags=["workers"])
@@ -44,6 +44,8 @@ MAX_CLAIMED_AT_ONCE = 1000
 MAX_CHECKPOINT_BYTES = 256 * 1024
 MAX_MESSAGE_CHARACTERS = 4096
 """As for handlers of our own workers: a failure is read in lists and logs."""
+MAX_EPOCH = 2**31 - 1
+"""Whatever a worker names: the store keeps no larger numbers."""
 LEASE_CHANGED = "worker task lease changed"
 OWNERSHIP_CHANGED = "worker task ownership or checkpoint sequence changed"
 
@@ -137,8 +139,9 @@ def fail(serving: Serving, caller: CallerDependency, task_id: TaskId, body: Body
 
 def _report(serving: Services, caller: Caller, task_id: UUID, lease: Lease, outcome: Outcome) -> Response:
     """Commit an outcome; 200 without effect when the instance was ended or paused under the worker's hands."""
+    act = "complete" if isinstance(outcome, Completed) else "fail"
     for _ in range(2):
-        held = _held(serving, caller, task_id, lease, LEASE_CHANGED)
+        held = _held(serving, caller, task_id, lease, act, LEASE_CHANGED)
         if held is None:
             return Response()
         finished = serving.engine.finish([Report(claim=held.claim, outcome=outcome)])
@@ -147,8 +150,12 @@ def _report(serving: Services, caller: Caller, task_id: UUID, lease: Lease, outc
     raise Conflict(LEASE_CHANGED)
 
 
-def _held(serving: Services, caller: Caller, task_id: UUID, lease: Lease, conflict: str) -> HeldTask | None:
-    """Find the task a worker speaks for.
+def _held(serving: Services, caller: Caller, task_id: UUID, lease: Lease, act: str, conflict: str) -> HeldTask | None:
+    """Find the task a worker speaks for; whoever has lost it is refused, and that is noted.
+
+    Args:
+        act: What the worker wants to do.
+        conflict: What is said if the task is another's.
 
     Returns:
         None if it was taken from the worker because its instance was ended or paused.
@@ -166,8 +173,16 @@ def _held(serving: Services, caller: Caller, task_id: UUID, lease: Lease, confli
     if ended is not None and ended.outcome == "cancelled" and ended.is_stopped:
         return None
     if held is None or not _is_current(held, lease):
+        _note_rejected(serving, task_id, lease, act)
         raise Conflict(conflict)
     return held
+
+
+def _note_rejected(serving: Services, task_id: UUID, lease: Lease, act: str) -> None:
+    epoch = min(lease.claim_epoch or 0, MAX_EPOCH)
+    with serving.store.transaction(is_losable=True) as tx:
+        event_id = serving.engine.new_id()
+        task_events.note_rejected(tx, event_id, task_id, worker=lease.worker_id, epoch=epoch, reason=act)
 
 
 def _is_current(held: HeldTask, lease: Lease) -> bool:
@@ -189,7 +204,7 @@ def heartbeat(serving: Serving, caller: CallerDependency, task_id: TaskId, body:
             raise InvalidArgument("checkpoint_seq is required with a checkpoint")
         if len(orjson.dumps(request.checkpoint)) > MAX_CHECKPOINT_BYTES:
             raise PayloadTooLarge(f"checkpoint is larger than {MAX_CHECKPOINT_BYTES} bytes")
-    held = _held(serving, caller, task_id, request, OWNERSHIP_CHANGED)
+    held = _held(serving, caller, task_id, request, "heartbeat", OWNERSHIP_CHANGED)
     if held is None:
         raise Conflict(OWNERSHIP_CHANGED)
     if request.checkpoint is None:

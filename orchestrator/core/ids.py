@@ -30,18 +30,18 @@ class IdMaker:
         self._random = random
         self._counter = random.getrandbits(_COUNTER_BITS - 1)
         self._moment = _EPOCH
-        self._of_moment = _bits_of(_EPOCH)
+        self._of_moment = moment_bits(_EPOCH)
 
     def __call__(self, moment: datetime) -> UUID:
         """Make the id of something that happens at `moment` (aware UTC)."""
         if moment != self._moment:
-            self._moment, self._of_moment = moment, _bits_of(moment)
+            self._moment, self._of_moment = moment, moment_bits(moment)
         self._counter = (self._counter + 1) % (1 << _COUNTER_BITS)
         return UUID(int=self._of_moment | self._counter << _RANDOM_BITS | self._random.getrandbits(_RANDOM_BITS))
 
 
-def _bits_of(moment: datetime) -> int:
-    """Give the bits that all ids of one moment share; the lower 62 are left."""
+def moment_bits(moment: datetime) -> int:
+    """Give the bits that all ids of one moment (aware UTC) share; the lower 62 are left."""
     since = moment - _EPOCH
     milliseconds = (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
     rest = since.microseconds % 1000

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.core.model import Claim, NodeKey, Step
+from orchestrator.store import task_events
 from orchestrator.store.rows import STEP_COLUMNS, claim_of, step_of
 from orchestrator.store.session import Transaction, to_json
 
@@ -228,13 +229,17 @@ def release_stale_tasks(tx: Transaction, stale_after: timedelta, limit: int) -> 
 
     Tasks claimed by workers of our own are left to `lost_claims`: their heartbeat is the process's.
     """
-    return tx.execute(
-        "WITH stale AS MATERIALIZED (SELECT id FROM steps WHERE state = 'claimed' AND worker_id IS NULL "
-        "AND heartbeat_at < clock_timestamp() - %s ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED) "
+    taken = tx.query(
+        "WITH stale AS MATERIALIZED (SELECT id, worker_name, claimed_at FROM steps WHERE state = 'claimed' "
+        "AND worker_id IS NULL AND heartbeat_at < clock_timestamp() - %s ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED) "
         "UPDATE steps s SET state = 'ready', token = NULL, worker_id = NULL, worker_name = NULL, claimed_at = NULL, "
-        "heartbeat_at = NULL FROM stale WHERE s.id = stale.id",
+        "heartbeat_at = NULL FROM stale WHERE s.id = stale.id "
+        "RETURNING s.instance_id, s.id, s.claim_epoch, stale.worker_name, stale.claimed_at, clock_timestamp()",
         (stale_after, limit),
     )
+    if taken:
+        task_events.note_reclaimed(tx, [row[:5] for row in taken], taken[0][5])
+    return len(taken)
 
 
 def lost_claims(tx: Transaction, dead_after: timedelta, limit: int) -> list[Claim]:

@@ -300,6 +300,23 @@ attempts = Table(
     postgresql_partition_by="RANGE (ended_at)",
 )
 
+task_events = Table(
+    "task_events",
+    metadata,
+    Column("instance_id", Uuid, nullable=False),
+    Column("id", Uuid, nullable=False),
+    Column("step_id", Uuid, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("claim_epoch", Integer, nullable=False),
+    Column("worker_name", Text),
+    _moment("claimed_at"),
+    Column("reason", Text),
+    _moment("created_at", nullable=False),
+    PrimaryKeyConstraint("instance_id", "id"),
+    # What happened to one task.
+    Index("task_events_step_id_idx", "step_id"),
+)
+
 transitions = Table(
     "transitions",
     metadata,

@@ -18,7 +18,7 @@ from sqlalchemy.engine import make_url
 
 from orchestrator.core.model import OutputKey
 from orchestrator.core.slice import Needs, Slice
-from orchestrator.store import apply, instances, letters, reading, removal, steps, tables
+from orchestrator.store import apply, instances, letters, reading, removal, steps, tables, task_events
 from orchestrator.store.prepared import Form, Prepared
 from orchestrator.store.session import Store, Transaction
 from orchestrator.store.steps import Worker
@@ -142,6 +142,7 @@ QUERIES: dict[str, tuple[str, Callable[[Any], object]]] = {
         lambda tx: reading.fill(tx, [(_slice(), Needs(ended_badly=True))]),
     ),
     "an attempt that has ended": ("attempts_step_id_idx", lambda tx: steps.is_recorded(tx, uuid4())),
+    "what happened to a task": ("task_events_step_id_idx", lambda tx: task_events.of_task(tx, uuid4())),
     "kept signals": ("signals_kept_idx", lambda tx: reading.fill(tx, [(_slice(), Needs(signals=True))])),
     "ended instances in the order of lists": (
         "instances_settled_idx",

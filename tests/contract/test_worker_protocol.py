@@ -531,3 +531,74 @@ def test_pollers_are_no_reason_to_ring(api: Api):
     api.poll(worker="w1")
     with api.engine.store.transaction() as tx:
         assert worker_rows.alive(tx, timedelta(minutes=1)) == []
+
+
+# -- §13.7: what happened to a task ------------------------------------------------------------------------------------
+
+
+def story(api: Api, task_id: str, **query: Any) -> list[tuple[str, int, str | None, str | None]]:
+    answer = api.http.get(f"/workers/tasks/{task_id}/attempts", params=query)
+    assert answer.status_code == 200, answer.text
+    events = answer.json()
+    assert {event["task_id"] for event in events} == {task_id}
+    assert [event["created_at"] for event in events] == sorted(event["created_at"] for event in events)
+    assert len({event["id"] for event in events}) == len(events)
+    return [(each["event"], each["claim_epoch"], each.get("worker_id"), each.get("reason")) for each in events]
+
+
+def test_api_13_7_attempts_tell_of_lost_leases_late_reports_and_the_end_oldest_first(api: Api):
+    api.start(step("a"))
+    (first,) = api.poll(worker="w1")
+    assert story(api, first["id"]) == [("claimed", 1, "w1", None)]
+    release_all(api)
+    (second,) = api.poll(worker="w2")
+    assert api.report(first, "complete", output=1).status_code == 409
+    assert api.report(first, "heartbeat").status_code == 409
+    assert api.report(second, "complete", output=2).status_code == 200
+    assert api.report(first, "fail", message="late").status_code == 409
+    events = [
+        ("claimed", 1, "w1", None),
+        ("reclaimed", 1, "w1", "no heartbeat"),
+        ("claimed", 2, "w2", None),
+        ("stale_mutation_rejected", 1, "w1", "complete"),
+        ("stale_mutation_rejected", 1, "w1", "heartbeat"),
+        ("completed", 2, "w2", None),
+        ("stale_mutation_rejected", 1, "w1", "fail"),
+    ]
+    assert story(api, first["id"]) == events
+    assert story(api, first["id"], limit=2) == events[:2]
+    path = f"/workers/tasks/{first['id']}/attempts"
+    assert api.http.get(path).json() == api.http.get(path).json()
+
+
+def test_api_13_7_attempts_of_a_failed_and_of_a_withdrawn_task(api: Api):
+    api.start(step("a"))
+    (task,) = api.poll()
+    assert api.report(task, "fail", message="no").status_code == 200
+    assert story(api, task["id"]) == [("claimed", 1, "w1", None), ("failed", 1, "w1", "no")]
+    flow = api.start(step("a"))
+    (task,) = api.poll()
+    assert api.http.post(f"/instances/{flow}/signals", json={"signal_type": "cancel"}).status_code == 201
+    assert story(api, task["id"]) == [("claimed", 1, "w1", None), ("cancelled", 1, "w1", None)]
+
+
+def test_api_13_7_attempts_of_a_task_that_ran_out_of_time(api: Api):
+    api.start(step("a", timeout=60_000))
+    (task,) = api.poll()
+    api.pass_time()
+    events = story(api, task["id"])
+    assert events == [("claimed", 1, "w1", None), ("timed_out", 1, "w1", "task timed out (timeout_ms exceeded)")]
+
+
+def test_api_13_7_attempts_of_unknown_and_foreign_tasks_and_of_steps_that_are_no_tasks_are_404(api: Api):
+    api.start(step("a"))
+    (task,) = api.poll()
+    path = f"/workers/tasks/{task['id']}/attempts"
+    foreign = api.http.get(path, headers={"X-Tenant-Id": "other"})
+    unknown = api.http.get(f"/workers/tasks/{uuid4()}/attempts")
+    assert (foreign.status_code, unknown.status_code) == (404, 404)
+    assert foreign.json() == {"error": f"not found: worker_task {task['id']}"}
+    built_in = api.start(step("n", "noop"))
+    with api.engine.store.transaction() as tx:
+        ((step_id,),) = tx.query("SELECT id FROM steps WHERE instance_id = %s", (built_in,))
+    assert api.http.get(f"/workers/tasks/{step_id}/attempts").status_code == 404
