@@ -231,12 +231,17 @@ class Launched:
             time.sleep(POLL_SECONDS)
 
     def _failure(self, what: str) -> ServersError:
-        with self.log.open("rb") as file:
-            file.seek(self.log_start)
-            said = file.read().decode(errors="replace")
-        kind = PortTakenError if "Address already in use" in said else ServersError
-        last = "\n".join(said.splitlines()[-6:])
-        return kind(f"{self.log.stem} {what}; its log {self.log} ends with:\n{last}")
+        return failure(what, self.log, self.log_start)
+
+
+def failure(what: str, log: Path, log_start: int) -> ServersError:
+    """Make the error of a server that has not come up; it quotes what its log says from a place (bytes) on."""
+    with log.open("rb") as file:
+        file.seek(log_start)
+        said = file.read().decode(errors="replace")
+    kind = PortTakenError if "Address already in use" in said else ServersError
+    last = "\n".join(said.splitlines()[-6:])
+    return kind(f"{log.stem} {what}; its log {log} ends with:\n{last}")
 
 
 def launch(argv: list[str], *, log: Path, lock: int | None = None, **options: Any) -> Launched:
@@ -271,7 +276,7 @@ def launch(argv: list[str], *, log: Path, lock: int | None = None, **options: An
     _children.append(child)
     process = identify(child.pid)
     if process is None:
-        raise ServersError(f"{argv[0]!r} ended at once; see its log {log}")
+        raise failure(f"ended with status {child.wait()} at once", log, log_start)
     return Launched(process=process, child=child, log=log, log_start=log_start)
 
 
