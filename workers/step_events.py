@@ -29,12 +29,20 @@ MAX_RESULT_CHARACTERS = 200
 
 
 class _Note(NamedTuple):
-    """That an attempt has begun (no outcome), or how it has ended; `at` and `runtime` in seconds."""
+    """That an attempt has begun, or how it has ended: in a few words, for an output may be large.
+
+    Args:
+        at: Seconds since 1970.
+        kind: Of Celery's event for the end; None for the beginning.
+        text: The beginning of the result, or of the message of a failure.
+        runtime: Seconds.
+    """
 
     claim: Claim
     at: float
-    outcome: Outcome | None
-    runtime: float
+    kind: str | None = None
+    text: str = ""
+    runtime: float = 0.0
 
 
 class StepEvents:
@@ -61,16 +69,17 @@ class StepEvents:
         if self._is_enabled:
             now = time.time()
             self._started[claim.step_id] = now
-            self._add(_Note(claim=claim, at=now, outcome=None, runtime=0.0))
+            self._add(_Note(claim=claim, at=now))
 
     def ended(self, claim: Claim, outcome: Outcome) -> None:
         """Note how an attempt ended, once its outcome is committed."""
         if self._is_enabled:
             now = time.time()
             runtime = now - self._started.pop(claim.step_id, now)
-            self._add(_Note(claim=claim, at=now, outcome=outcome, runtime=runtime))
+            kind, text = _told(outcome)
+            self._add(_Note(claim=claim, at=now, kind=kind, text=text, runtime=runtime))
 
-    def _add(self, note: "_Note") -> None:
+    def _add(self, note: _Note) -> None:
         self._waiting.append(note)
         if self._thread is None:
             self._thread = threading.Thread(target=self._send_for_ever, name="step-events", daemon=True)
@@ -121,11 +130,22 @@ class StepEvents:
             self._thread.join(CLOSE_SECONDS)
 
 
+def _told(outcome: Outcome) -> tuple[str, str]:
+    """Give the kind of Celery's event for an outcome, and what it says of it."""
+    match outcome:
+        case Completed(output=output):
+            return "task-succeeded", repr(output)[:MAX_RESULT_CHARACTERS]
+        case Suspended(duration=duration):
+            return "task-succeeded", f"asleep for {duration}"
+        case Failed(message=message):
+            return "task-failed", message[:MAX_RESULT_CHARACTERS]
+
+
 def _events_of(note: _Note) -> list[dict[str, Any]]:
     """Give Celery's events for a note."""
     claim = note.claim
     common = {"uuid": str(claim.step_id), "timestamp": note.at}
-    match note.outcome:
+    match note.kind:
         case None:
             about = {
                 "name": f"step.{claim.handler}",
@@ -143,15 +163,12 @@ def _events_of(note: _Note) -> list[dict[str, Any]]:
                 {"type": "task-received", **common, **about},
                 {"type": "task-started", **common},
             ]
-        case Completed(output=output):
-            result = _short(repr(output))
-        case Suspended(duration=duration):
-            result = f"asleep for {duration}"
-        case Failed(message=message):
-            return [{"type": "task-failed", **common, "exception": _short(message), "traceback": ""}]
-    return [{"type": "task-succeeded", **common, "result": result, "runtime": note.runtime}]
+        case "task-failed":
+            return [{"type": note.kind, **common, "exception": _whole(note.text), "traceback": ""}]
+        case kind:
+            return [{"type": kind, **common, "result": _whole(note.text), "runtime": note.runtime}]
 
 
-def _short(text: str) -> str:
-    """Give the beginning of a text, without halves of characters, which JSON cannot carry."""
-    return text[:MAX_RESULT_CHARACTERS].encode(errors="replace").decode()
+def _whole(text: str) -> str:
+    """Give a text without halves of characters, which JSON cannot carry."""
+    return text.encode(errors="replace").decode()

@@ -108,8 +108,9 @@ def _pass_window(turn: Turn, step: Step) -> None:
     """Go on within the send window, or wait for it to open; a step that was ready before has passed all other gates."""
     is_new = step.state is StepState.READY  # nothing has held it up
     is_again = step.attempt > 0 or (step.ready_at is not None and not is_new)
-    if not windows.is_open(turn, step):
-        windows.wait(turn, step if is_again else replace(step, **_NOT_STARTED))
+    opens_at = windows.opening(turn, step)
+    if opens_at is not None:
+        windows.wait(turn, step if is_again else replace(step, **_NOT_STARTED), opens_at)
         return
     if not is_again:
         step = _started(turn, step)

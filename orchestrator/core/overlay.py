@@ -250,7 +250,7 @@ class Overlay:
 
     def runtime(self, key: NodeKey) -> dict[str, Any]:
         """Give the runtime section of the context as a node of this instance sees it."""
-        step = self._steps.get(key) or self.slice.steps.get(key)
+        step = self._seen_step(key)
         return runtime_section(self.instance, attempt=step.attempt if step is not None else 0)
 
     def new_id(self) -> UUID:
