@@ -13,6 +13,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     Computed,
+    Date,
     DateTime,
     Index,
     Integer,
@@ -459,6 +460,52 @@ emission_keys = Table(
     PrimaryKeyConstraint("tenant_id", "scope", "key"),
     # The keys of an instance that is removed.
     Index("emission_keys_instance_id_idx", "instance_id"),
+)
+
+resource_pools = Table(
+    "resource_pools",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("strategy", Text, nullable=False),
+    Column("round_robin_index", BigInteger, nullable=False),
+    _moment("created_at", nullable=False),
+    _moment("updated_at", nullable=False),
+    UniqueConstraint("tenant_id", "name"),
+)
+
+pool_resources = Table(
+    "pool_resources",
+    metadata,
+    Column("pool_id", Uuid, nullable=False),
+    Column("id", Uuid, nullable=False),
+    Column("resource_key", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("weight", Integer, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("daily_cap", Integer, nullable=False),
+    Column("daily_usage", Integer, nullable=False),
+    Column("daily_usage_date", Date),
+    Column("warmup_start", Date),
+    Column("warmup_days", Integer, nullable=False),
+    Column("warmup_start_cap", Integer, nullable=False),
+    _moment("created_at", nullable=False),
+    PrimaryKeyConstraint("pool_id", "id"),
+    # In which pool a resource is.
+    UniqueConstraint("id"),
+)
+
+rate_limits = Table(
+    "rate_limits",
+    metadata,
+    Column("tenant_id", Text, nullable=False),
+    Column("resource_key", Text, nullable=False),
+    Column("max_count", Integer, nullable=False),
+    Column("window_seconds", Integer, nullable=False),
+    _moment("created_at", nullable=False),
+    _moment("updated_at", nullable=False),
+    PrimaryKeyConstraint("tenant_id", "resource_key"),
 )
 
 workers = Table(

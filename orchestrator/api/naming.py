@@ -1,0 +1,21 @@
+"""Names that clients give to things of a tenant, and the tenant they are meant in."""
+
+from typing import Final
+
+from orchestrator.api.auth import Caller
+from orchestrator.errors import InvalidArgument
+
+MAX_NAME_CHARACTERS: Final = 255
+"""Two such names fit into a row of an index, whatever they are written in."""
+MAX_LISTED: Final = 1000
+
+
+def check_name(what: str, written: str) -> None:
+    """Refuse a name that is blank or too long."""
+    if not written.strip() or len(written) > MAX_NAME_CHARACTERS:
+        raise InvalidArgument(f"{what} must have 1 to {MAX_NAME_CHARACTERS} characters")
+
+
+def tenant_meant(caller: Caller, asked: str | None = None) -> str:
+    """Give the tenant in which one thing is looked for: the caller's, else the one asked for, else `default`."""
+    return caller.narrowed(asked) or "default"
