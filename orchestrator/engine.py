@@ -126,11 +126,15 @@ class Engine:
         Raises:
             SequenceGone: A sequence does not exist.
         """
-        self._known.names()
+        self.know_handlers()
         with self.store.transaction() as tx:
             begun = self.begin(tx, requests)
         self.see_off(begun)
         return begun.started
+
+    def know_handlers(self) -> None:
+        """Learn which handlers living workers know, for `begin`, which asks nobody."""
+        self._known.names()
 
     def begin(self, tx: Transaction, requests: Sequence[NewInstance]) -> Begun:
         """Accept instances in a transaction of the caller's, who calls `see_off` after its commit."""

@@ -9,6 +9,8 @@ OrchestratorError
 │   ├── AlreadyExists       the name or id is taken
 │   ├── Conflict            the thing is in another state than the request needs; re-read it
 │   ├── Forbidden           the caller's tenant or key does not allow it
+│   ├── Unauthorized        the secret or signature is not right; answered without a word about why
+│   ├── RateLimitExceeded   come again later
 │   └── PayloadTooLarge     send less
 ├── LostClaim               the claim has ended; drop the result
 ├── StoreUnavailable        PostgreSQL did not answer; try again
@@ -65,6 +67,14 @@ class Conflict(RequestError):
 
 class Forbidden(RequestError):
     """The caller's tenant or capabilities do not allow the request."""
+
+
+class Unauthorized(RequestError):
+    """Whoever asks has not shown that he knows the secret of the thing. Says nothing about what was wrong."""
+
+
+class RateLimitExceeded(RequestError):
+    """The caller has come too often. Trying again later is right."""
 
 
 class PayloadTooLarge(RequestError):

@@ -1,5 +1,5 @@
-"""Finds what a crash has left behind: claims of dead workers, tasks of silent ones, weeks without a partition, and
-instances of deleted sequences."""
+"""Finds what a crash has left behind: claims of dead workers, tasks of silent ones, weeks without a partition,
+instances of deleted sequences, and nonces that are no longer of use."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -18,6 +18,8 @@ log = structlog.get_logger()
 AT_ONCE = 200
 WAIT_SECONDS = 0.5
 UPKEEP_SECONDS = 3600.0
+FORGET_SECONDS = 60.0
+NONCES_AT_ONCE = 5000
 FORGET_WORKERS_AFTER = timedelta(minutes=5)
 GRACE_HEARTBEATS = 2
 HEARTBEAT_FACT = "service_heartbeat"
@@ -33,6 +35,7 @@ class Reconciler:
         self._monotonic = machine.monotonic
         self._settings = settings
         self._kept_up_at = float("-inf")
+        self._forgot_at = float("-inf")
         self._answers_since: float | None = None
 
     def tick(self) -> TickResult:
@@ -63,7 +66,7 @@ class Reconciler:
         taken = together_or_alone(self._lose, lost, lambda _claim: None) if lost else 0
         if taken or released:
             log.warning("work_recovered", claims_of_dead_workers=taken, silent_tasks=released)
-        removed = self._clear_away()
+        removed = self._clear_away() + self._forget()
         self._keep_up()
         is_more = len(lost) == AT_ONCE or removed > 0
         return TickResult(done=taken + released + removed, wait=0.0 if is_more else WAIT_SECONDS)
@@ -71,6 +74,17 @@ class Reconciler:
     def _clear_away(self) -> int:
         with self._engine.store.transaction() as tx:
             return tx.remove_of_deleted()
+
+    def _forget(self) -> int:
+        """Remove old nonces, once a minute until none is left; returns how many if there may be more."""
+        if self._monotonic() - self._forgot_at < FORGET_SECONDS:
+            return 0
+        with self._engine.store.transaction() as tx:
+            forgotten = tx.forget_nonces(NONCES_AT_ONCE)
+        if forgotten == NONCES_AT_ONCE:
+            return forgotten
+        self._forgot_at = self._monotonic()
+        return 0
 
     def _lose(self, claims: Sequence[Claim]) -> int:
         return self._engine.lose(claims, "the worker stopped its heartbeat")

@@ -9,14 +9,16 @@ import orjson
 from orchestrator.catalogue import MAX_LONG_NAME_BYTES, MAX_NAME_BYTES
 from orchestrator.emitting import request_of, sequence_of
 from orchestrator.engine import Engine
-from orchestrator.errors import AlreadyExists, InvalidArgument, NotFound
+from orchestrator.errors import AlreadyExists, InvalidArgument, NotFound, Unauthorized
 from orchestrator.exchange import Started
-from orchestrator.store import triggers
+from orchestrator.store import nonces, triggers
 from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.triggers import Trigger
 from sequences.scope import Scope, follow
 from sequences.templates import TemplateError, compile_template
 
+WEBHOOK: Final = "webhook"
+"""The type of the triggers that the public webhook fires."""
 _PAYLOAD_ROOTS: Final = ("payload", "data", "context.data")
 
 
@@ -71,20 +73,39 @@ class Triggers:
             _owned(triggers.get(tx, slug, lock=True), slug, tenant)
             triggers.delete(tx, slug)
 
-    def fire(self, trigger: Trigger, payload: Any, event: dict[str, Any]) -> Started:
+    def public(self, slug: str) -> Trigger:
+        """Read a trigger that the public webhook may fire; NotFound if there is none of that slug."""
+        with self._store.transaction() as tx:
+            found = triggers.get(tx, slug)
+        if found is None or not found.enabled or found.trigger_type != WEBHOOK:
+            raise NotFound(f"trigger {slug}")
+        return found
+
+    def fire(self, trigger: Trigger, payload: Any, event: dict[str, Any], *, nonce: str | None = None) -> Started:
         """Start a flow of the sequence that the trigger names now, with the payload as its data.
 
+        Args:
+            nonce: Of the signature that was checked, good for one flow; kept together with the flow, so that a fire
+                that has failed may be sent again as it is. None if the fire was not signed.
+
         Raises:
+            Unauthorized: The nonce has been used.
             InvalidArgument: The trigger is switched off, or its idempotency key cannot be read.
             NotFound: Its sequence is gone.
             Unprocessable: The payload does not fit the sequence.
         """
         if not trigger.enabled:
             raise InvalidArgument(f"trigger {trigger.slug!r} is disabled")
-        with self._store.transaction() as tx:
-            definition = sequence_of(tx, trigger)
         key = idempotency_key(trigger.config, payload)
-        return self._engine.start_many([request_of(trigger, definition, payload, event, idempotency_key=key)])[0]
+        self._engine.know_handlers()
+        with self._store.transaction() as tx:
+            if nonce is not None and not nonces.take(tx, trigger.slug, nonce):
+                raise Unauthorized
+            definition = sequence_of(tx, trigger)
+            request = request_of(trigger, definition, payload, event, idempotency_key=key)
+            begun = self._engine.begin(tx, [request])
+        self._engine.see_off(begun)
+        return begun.started[0]
 
 
 def idempotency_key(config: Any, payload: Any) -> str | None:

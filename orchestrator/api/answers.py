@@ -17,8 +17,10 @@ from orchestrator.errors import (
     InvalidArgument,
     NotFound,
     PayloadTooLarge,
+    RateLimitExceeded,
     RequestError,
     StoreUnavailable,
+    Unauthorized,
     Unprocessable,
 )
 from orchestrator.store.session import is_retryable, sqlstate
@@ -26,12 +28,14 @@ from sequences.json_values import json_bytes
 
 _CLASSES: Final[dict[type[RequestError], tuple[int, str]]] = {
     InvalidArgument: (400, "invalid argument"),
+    Unauthorized: (401, "unauthorized"),
     Forbidden: (403, "forbidden"),
     NotFound: (404, "not found"),
     AlreadyExists: (409, "already exists"),
     Conflict: (409, "conflict"),
     PayloadTooLarge: (413, "payload too large"),
     Unprocessable: (422, "unprocessable entity"),
+    RateLimitExceeded: (429, "rate limit exceeded"),
 }
 _STATEMENT_TIMEOUT: Final = "57014"
 _UNSTORABLE: Final = ("22", "54")
@@ -65,7 +69,7 @@ def error(status: int, text: str) -> Json:
 
 async def _refused(_request: Request, refusal: Exception) -> Response:
     status, prefix = next(answer for kind, answer in _CLASSES.items() if isinstance(refusal, kind))
-    return error(status, f"{prefix}: {refusal}")
+    return error(status, f"{prefix}: {refusal}" if str(refusal) else prefix)
 
 
 async def _unavailable(_request: Request, _error: Exception) -> Response:

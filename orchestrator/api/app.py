@@ -13,6 +13,7 @@ from orchestrator.api import (
     dashboards,
     documentation,
     health,
+    inbound,
     instances,
     migrations,
     plans,
@@ -56,7 +57,7 @@ _PRODUCT = (
     dashboards.router,
     queues.router,
 )
-_ROOT = (health.router, documentation.router)
+_ROOT = (health.router, documentation.router, inbound.router)
 
 
 def create_app(engine: Engine, settings: Settings) -> FastAPI:

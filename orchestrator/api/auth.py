@@ -3,6 +3,7 @@
 Every request passes `identify` before it is routed, so no endpoint can forget it.
 """
 
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,22 @@ from orchestrator.settings import Settings
 
 PUBLIC_PATHS = frozenset({"/health/live", "/health/ready", "/info"})
 """Answered without a key and without a tenant."""
+_PUBLIC_WEBHOOK = re.compile(r"/webhooks/(?!(?:outbox|deliveries)$)[^/]+")
+"""Addresses of the public webhook; what administers webhooks wins over a trigger of that slug."""
+
+
+def is_webhook(path: str) -> bool:
+    """Tell whether an address is one of the public webhook.
+
+    >>> [is_webhook(path) for path in ("/webhooks/orders", "/webhooks/outbox", "/webhooks/a/b")]
+    [True, False, False]
+    """
+    return _PUBLIC_WEBHOOK.fullmatch(path) is not None
+
+
+def is_public(method: str, path: str) -> bool:
+    """Tell whether a request needs neither key nor tenant."""
+    return path in PUBLIC_PATHS or (method == "POST" and is_webhook(path))
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,12 +65,16 @@ class RawBody:
 
 
 async def read_body(request: Request) -> RawBody:
+    """Read the whole body; PayloadTooLarge if it is longer than the setting `max_body_bytes`."""
+    return await read_limited(request, request.app.state.services.settings.max_body_bytes)
+
+
+async def read_limited(request: Request, limit: int) -> RawBody:
     """Read the whole body, counting while it streams in.
 
     Raises:
-        PayloadTooLarge: It is longer than the setting `max_body_bytes`.
+        PayloadTooLarge: It is longer than so many bytes.
     """
-    limit: int = request.app.state.services.settings.max_body_bytes
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from orchestrator.api.auth import PUBLIC_PATHS, Refused, identify
+from orchestrator.api.auth import PUBLIC_PATHS, Refused, identify, is_public, is_webhook
 from orchestrator.settings import Settings
 
 log = structlog.get_logger()
@@ -80,7 +80,7 @@ class Door:
             await self._app(scope, receive, send)
             return
         path: str = scope["path"]
-        if path not in PUBLIC_PATHS:
+        if not is_public(scope["method"], path):
             try:
                 caller = identify(_headers(scope), self._settings)
             except Refused as refused:
@@ -92,7 +92,7 @@ class Door:
             return
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}
-        if path in ROOT_ONLY or path.startswith(f"{PREFIX}/"):
+        if path in ROOT_ONLY or is_webhook(path) or path.startswith(f"{PREFIX}/"):
             await self._app(scope, receive, send)
         else:
             await self._app({**scope, "path": PREFIX + path, "raw_path": None}, receive, _with_notice(scope, send))

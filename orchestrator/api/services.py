@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 
 from orchestrator.api.metrics import Metrics
 from orchestrator.api.pollers import Pollers
+from orchestrator.api.throttle import Throttle
 from orchestrator.catalogue import Catalogue
 from orchestrator.engine import Engine
 from orchestrator.settings import Settings
@@ -31,6 +32,7 @@ class Services:
     triggers: Triggers
     plans: Plans = field(default_factory=Plans)
     pollers: Pollers = field(default_factory=Pollers)
+    throttle: Throttle = field(default_factory=Throttle)
 
     @classmethod
     def over(cls, engine: Engine, settings: Settings) -> "Services":

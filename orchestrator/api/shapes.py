@@ -273,38 +273,6 @@ class Heartbeat(Lease):
     checkpoint_seq: Annotated[int, Field(strict=True, ge=0, le=2**64 - 1)] | None = None
 
 
-class TriggerType(StrEnum):
-    """What may fire a trigger."""
-
-    WEBHOOK = "webhook"
-    EVENT = "event"
-    NATS = "nats"
-    FILE_WATCH = "file_watch"
-    ACTIVEPIECES_POLL = "activepieces_poll"
-
-
-class CreateTrigger(Shape):
-    """A name under which flows of a sequence are started; without a version, of its newest one at that moment."""
-
-    slug: StrictStr
-    sequence_name: StrictStr
-    version: Whole | None = None
-    tenant_id: StrictStr
-    namespace: StrictStr = "default"
-    secret: StrictStr | None = None
-    trigger_type: TriggerType = TriggerType.WEBHOOK
-    config: Any = None
-
-
-class ChangeTrigger(Shape):
-    """What changes of a trigger."""
-
-    enabled: StrictBool | None = None
-    config: Any = None
-    secret: StrictStr | None = None
-    version: Whole | None = None
-
-
 # -- answers ---------------------------------------------------------------------------------------------------------
 
 
@@ -585,31 +553,6 @@ class Info(Shape):
     contract_schema_version: str
     env_label: str
     env_color: str
-
-
-class TriggerView(Shape):
-    """A trigger; a secret is shown as `[REDACTED]`."""
-
-    slug: str
-    sequence_name: str
-    version: int | None = None
-    tenant_id: str
-    namespace: str
-    enabled: bool
-    secret: str | None = None
-    trigger_type: TriggerType
-    config: Any
-    created_at: datetime
-    updated_at: datetime
-
-
-class TriggerFired(Shape):
-    """The flow that a trigger has started, or the first one with its idempotency key."""
-
-    instance_id: UUID
-    trigger: str
-    sequence_name: str
-    deduplicated: bool | None = None
 
 
 class EffectView(Shape):

@@ -1,10 +1,5 @@
 """Triggers (contract, api §15, §20.8)."""
 
-import base64
-import hashlib
-import hmac
-import re
-import secrets
 import time
 from typing import Annotated, Any, Final
 
@@ -12,24 +7,24 @@ from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from orchestrator.api.addresses import Limit
-from orchestrator.api.answers import Json, error
+from orchestrator.api.answers import Json
 from orchestrator.api.auth import CallerDependency
 from orchestrator.api.bodies import Body, RawBody
 from orchestrator.api.creation import check_context_size
 from orchestrator.api.documentation import accepts
 from orchestrator.api.services import Serving
-from orchestrator.api.shapes import ChangeTrigger, Context, CreateTrigger, TriggerFired, TriggerView
+from orchestrator.api.shapes import Context
+from orchestrator.api.signatures import is_same, signed_nonce
+from orchestrator.api.trigger_shapes import ChangeTrigger, CreateTrigger, TriggerFired, TriggerView
+from orchestrator.errors import Unauthorized
 from orchestrator.store.session import patiently
 from orchestrator.store.triggers import Trigger
 
 router = APIRouter(tags=["triggers"])
 MAX_LISTED = 1000
 REDACTED: Final = "[REDACTED]"
-OLDEST_SECONDS, AHEAD_SECONDS = 300, 60
-"""A signature is taken this long after, and before, the moment it names."""
 
 Slug = Annotated[str, Path(alias="slug")]
-_NONCE: Final = re.compile(r"[\x21-\x7e]{16,128}")
 
 
 @router.post(
@@ -80,41 +75,27 @@ def delete_trigger(serving: Serving, caller: CallerDependency, slug: Slug) -> Re
 def fire_trigger(serving: Serving, caller: CallerDependency, request: Request, slug: Slug, body: Body) -> Response:
     """Start a flow; 200 with the first one's id when the trigger's idempotency key is known."""
     trigger = serving.triggers.get(slug, tenant=caller.tenant)
-    if trigger.secret is not None and not _may_fire(trigger.secret, request, body):
-        return error(401, "unauthorized")
+    nonce = None if trigger.secret is None else _nonce(trigger.secret, request, body)
     payload = body.json_or_none()
     check_context_size(Context(data=payload), serving.settings.max_context_bytes)
-    started = patiently(lambda: serving.triggers.fire(trigger, payload, {"source": "http_fire"}))
+    started = patiently(lambda: serving.triggers.fire(trigger, payload, {"source": "http_fire"}, nonce=nonce))
     answer = {"instance_id": started.id, "trigger": slug, "sequence_name": trigger.sequence_name}
     if started.is_duplicate:
         return Json({**answer, "deduplicated": True}, status_code=200)
     return Json(answer, status_code=201)
 
 
-def _may_fire(secret: str, request: Request, body: RawBody) -> bool:
-    """Tell whether a caller knows the secret: it is named, or the body is signed with it."""
+def _nonce(secret: str, request: Request, body: RawBody) -> str | None:
+    """Check that a caller knows the secret: it is named, or the body is signed with it. Gives the signature's nonce."""
     named = request.headers.get("x-trigger-secret")
     if named is not None:
-        return secrets.compare_digest(named.encode(), secret.encode())
-    return is_signed(secret, request, body.content, now=time.time())
-
-
-def is_signed(secret: str, request: Request, content: bytes, *, now: float) -> bool:
-    """Tell whether a body carries a fresh signature made with a secret (contract, api §15).
-
-    Args:
-        now: Seconds since 1970.
-    """
-    timestamp = request.headers.get("x-trigger-timestamp", "")
-    nonce = request.headers.get("x-trigger-nonce", "")
-    if not re.fullmatch(r"\d{1,12}", timestamp, re.ASCII) or _NONCE.fullmatch(nonce) is None:
-        return False
-    if not -AHEAD_SECONDS <= now - int(timestamp) <= OLDEST_SECONDS:
-        return False
-    signed = f"{timestamp}.{nonce}.".encode() + content
-    digest = hmac.new(secret.encode(), signed, hashlib.sha256).digest()
-    expected = b"v1=" + base64.urlsafe_b64encode(digest).rstrip(b"=")
-    return secrets.compare_digest(request.headers.get("x-orch8-signature", "").encode(), expected)
+        if not is_same(secret, named):
+            raise Unauthorized
+        return None
+    nonce = signed_nonce(secret, request.headers, body.content, now=time.time())
+    if nonce is None:
+        raise Unauthorized
+    return nonce
 
 
 def _view(trigger: Trigger) -> dict[str, Any]:

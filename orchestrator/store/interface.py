@@ -260,6 +260,9 @@ class Transaction(Protocol):
     def remove_of_deleted(self) -> int:
         """Remove some of the ended instances that deleted sequences have left; returns how many, 0 if none is left."""
 
+    def forget_nonces(self, limit: int) -> int:
+        """Remove some of the nonces whose signatures are no longer good; returns how many."""
+
     def make_partitions(self) -> int:
         """Create the partitions of the history that are missing; returns how many were made."""
 

@@ -19,6 +19,7 @@ from orchestrator.store import (
     interface,
     items,
     letters,
+    nonces,
     reading,
     removal,
     session,
@@ -90,6 +91,7 @@ class PostgresTransaction(session.Transaction):
     read_fact = installation.read
     write_fact = installation.write
     remove_of_deleted = removal.remove_of_deleted
+    forget_nonces = nonces.forget_old
     make_partitions = upkeep.make_partitions
 
 

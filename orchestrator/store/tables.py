@@ -431,6 +431,17 @@ triggers = Table(
     _moment("updated_at", nullable=False),
 )
 
+nonces = Table(
+    "nonces",
+    metadata,
+    Column("slug", Text, nullable=False),
+    Column("nonce", Text, nullable=False),
+    _moment("used_at", nullable=False),
+    PrimaryKeyConstraint("slug", "nonce"),
+    # Nonces that may be forgotten.
+    Index("nonces_used_at_idx", "used_at"),
+)
+
 effects = Table(
     "effects",
     metadata,

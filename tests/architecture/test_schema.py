@@ -18,7 +18,7 @@ from sqlalchemy.engine import make_url
 
 from orchestrator.core.model import OutputKey
 from orchestrator.core.slice import Needs, Slice
-from orchestrator.store import apply, instances, letters, reading, removal, steps, tables, task_events
+from orchestrator.store import apply, instances, letters, nonces, reading, removal, steps, tables, task_events
 from orchestrator.store.prepared import Form, Prepared
 from orchestrator.store.session import Store, Transaction
 from orchestrator.store.steps import Worker
@@ -162,6 +162,7 @@ QUERIES: dict[str, tuple[str, Callable[[Any], object]]] = {
     ),
     "letters that nobody has delivered": ("letters_due_at_idx", lambda tx: letters.overdue(tx, 200)),
     "deleted sequences that have left instances": ("deleted_sequences_has_instances_idx", removal.remove_of_deleted),
+    "nonces that may be forgotten": ("nonces_used_at_idx", lambda tx: nonces.forget_old(tx, 5000)),
     "the idempotency key of an instance": (
         "idempotency_keys_instance_id_idx",
         lambda tx: removal.remove_instances(tx, [INSTANCE]),

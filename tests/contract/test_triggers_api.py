@@ -1,9 +1,5 @@
 """Triggers, and the built-ins that reach other flows, over HTTP (contract, api §15, §20.8; sequences §11)."""
 
-import base64
-import hashlib
-import hmac
-import time
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
@@ -16,6 +12,7 @@ from orchestrator.exchange import Report, Wish
 from orchestrator.store.postgres import PostgresTransaction
 from orchestrator.store.steps import Worker
 from tests.contract.client import TENANT, Api, definition, step
+from tests.contract.signing import signed
 from workers.attempt import run
 from workers.handlers.builtin import builtin_registry
 
@@ -161,16 +158,24 @@ def test_api_15_a_secret_must_be_known(api: Api, create: Create) -> None:
 @pytest.mark.parametrize(("age", "status"), [(0, 201), (200, 201), (400, 401), (-120, 401)])
 def test_api_20_8_a_signature_stands_in_for_the_secret(api: Api, create: Create, age: int, status: int) -> None:
     create(secret="s3cret")
-    content, stamp, nonce = b'{"x":1}', str(int(time.time()) - age), "n" * 16
-    digest = hmac.new(b"s3cret", f"{stamp}.{nonce}.".encode() + content, hashlib.sha256).digest()
-    headers = {
-        "content-type": "application/json",
-        "x-trigger-timestamp": stamp,
-        "x-trigger-nonce": nonce,
-        "x-orch8-signature": "v1=" + base64.urlsafe_b64encode(digest).rstrip(b"=").decode(),
-    }
+    content = b'{"x":1}'
+    headers = signed(content, age=age)
     assert api.http.post("/triggers/orders/fire", content=content, headers=headers).status_code == status
     assert api.http.post("/triggers/orders/fire", content=b'{"x":2}', headers=headers).status_code == 401
+
+
+def test_api_20_8_a_signature_starts_one_flow(api: Api, create: Create) -> None:
+    create(secret="s3cret")
+    headers = signed(b"{}")
+    answers = [api.http.post("/triggers/orders/fire", content=b"{}", headers=headers) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [201, 401]
+    assert answers[1].json() == {"error": "unauthorized"}
+
+
+def test_api_15_a_secret_may_be_any_text(api: Api, create: Create) -> None:
+    create(secret="gehört uns")
+    assert fire(api, {}, headers={"x-trigger-secret": "gehört uns".encode()}).status_code == 201
+    assert fire(api, {}, headers={"x-trigger-secret": "gehort uns"}).status_code == 401
 
 
 def test_api_15_the_sequence_is_found_when_the_trigger_fires(api: Api, create: Create, target: str) -> None:

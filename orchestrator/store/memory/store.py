@@ -82,6 +82,7 @@ class MemoryTransaction(Base):
     read_fact = workers.read_fact
     write_fact = workers.write_fact
     remove_of_deleted = workers.remove_of_deleted
+    forget_nonces = workers.forget_nonces
     make_partitions = workers.make_partitions
 
 

@@ -87,3 +87,8 @@ def remove_of_deleted(tx: Base) -> int:
 def make_partitions(tx: Base) -> int:
     """Make none: rows in memory are not partitioned."""
     return 0
+
+
+def forget_nonces(tx: Base, limit: int) -> int:
+    """Forget none: nothing in memory is signed."""
+    return 0
