@@ -1,8 +1,12 @@
 """Which tests go to which process, when several run them (`make test`)."""
 
 from pathlib import PurePosixPath
+from typing import Final
 
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
+
+_PROGRAMS: Final = "programs"
 
 OF_PROCESSES = frozenset(
     {
@@ -24,9 +28,14 @@ class Scheduling(LoadScopeScheduling):
     """A file stays together, because its tests share fixtures; files that start programs stay together, too.
 
     Those wait most of their time and should not have to wait for each other; beside what only computes, they cost
-    next to nothing.
+    next to nothing. They go first, as nothing else takes so long.
     """
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        if _PROGRAMS in self.workqueue:
+            self.workqueue.move_to_end(_PROGRAMS, last=False)
+        super()._assign_work_unit(node)
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        return "programs" if PurePosixPath(path).stem in OF_PROCESSES else path
+        return _PROGRAMS if PurePosixPath(path).stem in OF_PROCESSES else path
