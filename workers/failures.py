@@ -1,10 +1,7 @@
 """What goes wrong in a handler, as the typed failure of its attempt.
 
-    StepError
-    ├── RetryableError    try again if the step has a retry policy
-    └── PermanentError    trying again is pointless
-
-Any other exception is a bug or the weather, nobody can tell which from outside, so it is retryable.
+Handlers raise a `StepError` to say whether another attempt makes sense. Any other exception is a bug or the weather,
+nobody can tell which from outside, so it is retryable.
 """
 
 import math
@@ -18,6 +15,16 @@ import pydantic
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 
 from orchestrator.core.outcomes import Failed, FailureKind
+from orchestrator.step_errors import PermanentError, RetryableError, StepError
+
+__all__ = [
+    "PermanentError",
+    "RetryableError",
+    "StepError",
+    "describe_validation_error",
+    "failed",
+    "outcome_of_exception",
+]
 
 MAX_MESSAGE_CHARACTERS = 4096
 """4 Ki characters: a failure is read in lists and logs."""
@@ -29,54 +36,6 @@ MAX_FRAMES = 12
 """Frames nearest to the error; the outer ones are the engine's."""
 
 _UNSTORABLE = re.compile("[\u0000\ud800-\udfff]")
-
-
-class StepError(Exception):
-    """Raise it in a handler to fail the attempt and to say whether another one makes sense.
-
-    Args:
-        message: What went wrong, for people.
-        retryable: Whether the step's retry policy may try again.
-        code: Stored as `details.code`; `retry.non_retryable_codes` and `retry.retryable_errors` compare it.
-        details: Further JSON values stored with the failure.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        retryable: bool,
-        code: str | int | None = None,
-        details: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.retryable = retryable
-        self.code = code
-        self.details = details
-
-    def failure_details(self) -> dict[str, Any] | None:
-        """Return the details with the code among them; None if there is neither."""
-        code = {} if self.code is None else {"code": self.code}
-        return {**code, **(self.details or {})} or None
-
-
-class RetryableError(StepError):
-    """Fail the attempt; the retry policy decides whether there is another."""
-
-    def __init__(
-        self, message: str, *, code: str | int | None = None, details: Mapping[str, Any] | None = None
-    ) -> None:
-        super().__init__(message, retryable=True, code=code, details=details)
-
-
-class PermanentError(StepError):
-    """Fail the step; no retry policy applies."""
-
-    def __init__(
-        self, message: str, *, code: str | int | None = None, details: Mapping[str, Any] | None = None
-    ) -> None:
-        super().__init__(message, retryable=False, code=code, details=details)
 
 
 def outcome_of_exception(exc: BaseException) -> Failed:

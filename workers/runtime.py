@@ -15,13 +15,13 @@ import structlog
 from celery import Celery
 
 from orchestrator.doorbell import Doorbell
+from orchestrator.egress import Egress
 from orchestrator.engine import Engine
 from orchestrator.settings import Settings
 from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.steps import Worker
 from queues.broker import Broker
 from workers.celery_tasks import CeleryTasks
-from workers.egress import Egress
 from workers.executor import Executor
 from workers.handlers.builtin import builtin_registry
 from workers.overtime import Deadlines, Overtime

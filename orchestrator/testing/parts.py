@@ -22,12 +22,12 @@ from uuid import UUID
 
 from orchestrator.core.model import Instance, NodeKey, Step
 from orchestrator.core.outcomes import Failed, Outcome
+from orchestrator.egress import MAX_BODY_BYTES, Egress, OutboundRequest, OutboundResponse, without_credentials
 from orchestrator.exchange import Work
 from sequences.durations import parse_duration
 from sequences.handlers import BUILTIN_HANDLERS
 from workers.binding import binding_of
 from workers.context import StepContext
-from workers.egress import MAX_BODY_BYTES, Egress, OutboundRequest, OutboundResponse, without_credentials
 from workers.failures import PermanentError, failed, outcome_of_exception
 from workers.handlers.builtin import builtin_registry
 from workers.registry import DEFAULT_REGISTRY, Handler, Registry

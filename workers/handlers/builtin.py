@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from orchestrator.egress import Egress
 from sequences.handlers import BUILTIN_HANDLERS
-from workers.egress import Egress
 from workers.handlers import basic, control, data, flows, state
 from workers.handlers.requests_out import http_request
 from workers.handlers.reserved import not_built_yet

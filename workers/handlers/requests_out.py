@@ -7,8 +7,8 @@ from typing import Any, Final
 import orjson
 
 from orchestrator.core.outcomes import Completed, Failed, FailureKind, Outcome
+from orchestrator.egress import Egress, OutboundRequest, OutboundResponse, parse_url, without_credentials
 from workers.context import StepContext
-from workers.egress import Egress, OutboundRequest, OutboundResponse, parse_url, without_credentials
 from workers.failures import failed, outcome_of_exception
 from workers.handlers.params import is_text, members, missing, wrong_input
 

@@ -8,8 +8,8 @@ import orjson
 import structlog
 
 from orchestrator.core.outcomes import Completed, Failed, FailureKind, Outcome
+from orchestrator.egress import Egress, OutboundRequest
 from workers.context import StepContext
-from workers.egress import Egress, OutboundRequest
 from workers.failures import outcome_of_exception
 from workers.handlers.params import is_text, members
 from workers.handlers.requests_out import has_header, headers_of

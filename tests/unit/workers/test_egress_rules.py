@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.egress import (
+from orchestrator.egress import (
     BLOCKED,
     BlockedError,
     OutboundRequest,

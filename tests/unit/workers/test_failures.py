@@ -9,7 +9,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from hypothesis import given
 from hypothesis import strategies as st
 
-import workers.egress
+import orchestrator.egress
 import workers.failures
 import workers.handlers.params
 import workers.outputs
@@ -119,7 +119,9 @@ def test_recursion_error_of_a_real_recursion_is_recorded():
 
 
 @pytest.mark.parametrize(
-    "module", [workers.failures, workers.outputs, workers.egress, workers.handlers.params], ids=lambda m: m.__name__
+    "module",
+    [workers.failures, workers.outputs, orchestrator.egress, workers.handlers.params],
+    ids=lambda m: m.__name__,
 )
 def test_examples_in_docstrings_are_true(module: Any):
     tried = doctest.testmod(module)

@@ -27,7 +27,7 @@ import certifi
 import httpcore
 import httpx
 
-from workers.failures import PermanentError
+from orchestrator.step_errors import PermanentError
 
 BLOCKED: Final = "blocked: URL targets a private/internal network address"
 MAX_REDIRECTS: Final = 10
