@@ -115,8 +115,24 @@ class BlockedError(PermanentError):
         super().__init__(BLOCKED)
 
 
+class RedirectRejectedError(PermanentError):
+    """The answer leads on to where this request may not go, or too far."""
+
+
+class TooLargeError(PermanentError):
+    """The answer is longer than the caller reads."""
+
+
 class UnreachableError(ConnectionError):
     """The other side did not answer, or not in HTTP. Another attempt may work."""
+
+
+class UnresolvedError(UnreachableError):
+    """The name of the host leads to no address."""
+
+
+class UntrustedError(UnreachableError):
+    """The other side could not prove who it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,12 +144,14 @@ class OutboundRequest:
         url: http or https; user and password in it become basic authentication.
         headers: Names and values as given.
         body: None for none.
+        follows: Whether redirects are followed; else they are the answer.
     """
 
     method: str
     url: str
     headers: Mapping[str, str]
     body: bytes | None = None
+    follows: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,9 +320,9 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
         try:
             addresses = await self._resolve(host, port)
         except (OSError, UnicodeError) as exc:
-            raise UnreachableError(f"cannot resolve host {host!r}: {exc}") from exc
+            raise UnresolvedError(f"cannot resolve host {host!r}: {exc}") from exc
         if not addresses:
-            raise UnreachableError(f"host {host!r} has no address")
+            raise UnresolvedError(f"host {host!r} has no address")
         return addresses
 
 
@@ -313,16 +331,21 @@ async def _follow(pool: httpcore.AsyncConnectionPool, request: OutboundRequest) 
     url = parse_url(request.url)
     headers = _sendable(request.headers)
     sent = replace(request, headers=headers)
-    for _ in range(MAX_REDIRECTS + 1):
-        response = await pool.handle_async_request(_wire_request(sent, url))
+    for hop in range(MAX_REDIRECTS + 1):
+        try:
+            response = await pool.handle_async_request(_wire_request(sent, url))
+        except BlockedError as blocked:
+            if hop == 0:
+                raise
+            raise RedirectRejectedError(blocked.message) from blocked
         location = _headers_of(response).get("location")
-        if response.status not in _REDIRECTS or not location:
+        if response.status not in _REDIRECTS or not location or not request.follows:
             return response, without_credentials(str(url))
         await response.aclose()
         target = parse_url(str(_joined(url, location)))
         sent = _redirected(sent, response.status, is_same_origin=_origin(url) == _origin(target))
         url = target
-    raise PermanentError(f"more than {MAX_REDIRECTS} redirects")
+    raise RedirectRejectedError(f"more than {MAX_REDIRECTS} redirects")
 
 
 def parse_url(text: str) -> httpx.URL:
@@ -419,7 +442,7 @@ async def _decoded(response: httpcore.Response, max_bytes: int) -> AsyncIterator
         for piece in inflate.feed(chunk):
             left -= len(piece)
             if left < 0 or received > 2 * max_bytes:  # twice: compressed data may be a little longer than plain data
-                raise PermanentError(f"response body is larger than {max_bytes} bytes")
+                raise TooLargeError(f"response body is larger than {max_bytes} bytes")
             yield piece
     inflate.finish()
 
@@ -488,6 +511,8 @@ def _translated_errors() -> Iterator[None]:
     except httpcore.LocalProtocolError as exc:
         raise PermanentError(f"invalid request: {exc}") from exc
     except (httpcore.NetworkError, httpcore.ProtocolError) as exc:
+        if isinstance(exc.__cause__, ssl.SSLError):
+            raise UntrustedError(f"{type(exc).__name__}: {exc}") from exc
         raise UnreachableError(f"{type(exc).__name__}: {exc}") from exc
 
 

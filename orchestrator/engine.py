@@ -111,6 +111,7 @@ class Engine:
             max_context_bytes=settings.max_context_bytes,
             max_losses=settings.max_losses,
             first_wait=timedelta(milliseconds=settings.tick_interval_ms or 0),
+            webhook_urls=settings.webhook_urls,
             known_handlers=self._known.latest,
             randomness=randomness,
             machine=machine,

@@ -11,7 +11,8 @@ OrchestratorError
 │   ├── Forbidden           the caller's tenant or key does not allow it
 │   ├── Unauthorized        the secret or signature is not right; answered without a word about why
 │   ├── RateLimitExceeded   come again later
-│   └── PayloadTooLarge     send less
+│   ├── PayloadTooLarge     send less
+│   └── UpstreamFailed      the server that the request was to reach for the caller has failed
 ├── LostClaim               the claim has ended; drop the result
 ├── StoreUnavailable        PostgreSQL did not answer; try again
 ├── ServerError             raised by `orchestrator.client`: the server could not do what it was asked
@@ -79,6 +80,10 @@ class RateLimitExceeded(RequestError):
 
 class PayloadTooLarge(RequestError):
     """The payload is over a documented limit."""
+
+
+class UpstreamFailed(RequestError):
+    """A server of somebody else, which the request was to reach, did not take what it was sent."""
 
 
 class StoreUnavailable(OrchestratorError):

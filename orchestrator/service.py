@@ -6,10 +6,12 @@ from types import FrameType
 
 import structlog
 
+from orchestrator.courier import Courier
 from orchestrator.dispatcher import Dispatcher
 from orchestrator.doorbell import Doorbell
 from orchestrator.engine import Engine
-from orchestrator.loops import LoopRunner
+from orchestrator.loops import Loop, LoopRunner
+from orchestrator.outbox import Outbox
 from orchestrator.postman import Postman
 from orchestrator.reconciler import Reconciler
 from orchestrator.settings import Settings
@@ -26,16 +28,18 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self._store = PostgresStore(
-            settings.database_url, pool_size=4, overflow=2, apart=settings.apart, pooler=settings.database_pooler
+            settings.database_url, pool_size=4, overflow=4, apart=settings.apart, pooler=settings.database_pooler
         )
         self._doorbell = Doorbell(Broker(client_app(settings.celery_broker_url)).publish)
         engine = Engine(self._store, self._doorbell, settings)
+        outbox = Outbox(self._store, engine.new_id, settings)
         mark = EpochMark(connect(_home_of_hints(settings)))
-        loops = (
+        loops: tuple[Loop, ...] = (
             Dispatcher(self._store, self._doorbell, mark, settings),
             Timers(engine),
             Postman(engine),
             Reconciler(engine, settings),
+            *(Courier(outbox, url, number) for number, url in enumerate(settings.webhook_urls, 1)),
         )
         self._runners = [LoopRunner(loop) for loop in loops]
 

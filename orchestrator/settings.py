@@ -106,6 +106,16 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("ORCHESTRATOR_ALLOW_INTERNAL_URLS", "ORCH8_ALLOW_INTERNAL_URLS"),
         description="lets handlers call private addresses; for tests and intranets",
     )
+    webhook_urls: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        validation_alias=AliasChoices("ORCHESTRATOR_WEBHOOK_URLS", "ORCH8_WEBHOOK_URLS"),
+        description="addresses told of ended instances and breached SLAs, separated by commas; the same everywhere",
+    )
+    webhook_secret: str = Field(
+        "",
+        validation_alias=AliasChoices("ORCHESTRATOR_WEBHOOK_SECRET", "ORCH8_WEBHOOK_SECRET"),
+        description="signs what is sent to `webhook_urls`; unsigned when empty",
+    )
     allow_deprecated_instances: bool = Field(
         default=False,
         validation_alias=AliasChoices("ORCHESTRATOR_ALLOW_DEPRECATED_INSTANCES", "ORCH8_ALLOW_DEPRECATED_INSTANCES"),
@@ -162,10 +172,12 @@ class Settings(BaseSettings):
     )
     step_events: bool = Field(default=True, description="tell Flower about every step")
 
-    @field_validator("imports", "cors_origins", mode="before")
+    @field_validator("imports", "cors_origins", "webhook_urls", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        return tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
 
     @property
     def apart(self) -> Apart:

@@ -59,6 +59,7 @@ class Turnstile:
         max_context_bytes: See `Facts`.
         max_losses: See `Facts`.
         first_wait: See `Facts`.
+        webhook_urls: See `Facts`.
         known_handlers: See `Facts`; asked without touching the store.
         randomness: Where jitter and random numbers come from; None for a source of its own.
         machine: Tells durations, and waits between tries.
@@ -72,6 +73,7 @@ class Turnstile:
         max_context_bytes: int,
         max_losses: int,
         first_wait: timedelta = timedelta(0),
+        webhook_urls: tuple[str, ...] = (),
         known_handlers: Callable[[], Collection[str]] = frozenset,
         randomness: random.Random | None = None,
         machine: MachineTime = MACHINE_TIME,
@@ -87,6 +89,7 @@ class Turnstile:
         self._max_context_bytes = max_context_bytes
         self._max_losses = max_losses
         self._first_wait = first_wait
+        self._webhook_urls = webhook_urls
         self._known_handlers = known_handlers
 
     def facts(self, now: datetime) -> Facts:
@@ -98,6 +101,7 @@ class Turnstile:
             max_context_bytes=self._max_context_bytes,
             max_losses=self._max_losses,
             first_wait=self._first_wait,
+            webhook_urls=self._webhook_urls,
             known_handlers=self._known_handlers(),
         )
 

@@ -22,6 +22,7 @@ from orchestrator.errors import (
     StoreUnavailable,
     Unauthorized,
     Unprocessable,
+    UpstreamFailed,
 )
 from orchestrator.store.session import is_retryable, sqlstate
 from sequences.json_values import json_bytes
@@ -36,6 +37,7 @@ _CLASSES: Final[dict[type[RequestError], tuple[int, str]]] = {
     PayloadTooLarge: (413, "payload too large"),
     Unprocessable: (422, "unprocessable entity"),
     RateLimitExceeded: (429, "rate limit exceeded"),
+    UpstreamFailed: (502, "bad gateway"),
 }
 _STATEMENT_TIMEOUT: Final = "57014"
 _UNSTORABLE: Final = ("22", "54")

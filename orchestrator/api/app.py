@@ -27,6 +27,7 @@ from orchestrator.api import (
     tasks,
     tooling,
     triggers,
+    webhooks,
 )
 from orchestrator.api.answers import add_error_answers
 from orchestrator.api.edge import PREFIX, Door, Edge
@@ -56,6 +57,7 @@ _PRODUCT = (
     tasks.router,
     dashboards.router,
     queues.router,
+    webhooks.router,
 )
 _ROOT = (health.router, documentation.router, inbound.router)
 

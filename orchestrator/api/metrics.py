@@ -18,7 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from orchestrator.errors import StoreUnavailable
-from orchestrator.store import observed, steps
+from orchestrator.store import counters, observed, steps
 from orchestrator.store.session import Store
 
 FROM_STORE: Final = {
@@ -32,18 +32,21 @@ FROM_STORE: Final = {
     "orch8_cache_hits": "Steps answered from the cache",
     "orch8_cache_misses": "Attempts of steps whose cache key had no answer yet",
 }
+COUNTED: Final = {
+    "orch8_webhooks_sent": "Webhooks sent",
+    "orch8_webhooks_failed": "Tries of webhooks that failed",
+    "orch8_webhooks_parked": "Webhooks given up",
+    "orch8_tasks_pushed": "Tasks pushed to endpoints",
+    "orch8_tasks_push_failed": "Tasks that could not be pushed",
+}
+"""Counted by the processes that do it, in the store."""
 SLA_KINDS: Final = ("max_runtime", "max_step_runtime")
 OWN: Final = {
     "orch8_signals_delivered": "Signals accepted by this process",
     "orch8_rate_limits_exceeded": "Steps deferred by a limit",
-    "orch8_webhooks_sent": "Webhooks sent",
-    "orch8_webhooks_failed": "Webhooks that failed",
-    "orch8_webhooks_parked": "Webhooks given up",
     "orch8_cron_triggered": "Instances started by cron",
     "orch8_cron_skipped": "Cron fires skipped",
     "orch8_loop_outputs_compacted": "Output rows dropped by retain_iterations",
-    "orch8_tasks_pushed": "Tasks pushed to endpoints",
-    "orch8_tasks_push_failed": "Tasks that could not be pushed",
 }
 HISTOGRAMS: Final = {
     "orch8_tick_duration_seconds": "Duration of a round of the scheduling loop",
@@ -89,6 +92,7 @@ class _StoreMetrics(Collector):
         self._store = store
         self._tally = _Tally()
         self._counts: dict[str, int] = {}
+        self._counted_before: dict[str, int] | None = None
         self._backlog: list[tuple[str, str, int]] = []
         self._lock = Lock()
 
@@ -99,7 +103,7 @@ class _StoreMetrics(Collector):
             with suppress(StoreUnavailable, psycopg2.Error):
                 self._look()
             counts, backlog = dict(self._counts), list(self._backlog)
-        for name, text in FROM_STORE.items():
+        for name, text in (FROM_STORE | COUNTED).items():
             yield CounterMetricFamily(name, text, value=counts.get(name, 0))
         breaches = CounterMetricFamily("orch8_sla_breached", "Run times over the SLA", labels=["type"])
         for kind in SLA_KINDS:
@@ -119,12 +123,17 @@ class _StoreMetrics(Collector):
     def _look(self) -> None:
         with self._store.transaction() as tx:
             self._backlog = steps.backlog(tx)
+            counted = counters.read(tx)
             seen = observed.since(tx, self._tally.until)
         if self._tally.until is not None:
             for name, count in seen.settled.items():
                 self._tally.settled[name] = self._tally.settled.get(name, 0) + count
             names = self._tally.settled.keys() | seen.recent.keys()
             self._counts = {name: self._tally.settled.get(name, 0) + seen.recent.get(name, 0) for name in names}
+        if self._counted_before is None:
+            self._counted_before = counted
+        for name in COUNTED:
+            self._counts[name] = max(0, counted.get(name, 0) - self._counted_before.get(name, 0))
         self._tally.until = seen.until
 
 

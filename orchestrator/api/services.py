@@ -10,6 +10,7 @@ from orchestrator.api.pollers import Pollers
 from orchestrator.api.throttle import Throttle
 from orchestrator.catalogue import Catalogue
 from orchestrator.engine import Engine
+from orchestrator.outbox import Outbox
 from orchestrator.settings import Settings
 from orchestrator.slices import Plans
 from orchestrator.store.postgres import PostgresStore, postgres_of
@@ -30,6 +31,7 @@ class Services:
     catalogue: Catalogue
     metrics: Metrics
     triggers: Triggers
+    outbox: Outbox
     plans: Plans = field(default_factory=Plans)
     pollers: Pollers = field(default_factory=Pollers)
     throttle: Throttle = field(default_factory=Throttle)
@@ -45,6 +47,7 @@ class Services:
             catalogue=Catalogue(store),
             metrics=Metrics(store),
             triggers=Triggers(store, engine),
+            outbox=Outbox(store, engine.new_id, settings),
         )
 
 

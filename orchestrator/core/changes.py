@@ -269,6 +269,21 @@ class DefinitionHeld:
     """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookQueued:
+    """An event is to be told to one address outside, after this is committed.
+
+    Args:
+        data: What the event says beside its name, its instance and its time.
+    """
+
+    id: UUID
+    url: str
+    event_type: str
+    data: Mapping[str, Any]
+    created_at: datetime
+
+
 Change = (
     InstancePut
     | NodePut
@@ -299,6 +314,7 @@ Change = (
     | LetterOpened
     | PlanReplaced
     | DefinitionHeld
+    | WebhookQueued
 )
 
 

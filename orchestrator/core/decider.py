@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, assert_never
 
 from orchestrator.core import (
+    announcing,
     attempts,
     called,
     cancellation,
@@ -304,6 +305,7 @@ def _settle_instance(turn: Turn, event: Event) -> None:
         turn.amend(state=state)
     if state.is_terminal and not former.is_terminal:
         children.tell_parent(turn, state)
+        announcing.ended(turn, state, event)
     if isinstance(event, StateForced):
         return
     for target in route(former, state):

@@ -19,6 +19,7 @@ class Facts:
         max_losses: Workers that may die with a step before it is parked as poison.
         known_handlers: Handlers, beside the built-in ones, that a living worker of ours runs.
         first_wait: How long the first pick-up of a new instance waits for signals that follow its creation.
+        webhook_urls: Addresses that are told of ends of instances and of breaches of their SLA.
     """
 
     now: datetime
@@ -28,3 +29,4 @@ class Facts:
     max_losses: int = 3
     known_handlers: Collection[str] = frozenset()
     first_wait: timedelta = timedelta(0)
+    webhook_urls: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ instance, and once for each step, however often a loop or a retry runs it.
 from datetime import datetime, timedelta
 from typing import Any
 
+from orchestrator.core import announcing
 from orchestrator.core.model import BESIDE, NodeKey
 from orchestrator.core.slice import ABSENT
 from orchestrator.core.turn import Turn
@@ -69,5 +70,6 @@ def _alert(turn: Turn, key: NodeKey, kind: str, limit: timedelta, since: datetim
     details = {"type": kind, **times, **about}
     turn.add_row_beside(NodeKey(key.block_id, (BESIDE,)), details)
     turn.record_event(EVENT, about.get("step_id"), details)
+    announcing.sla_breached(turn, details)
     turn.drop_alarm(key)
     return True

@@ -42,6 +42,7 @@ from orchestrator.core.changes import (
     TimerPut,
     TimersShifted,
     TransitionRecorded,
+    WebhookQueued,
 )
 from orchestrator.core.letters import Letter
 from orchestrator.core.model import (
@@ -317,7 +318,7 @@ class Slice:
                         self.letters.pop(letter_id, None)
                 case TimersShifted() | TransitionRecorded():
                     pass
-                case CheckpointSaved() | DefinitionHeld():
+                case CheckpointSaved() | DefinitionHeld() | WebhookQueued():
                     pass
                 case OutputsTrimmed() | ChildCreated() | LetterWritten():
                     pass

@@ -40,6 +40,7 @@ from orchestrator.core.changes import (
     TimerPut,
     TimersShifted,
     TransitionRecorded,
+    WebhookQueued,
 )
 from orchestrator.core.events import Signal
 from orchestrator.core.facts import Facts
@@ -347,6 +348,13 @@ class Turn(Overlay):
                 created_at=self.now,
             )
         )
+
+    def tell_outside(self, event_type: str, data: Mapping[str, Any]) -> None:
+        """Have every address that listens told of an event."""
+        for url in self.facts.webhook_urls:
+            self._added.append(
+                WebhookQueued(id=self.new_id(), url=url, event_type=event_type, data=data, created_at=self.now)
+            )
 
     def remove_error_rows(self) -> None:
         """Drop the rows that record the failures of the former round."""

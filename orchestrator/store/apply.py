@@ -41,9 +41,10 @@ from orchestrator.core.changes import (
     TimerPut,
     TimersShifted,
     TransitionRecorded,
+    WebhookQueued,
 )
 from orchestrator.core.model import ROOT_KEY, Instance, Iteration, NodeKey
-from orchestrator.store import checkpoints, definitions, payloads, sessions
+from orchestrator.store import checkpoints, definitions, payloads, sessions, webhooks
 from orchestrator.store.apart import Apart
 from orchestrator.store.injections import injection_row
 from orchestrator.store.letters import GRACE
@@ -228,6 +229,7 @@ class WriteSet:
     children: list[tuple[ChildCreated, str]] = field(default_factory=list)
     letters: list[Row] = field(default_factory=list)
     opened_letters: list[Row] = field(default_factory=list)
+    webhooks: list[Row] = field(default_factory=list)
 
     def add(self, instance: Instance, changes: Iterable[Change]) -> None:  # noqa: PLR0912, PLR0915 - one case each
         """Collect the changes of one instance."""
@@ -296,6 +298,8 @@ class WriteSet:
                     self.letters.append((*letter_row(letter), GRACE))
                 case LetterOpened(id=letter_id):
                     self.opened_letters.append((owner, letter_id))
+                case WebhookQueued():
+                    self.webhooks.append(webhooks.new_row(owner, change))
                 case _:
                     assert_never(change)
 
@@ -437,6 +441,7 @@ def _rare(tx: Transaction, writes: WriteSet) -> list[str]:
         *_children(tx, writes),
         *_insert(tx, _WRITE_LETTERS, writes.letters, _LETTER_TEMPLATE),
         *_remove_letters(tx, writes.opened_letters),
+        *_insert(tx, webhooks.QUEUE, writes.webhooks, webhooks.NEW_ROW),
     ]
 
 

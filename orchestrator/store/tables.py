@@ -15,6 +15,7 @@ from sqlalchemy import (
     Computed,
     Date,
     DateTime,
+    Identity,
     Index,
     Integer,
     Interval,
@@ -517,6 +518,62 @@ rate_limits = Table(
     _moment("created_at", nullable=False),
     _moment("updated_at", nullable=False),
     PrimaryKeyConstraint("tenant_id", "resource_key"),
+)
+
+webhook_outbox = Table(
+    "webhook_outbox",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    # The order of the events of an instance, as its lock has made it.
+    Column("number", BigInteger, Identity(always=True), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("event_type", Text, nullable=False),
+    Column("instance_id", Uuid, nullable=False),
+    Column("payload", JSON, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("last_error", Text),
+    Column("delivery_id", Uuid),
+    # When it may be sent; of one in flight, when its sender counts as dead.
+    _moment("due_at", nullable=False),
+    Column("token", Uuid),
+    _moment("claimed_at"),
+    _moment("created_at", nullable=False),
+    # What one address is due.
+    Index("webhook_outbox_due_idx", "url", "due_at", postgresql_where=text("status <> 'parked'")),
+    # Whether an earlier event of an instance is still on its way to an address.
+    Index("webhook_outbox_order_idx", "instance_id", "url", "number", postgresql_where=text("status <> 'parked'")),
+    # The list.
+    Index("webhook_outbox_number_idx", "number"),
+)
+
+webhook_attempts = Table(
+    "webhook_attempts",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("delivery_id", Uuid, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("event_type", Text, nullable=False),
+    Column("instance_id", Uuid, nullable=False),
+    Column("attempt_number", Integer, nullable=False),
+    _moment("attempted_at", nullable=False),
+    Column("duration_ms", Integer, nullable=False),
+    Column("success", Boolean, nullable=False),
+    Column("status_code", Integer),
+    Column("error_class", Text),
+    Column("error_excerpt", Text),
+    Column("signed", Boolean, nullable=False),
+    # The tries of one delivery.
+    Index("webhook_attempts_delivery_id_idx", "delivery_id"),
+    # The newest, and those too old to keep.
+    Index("webhook_attempts_attempted_at_idx", "attempted_at"),
+)
+
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", BigInteger, nullable=False),
 )
 
 workers = Table(

@@ -18,7 +18,18 @@ from sqlalchemy.engine import make_url
 
 from orchestrator.core.model import OutputKey
 from orchestrator.core.slice import Needs, Slice
-from orchestrator.store import apply, instances, letters, nonces, reading, removal, steps, tables, task_events
+from orchestrator.store import (
+    apply,
+    instances,
+    letters,
+    nonces,
+    reading,
+    removal,
+    steps,
+    tables,
+    task_events,
+    webhooks,
+)
 from orchestrator.store.prepared import Form, Prepared
 from orchestrator.store.session import Store, Transaction
 from orchestrator.store.steps import Worker
@@ -126,6 +137,24 @@ QUERIES: dict[str, tuple[str, Callable[[Any], object]]] = {
     ),
     "the heads of all queues": ("steps_ready_idx", lambda tx: steps.heads(tx, ["noop"], timedelta(seconds=15), 500)),
     "hints that are out": ("steps_ready_idx", lambda tx: steps.outstanding_hints(tx, timedelta(seconds=15))),
+    "events due to an address": (
+        "webhook_outbox_due_idx",
+        lambda tx: webhooks.claim_due(tx, "u", lease=timedelta(seconds=30), limit=32),
+    ),
+    "earlier events of an instance": (
+        "webhook_outbox_order_idx",
+        lambda tx: webhooks.claim_due(tx, "u", lease=timedelta(seconds=30), limit=32),
+    ),
+    "the next event due to an address": ("webhook_outbox_due_idx", lambda tx: webhooks.next_due(tx, "u")),
+    "the list of events": ("webhook_outbox_number_idx", lambda tx: webhooks.find(tx, 100)),
+    "the tries of a delivery": (
+        "webhook_attempts_delivery_id_idx",
+        lambda tx: webhooks.attempts_of(tx, INSTANCE),
+    ),
+    "tries too old to keep": (
+        "webhook_attempts_attempted_at_idx",
+        lambda tx: webhooks.forget(tx, older_than=timedelta(days=7), beyond=10_000),
+    ),
     "timers that are due": ("timers_due_at_idx", lambda tx: steps.due_timers(tx, 200)),
     "the next timer": ("timers_due_at_idx", steps.next_due),
     "claims of a worker": ("steps_claimed_idx", lambda tx: steps.claims_of(tx, WORKER.id or INSTANCE)),

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import orjson
 
-from orchestrator.core.changes import AttemptRecorded, OutputAdded, TransitionRecorded
+from orchestrator.core.changes import AttemptRecorded, OutputAdded, TransitionRecorded, WebhookQueued
 from orchestrator.core.model import Instance, ItemKey, Node, NodeKey, OutputKey, Step
 from orchestrator.core.plan import Injection
 from orchestrator.store.definitions import StoredDefinition
@@ -179,6 +179,7 @@ class Rows:
     newest: dict[OutputKey, UUID] = field(default_factory=dict)
     attempts: dict[UUID, AttemptRecorded] = field(default_factory=dict)
     transitions: dict[UUID, TransitionRecorded] = field(default_factory=dict)
+    webhooks: dict[UUID, WebhookQueued] = field(default_factory=dict)
     state: dict[str, Json] = field(default_factory=dict)
     items: dict[ItemKey, Json] = field(default_factory=dict)
     signals: dict[UUID, SignalRow] = field(default_factory=dict)

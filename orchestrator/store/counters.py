@@ -1,0 +1,20 @@
+"""Counts that many processes add to, for metrics: what a service does is shown by the API that is scraped."""
+
+from collections.abc import Mapping
+
+from orchestrator.store.session import Transaction
+
+
+def add(tx: Transaction, counts: Mapping[str, int]) -> None:
+    """Raise counters; the last statement of a transaction, as others wait for these rows. In order of name."""
+    rows = [(name, count) for name, count in sorted(counts.items()) if count]
+    if rows:
+        tx.execute(
+            f"INSERT INTO counters (name, value) VALUES {tx.values('(%s, %s)', rows)} "
+            "ON CONFLICT (name) DO UPDATE SET value = counters.value + EXCLUDED.value"
+        )
+
+
+def read(tx: Transaction) -> dict[str, int]:
+    """Read all counters; one that was never raised is missing."""
+    return dict(tx.query("SELECT name, value FROM counters"))
