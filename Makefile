@@ -4,11 +4,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 SEEDS ?= 10000
+HOURS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test model simulation check coverage-of-contract format bench bench-guard faults lock clean
+.PHONY: help install demo dev test model simulation check coverage-of-contract format bench bench-guard faults faults-nightly lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 24
@@ -60,6 +61,9 @@ bench-guard: $(STAMP) ## Fail when the engine has lost speed against DBOS, measu
 
 faults: $(STAMP) ## Kill, flush and restart real processes under load, with negative controls.
 	$(BIN)/python -m pytest -m fault tests/faults
+
+faults-nightly: $(STAMP) ## Strike an installation for HOURS, with the faults that SEED draws; goes on where it was cut off.
+	$(BIN)/python -m tests.faults.nightly --hours $(HOURS) $(if $(SEED),--seed $(SEED))
 
 lock: $(STAMP) ## Pin all dependencies anew, with hashes.
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --all-extras --upgrade pyproject.toml -o requirements.lock

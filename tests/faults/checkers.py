@@ -1,7 +1,7 @@
 """Judges of a run. Each returns what it found wrong; an empty list is a promise kept.
 
 The names of the promises are those of RELIABILITY: I1 accepted = terminal, I2 one outcome, I3 nothing after its commit,
-I4 stale tokens refused, I8 timers never early, I12 work goes on soon.
+I4 stale tokens refused, I5 order, I8 timers never early, I12 work goes on soon.
 """
 
 from collections import Counter, defaultdict
@@ -12,7 +12,16 @@ from orchestrator.core.model import Claim
 from orchestrator.core.outcomes import Completed
 from orchestrator.engine import Engine
 from orchestrator.exchange import Report
-from tests.faults.journey import BACKOFF_SECONDS, DELAY_SECONDS, SLEEP_SECONDS, Fault, Output, Run, StepKey
+from tests.faults.journey import (
+    BACKOFF_SECONDS,
+    DELAY_SECONDS,
+    SLEEP_SECONDS,
+    Fault,
+    Output,
+    Run,
+    StepKey,
+    ordered_steps,
+)
 from tests.support.effects import Execution
 
 Found = list[str]
@@ -74,8 +83,8 @@ def nothing_runs_after_its_commit(run: Run) -> Found:
     ]
 
 
-def only_what_was_in_flight_runs_again(run: Run, fault: Fault) -> Found:
-    """I3: an attempt is executed twice only if the fault hit it, and no more of them than could be running."""
+def only_what_was_in_flight_runs_again(run: Run, *faults: Fault) -> Found:
+    """I3: an attempt is executed twice only if a fault hit it, and no more of them than could be running."""
     outcomes = {
         (attempt.key.text, attempt.attempt): attempt.ended_at.timestamp()
         for attempt in run.attempts
@@ -87,12 +96,16 @@ def only_what_was_in_flight_runs_again(run: Run, fault: Fault) -> Found:
     wrong, again = [], 0
     for attempt, of_one in executions.items():
         again += len(of_one) - 1
+        ended_at = outcomes.get(attempt, float("inf"))
         for former in sorted(of_one, key=lambda each: each.started_at)[:-1]:
-            was_committed = outcomes.get(attempt, float("inf")) < fault.began_at - CLOCK_SECONDS
-            if former.started_at > fault.ended_at or was_committed:
-                wrong.append(f"{attempt} ran again although {fault.name} had not touched it")
-    if again > fault.may_run_again:
-        wrong.append(f"{again} executions were repeated, at most {fault.may_run_again} can have been in flight")
+            if not any(
+                former.started_at <= fault.ended_at and ended_at >= fault.began_at - CLOCK_SECONDS for fault in faults
+            ):
+                names = " or ".join(fault.name for fault in faults)
+                wrong.append(f"{attempt} ran again although {names} had not touched it")
+    allowed = sum(fault.may_run_again for fault in faults)
+    if again > allowed:
+        wrong.append(f"{again} executions were repeated, at most {allowed} can have been in flight")
     return wrong
 
 
@@ -138,6 +151,25 @@ def timers_are_never_early(run: Run) -> Found:
             if seconds < least
         ]
     return wrong
+
+
+def steps_run_in_order(run: Run) -> Found:
+    """I5: no execution of a step begins before the execution that made the outcome of the step before it has ended."""
+    made = {(execution.key, execution.nonce): execution for execution in run.executions}
+    ended = {
+        output.key: execution.ended_at
+        for output in run.outputs
+        if (execution := made.get((output.key.text, output.nonce or ""))) is not None
+    }
+    begun: dict[str, float] = {}
+    for execution in run.executions:
+        begun[execution.key] = min(execution.started_at, begun.get(execution.key, float("inf")))
+    return [
+        f"{after.text} began before {before.text} had ended"
+        for instance_id in run.accepted
+        for before, after in ordered_steps(instance_id)
+        if (end := ended.get(before)) is not None and begun.get(after.text, end) < end
+    ]
 
 
 def recovery_seconds(run: Run, held: Sequence[StepKey], died_at: float) -> dict[StepKey, float]:

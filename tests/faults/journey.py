@@ -71,6 +71,20 @@ def steps_of(instance_id: UUID) -> tuple[StepKey, ...]:
     return (*(StepKey(instance_id, block_id) for block_id in PLAIN), *body)
 
 
+def ordered_steps(instance_id: UUID) -> tuple[tuple[StepKey, StepKey], ...]:
+    """Pair steps of an instance with those that may begin only after them."""
+    bodies = [key for key in steps_of(instance_id) if key.block_id == "body"]
+    chain = [
+        *(("first", "second"), ("second", "left"), ("second", "right_1"), ("right_1", "right_2")),
+        *(("again", "late"), ("late", "last")),
+    ]
+    pairs = [(StepKey(instance_id, before), StepKey(instance_id, after)) for before, after in chain]
+    for body in bodies:
+        pairs += [(StepKey(instance_id, before), body) for before in ("left", "right_2")]
+        pairs.append((body, StepKey(instance_id, "again")))
+    return tuple(pairs)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
     """A stored output."""

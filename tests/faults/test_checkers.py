@@ -143,6 +143,7 @@ def verdicts(run: Run, fault: Fault = NO_FAULT) -> dict[str, list[str]]:
         "I3 after": checkers.nothing_runs_after_its_commit(run),
         "I3 flight": checkers.only_what_was_in_flight_runs_again(run, fault),
         "I4": checkers.tokens_are_used_once(run),
+        "I5": checkers.steps_run_in_order(run),
         "I8": checkers.timers_are_never_early(run),
         "enough": checkers.enough_was_done(run, outputs=COUNT * STEPS, executions=COUNT * EFFECTS),
     }
@@ -268,6 +269,16 @@ def test_control_a_token_used_twice_is_noticed(hand: Hand, monkeypatch: pytest.M
     monkeypatch.setattr(Turn, "record_attempt", twice)
     hand.work()
     assert "I4" in verdicts(hand.record())
+
+
+def test_control_a_step_before_its_turn_is_noticed(hand: Hand) -> None:
+    hand.work()
+    run = hand.record()
+    early = [
+        replace(each, started_at=each.started_at - 9) if each.key.endswith(":second") else each
+        for each in run.executions
+    ]
+    assert len(checkers.steps_run_in_order(replace(run, executions=tuple(early)))) == COUNT
 
 
 @pytest.mark.parametrize("what", ["delay", "back-off", "sleep"])

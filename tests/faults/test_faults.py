@@ -100,6 +100,7 @@ class Journey:
             "I3 after commit": checkers.nothing_runs_after_its_commit(run),
             "I3 in flight": checkers.only_what_was_in_flight_runs_again(run, self.fault),
             "I4 tokens": checkers.tokens_are_used_once(run),
+            "I5": checkers.steps_run_in_order(run),
             "I8": checkers.timers_are_never_early(run),
             "enough": checkers.enough_was_done(run, outputs=INSTANCES * STEPS, executions=INSTANCES * EFFECTS),
         }

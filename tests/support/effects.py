@@ -7,6 +7,7 @@ half line behind. Nothing of the engine knows of it: it is what really happened.
 import json
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,22 +79,8 @@ class EffectLog:
         """Return all executions so far, in the order they began."""
         if not self.path.exists():
             return ()
-        lines = [json.loads(line) for line in self.path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-        ends = {line["nonce"]: line for line in lines if line["phase"] == "ended"}
-        return tuple(
-            Execution(
-                key=line["key"],
-                nonce=line["nonce"],
-                attempt=line["attempt"],
-                handler=line["handler"],
-                pid=line["pid"],
-                started_at=line["at"],
-                ended_at=ends.get(line["nonce"], {}).get("at"),
-                result=ends.get(line["nonce"], {}).get("result"),
-                seen=line["seen"],
-            )
-            for line in lines
-            if line["phase"] == "began"
+        return executions_of(
+            json.loads(line) for line in self.path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")
         )
 
     def count(self, handler: str) -> int:
@@ -103,3 +90,24 @@ class EffectLog:
     def pids(self, handler: str) -> list[int]:
         """List the processes in which one handler has begun, in order."""
         return [execution.pid for execution in self.executions() if execution.handler == handler]
+
+
+def executions_of(lines: Iterable[dict[str, Any]]) -> tuple[Execution, ...]:
+    """Put the lines of executions together, in the order they began."""
+    lines = list(lines)
+    ends = {line["nonce"]: line for line in lines if line["phase"] == "ended"}
+    return tuple(
+        Execution(
+            key=line["key"],
+            nonce=line["nonce"],
+            attempt=line["attempt"],
+            handler=line["handler"],
+            pid=line["pid"],
+            started_at=line["at"],
+            ended_at=ends.get(line["nonce"], {}).get("at"),
+            result=ends.get(line["nonce"], {}).get("result"),
+            seen=line["seen"],
+        )
+        for line in lines
+        if line["phase"] == "began"
+    )

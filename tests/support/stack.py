@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 from redis import Redis
@@ -29,7 +30,7 @@ from redis import Redis
 from orchestrator import embedded
 from orchestrator.dev import ChildSpec, LinePrinter, Supervisor, answers
 from orchestrator.doorbell import Doorbell
-from orchestrator.embedded import Servers
+from orchestrator.embedded import Servers, with_database, without_driver
 from orchestrator.engine import Engine
 from orchestrator.errors import StoreUnavailable
 from orchestrator.exchange import NewInstance
@@ -101,6 +102,7 @@ class Stack:
         imports: str = "tests.support.handlers,tests.support.celery_task",
         env: Mapping[str, str] | None = None,
         reached: Callable[[str], Mapping[str, str]] | None = None,
+        env_of: Callable[[str, Servers], Mapping[str, str]] | None = None,
     ) -> Iterator[Stack]:
         """Start everything, wait until it is ready, and end everything.
 
@@ -114,6 +116,7 @@ class Stack:
             env: Further settings of all processes.
             reached: Gives, for the URL of the database, settings by which the processes reach it; the test itself
                 reaches it straight.
+            env_of: Gives, for the name of a process and the servers with their database, settings of that one alone.
         """
         workers = {"worker": WorkerSpec()} if workers is None else workers
         directory.mkdir(parents=True, exist_ok=True)
@@ -122,7 +125,10 @@ class Stack:
         try:
             url = embedded.fresh_database(servers, f"stack_{os.getpid()}_{next(_databases)}")
             migrate.upgrade(url)
-            servers = replace(servers, database_url=url)
+            tcp_url = servers.database_tcp_url
+            servers = replace(
+                servers, database_url=url, database_tcp_url=tcp_url and with_database(tcp_url, _database_of(url))
+            )
             if not is_own:
                 servers = _with_own_broker(servers)
             port = _free_port()
@@ -131,6 +137,8 @@ class Stack:
                 *(ChildSpec(name=name, argv=_command("service")) for name in services),
                 *([_api(port)] if with_api else []),
             ]
+            if env_of is not None:
+                specs = [replace(spec, env=env_of(spec.name, servers)) for spec in specs]
             settings = {
                 **os.environ,
                 **servers.environment,
@@ -205,6 +213,7 @@ class Stack:
         """Start what is down."""
         for name in self.processes.names:
             if self.processes.pid(name) is None:
+                self.processes.stop_child(name)  # one that ended by itself may not have been collected yet
                 self._launch(name)
         self.wait_ready()
 
@@ -371,6 +380,10 @@ def _api(port: int) -> ChildSpec:
     argv = _command("api", "--port", str(port), "--insecure")
     url = f"http://127.0.0.1:{port}/health/live"
     return ChildSpec(name="api", argv=argv, ready=lambda: answers(url))
+
+
+def _database_of(url: str) -> str:
+    return urlsplit(without_driver(url)).path[1:]
 
 
 def _with_own_broker(servers: Servers) -> Servers:

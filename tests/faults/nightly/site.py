@@ -1,0 +1,162 @@
+"""What is struck: servers, workers, services, an API, clients, and the links between them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from orchestrator import embedded
+from orchestrator.core.model import Claim
+from orchestrator.embedded import Servers, without_driver
+from orchestrator.errors import StoreUnavailable
+from orchestrator.store import steps as step_rows
+from tests.faults.journey import BLOCKS
+from tests.faults.nightly.load import Load
+from tests.support.effects import EffectLog, Execution, executions_of
+from tests.support.proxy import Proxy
+from tests.support.stack import Stack, WorkerSpec
+
+WORKERS = ("worker-1", "worker-2")
+SERVICES = ("service-1", "service-2")
+SLOTS = 4
+"""Steps that can be in progress: two workers with two children each."""
+TO_POSTGRES, TO_REDIS, TO_API = "worker-PostgreSQL", "worker-Redis", "client-API"
+
+
+class Site:
+    """A running installation under load; made by `running`."""
+
+    def __init__(self, stack: Stack, links: Mapping[str, Proxy], load: Load) -> None:
+        self.stack = stack
+        self.links = links
+        self.load = load
+        self.effects = Tail(stack.effects)
+        self.old_hints: list[UUID] = []
+        """Steps of earlier rounds: a hint for one of them is late."""
+
+    @classmethod
+    @contextmanager
+    def running(cls, directory: Path, *, per_second: float, seed: int) -> Iterator[Site]:
+        """Start everything, with servers of its own; `per_second` instances are started."""
+        links: dict[str, Proxy] = {}
+
+        def through_links(name: str, servers: Servers) -> Mapping[str, str]:
+            if name not in WORKERS:
+                return {}
+            for link, url in ((TO_POSTGRES, servers.database_tcp_url), (TO_REDIS, servers.redis_url)):
+                if link not in links:
+                    links[link] = Proxy(_port(str(url)), seed)
+            redis = links[TO_REDIS].port
+            return {
+                "DATABASE_URL": _through(str(servers.database_tcp_url), links[TO_POSTGRES].port),
+                "REDIS_URL": _through(servers.redis_url, redis),
+                "BROKER_URL": _through(servers.broker_url, redis),
+            }
+
+        try:
+            with Stack.running(
+                directory,
+                workers={name: WorkerSpec(concurrency=2) for name in WORKERS},
+                services=SERVICES,
+                with_api=True,
+                env_of=through_links,
+            ) as stack:
+                links[TO_API] = Proxy(_port(stack.api_url), seed)
+                load = Load(f"http://127.0.0.1:{links[TO_API].port}", stack.define(BLOCKS), per_second=per_second)
+                load.start()
+                try:
+                    yield cls(stack, links, load)
+                finally:
+                    load.stop()
+        finally:
+            for link in links.values():
+                link.close()
+
+    def mend(self) -> None:
+        """Heal the links, and start what is down."""
+        for link in self.links.values():
+            link.heal()
+        self.stack.start_all()
+
+    def server_pids(self) -> tuple[int, int]:
+        """Give the processes of PostgreSQL and of Redis as they are now."""
+        found = embedded.status(self.stack.servers.directory, environment={})
+        assert found is not None
+        assert found.postgres_pid is not None
+        assert found.redis_pid is not None
+        return found.postgres_pid, found.redis_pid
+
+    def claims(self) -> list[Claim]:
+        """List the claims of all workers."""
+        with self.stack.store.transaction() as tx:
+            ids = [row[0] for row in tx.query("SELECT id FROM workers")]
+            return [claim for worker_id in ids for claim in step_rows.claims_of(tx, worker_id)]
+
+    def ended_badly(self, claims: Sequence[Claim]) -> list[Claim]:
+        """Give those of the claims that were taken away: their outcome was not committed, and cannot be any more."""
+        with self.stack.store.transaction() as tx:
+            held = {row[0] for row in tx.query("SELECT token FROM steps WHERE state = 'claimed'")}
+            return [claim for claim in claims if claim.token not in held and not step_rows.has_committed(tx, claim)]
+
+    def completed_after(self, moment: float, ids: Sequence[UUID]) -> float | None:
+        """Say when the first step of some instances was completed after a moment (seconds since 1970)."""
+        try:
+            [[first]] = self.stack.query(
+                "SELECT extract(epoch FROM min(ended_at))::float8 FROM attempts WHERE instance_id = ANY(%s::uuid[]) "
+                "AND outcome = 'completed' AND ended_at > to_timestamp(%s)",
+                (list(ids), moment),
+            )
+        except StoreUnavailable:
+            return None
+        return None if first is None else float(first)
+
+
+class Tail:
+    """Reads on in the file of the effects, and forgets what was asked for."""
+
+    def __init__(self, log: EffectLog) -> None:
+        self._log = log
+        self._offset = 0
+        self._lines: dict[str, list[dict[str, Any]]] = {}
+        self._owners: dict[str, str] = {}
+
+    def of(self, ids: Sequence[UUID]) -> tuple[Execution, ...]:
+        """Give the executions of some instances so far."""
+        self._read_on()
+        return executions_of(line for instance_id in ids for line in self._lines.get(str(instance_id), ()))
+
+    def forget(self, ids: Sequence[UUID]) -> None:
+        """Forget instances that have been judged."""
+        for instance_id in ids:
+            for line in self._lines.pop(str(instance_id), ()):
+                self._owners.pop(line["nonce"], None)
+
+    def _read_on(self) -> None:
+        if not self._log.path.exists():
+            return
+        with self._log.path.open("rb") as file:
+            file.seek(self._offset)
+            for written in file:
+                if not written.endswith(b"\n"):
+                    break
+                self._offset += len(written)
+                line = json.loads(written)
+                if line["phase"] == "began":
+                    self._owners[line["nonce"]] = line["key"].partition(":")[0]
+                if (owner := self._owners.get(line["nonce"])) is not None:
+                    self._lines.setdefault(owner, []).append(line)
+
+
+def _port(url: str) -> int:
+    port = urlsplit(without_driver(url)).port
+    assert port is not None
+    return port
+
+
+def _through(url: str, port: int) -> str:
+    return url.replace(f":{_port(url)}/", f":{port}/")

@@ -1,0 +1,68 @@
+"""The short form of the long run of faults: one of each group, and the controls of what judges it."""
+
+import os
+import random
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.faults.nightly.campaign import Campaign
+from tests.faults.nightly.judge import Verdict
+from tests.faults.nightly.kinds import GROUPS, SHORT, draw, one_of_each_group
+from tests.faults.nightly.record import Record
+from tests.faults.nightly.site import Site
+
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(400)]
+
+SEED = int(os.environ.get("FAULT_SEED") or random.SystemRandom().randrange(2**32))
+
+
+def test_one_fault_of_each_group_under_load(tmp_path: Path) -> None:
+    print(f"\nseed {SEED}")
+    kept, drawn = Record(seed=SEED), Random(SEED)
+    with Site.running(tmp_path, per_second=5, seed=SEED) as site:
+        campaign = Campaign(site, kept, SHORT)
+        campaign.play(one_of_each_group(drawn), drawn)
+        campaign.end()
+    print(kept.report(("pytest",)))
+    assert not kept.verdict()
+    assert len(kept.faults) >= len(GROUPS)
+
+
+def test_control_a_run_that_checked_nothing_is_not_sound() -> None:
+    kept = Record(seed=1, rounds=1)
+    kept.faults["FLUSHALL"] = 1
+    assert any("I1" in wrong for wrong in kept.verdict())
+    assert "PROMISES WERE BROKEN" in kept.report(("pytest",))
+
+
+def test_control_a_broken_promise_is_reported() -> None:
+    kept = Record(seed=1)
+    assert kept.verdict() == []
+    kept.add("FLUSHALL", {"I1": Verdict(checked=1, broken=["one is gone"])})
+    assert "one is gone" in kept.verdict()[0]
+    assert "one is gone" in kept.report(("pytest",))
+
+
+def test_control_what_grows_is_noticed() -> None:
+    kept = Record(seed=1)
+    for number in range(100):
+        kept.sample({"keys": 7, "dead": number * 10})
+    assert [wrong.split()[0] for wrong in kept.flatness().broken] == ["dead"]
+
+
+def test_a_run_goes_on_where_it_stood(tmp_path: Path) -> None:
+    kept = Record(seed=5, rounds=3)
+    kept.faults["FLUSHALL"] = 2
+    kept.add("FLUSHALL", {"I1": Verdict(checked=4)})
+    kept.save(tmp_path / "state.json")
+    again = Record.going_on(tmp_path / "state.json")
+    assert again == kept
+    again.faults["TERM"] += 1
+    assert Record.going_on(tmp_path / "state.json", 6) == Record(seed=6)
+
+
+def test_a_seed_draws_the_same_faults() -> None:
+    assert [draw(Random("7/1")) for _ in range(2)] == [draw(Random("7/1"))] * 2
+    assert {kind.group for kind in one_of_each_group(Random(1))} == set(GROUPS)
