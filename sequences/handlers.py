@@ -52,6 +52,9 @@ REQUIRED_PARAMS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 )
 """Params without which a built-in fails."""
 
+CALLING_HANDLERS: Final = frozenset({"http_request", "llm_call", "tool_call", "mcp_call", "agent"})
+"""Built-ins whose end depends on somebody outside."""
+
 _ENDPOINTS: Final = ("http://", "https://", "grpc://", "grpcs://")
 _UNSUPPORTED: Final = ("ap://", "wasm://")
 
@@ -69,3 +72,12 @@ def is_endpoint(name: str) -> bool:
 def is_unsupported(name: str) -> bool:
     """Tell whether the name is of a kind outside this product: such a step fails and is never queued."""
     return name.startswith(_UNSUPPORTED)
+
+
+def has_breaker(name: str) -> bool:
+    """Tell whether failures of a handler say something about whoever it calls (§13.6).
+
+    >>> [has_breaker(name) for name in ("charge", "http_request", "https://shop/charge", "transform", "ap://slack")]
+    [True, True, True, False, False]
+    """
+    return name in CALLING_HANDLERS or not (is_builtin(name) or is_unsupported(name))

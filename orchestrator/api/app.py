@@ -8,6 +8,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from orchestrator.api import (
+    breakers,
     bulk,
     checkpoints,
     dashboards,
@@ -51,6 +52,7 @@ _PRODUCT = (
     sessions.router,
     resource_pools.router,
     rate_limits.router,
+    breakers.router,
     triggers.router,
     plans.router,
     signals.router,

@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import AfterValidator, StrictBool, StrictStr
 
 from orchestrator.api.shapes import Natural, Shape, Whole
+from orchestrator.store.breakers import COOLDOWN_SECS, FAILURE_THRESHOLD
 
 
 def _not_blank(written: str) -> str:
@@ -108,3 +109,42 @@ class RateLimitView(Shape):
     window_seconds: int
     created_at: datetime
     updated_at: datetime
+
+
+class OnOpen(StrEnum):
+    """What becomes of steps while the breaker of their handler is open."""
+
+    AUTO = "auto"
+    FAIL = "fail"
+    DEFER = "defer"
+
+
+class BreakerState(StrEnum):
+    """States of a breaker; a half open one lets one execution show whether the handler works again."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+class SetBreaker(Shape):
+    """How the breaker of a handler works; without a tenant it is the caller's."""
+
+    handler: StrictStr
+    failure_threshold: Whole = FAILURE_THRESHOLD
+    cooldown_secs: Whole = COOLDOWN_SECS
+    on_open: OnOpen = OnOpen.AUTO
+    tenant_id: StrictStr | None = None
+
+
+class BreakerView(Shape):
+    """The breaker of a handler; `opened_at` is left out while it is closed."""
+
+    tenant_id: str
+    handler: str
+    state: BreakerState
+    failure_count: int
+    failure_threshold: int
+    cooldown_secs: int
+    on_open: OnOpen
+    opened_at: datetime | None = None

@@ -44,7 +44,7 @@ from orchestrator.core.changes import (
     WebhookQueued,
 )
 from orchestrator.core.model import ROOT_KEY, Instance, Iteration, NodeKey
-from orchestrator.store import checkpoints, definitions, payloads, sessions, webhooks
+from orchestrator.store import breakers, checkpoints, definitions, payloads, sessions, webhooks
 from orchestrator.store.apart import Apart
 from orchestrator.store.injections import injection_row
 from orchestrator.store.letters import GRACE
@@ -212,6 +212,7 @@ class WriteSet:
     payloads: dict[tuple[UUID, str], str] = field(default_factory=dict)
     trimmed: dict[tuple[UUID, str, Iteration], Row] = field(default_factory=dict)
     attempts: list[Row] = field(default_factory=list)
+    executions: breakers.Tallies = field(default_factory=dict)
     transitions: list[Row] = field(default_factory=list)
     contexts: dict[UUID, Row] = field(default_factory=dict)
     state: dict[tuple[UUID, str], Row | None] = field(default_factory=dict)
@@ -254,6 +255,7 @@ class WriteSet:
                     self._add_output(owner, change)
                 case AttemptRecorded():
                     self.attempts.append(_attempt_row(owner, change))
+                    breakers.count(self.executions, instance.tenant_id, change)
                 case TransitionRecorded():
                     self.transitions.append(_transition_row(instance, change))
                 case ContextPut(data=data, config=config):
@@ -412,6 +414,7 @@ def apply(tx: Transaction, writes: WriteSet) -> None:
     tx.put(_ADD_ITEMS, writes.items)
     _send(tx, _rare(tx, writes))
     sessions.fold(tx, writes.sessions)
+    breakers.record(tx, writes.executions)
 
 
 def _send(tx: Transaction, statements: Iterable[str]) -> None:

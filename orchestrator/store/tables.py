@@ -508,6 +508,21 @@ pool_resources = Table(
     UniqueConstraint("id"),
 )
 
+circuit_breakers = Table(
+    "circuit_breakers",
+    metadata,
+    Column("tenant_id", Text, nullable=False),
+    Column("handler", Text, nullable=False),
+    Column("failure_count", BigInteger, nullable=False),
+    # When it opened; none for a closed one. Whether its cool-down is over is computed.
+    _moment("opened_at"),
+    Column("failure_threshold", Integer, nullable=False),
+    Column("cooldown_secs", Integer, nullable=False),
+    Column("on_open", Text, nullable=False),
+    PrimaryKeyConstraint("tenant_id", "handler"),
+    postgresql_with={"fillfactor": "50"},
+)
+
 rate_limits = Table(
     "rate_limits",
     metadata,

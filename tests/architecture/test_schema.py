@@ -20,6 +20,7 @@ from orchestrator.core.model import OutputKey
 from orchestrator.core.slice import Needs, Slice
 from orchestrator.store import (
     apply,
+    breakers,
     instances,
     letters,
     nonces,
@@ -232,7 +233,7 @@ def _forms_of(module: Any) -> Iterator[Form]:
             yield from (kept.for_one, kept.for_many)
 
 
-KEPT = [form for form in (*_forms_of(apply), *_forms_of(reading)) if form.prepare]
+KEPT = [form for form in (*_forms_of(apply), *_forms_of(reading), *_forms_of(breakers)) if form.prepare]
 
 
 @pytest.mark.parametrize("form", KEPT, ids=lambda form: form.name)
