@@ -136,6 +136,11 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("ORCHESTRATOR_API_KEY", "ORCH8_API_KEY"),
         description="root key of the API; without one the server must be started with --insecure",
     )
+    api_key_peppers: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="secrets mixed into what is stored of tenant keys, separated by commas: new keys take the first, "
+        "keys of the others stay known; `plain` stands for keys made without one",
+    )
     allow_no_tenant_isolation: bool = Field(
         default=False,
         validation_alias=AliasChoices("ORCHESTRATOR_ALLOW_NO_TENANT_ISOLATION", "ORCH8_ALLOW_NO_TENANT_ISOLATION"),
@@ -172,7 +177,7 @@ class Settings(BaseSettings):
     )
     step_events: bool = Field(default=True, description="tell Flower about every step")
 
-    @field_validator("imports", "cors_origins", "webhook_urls", mode="before")
+    @field_validator("imports", "cors_origins", "api_key_peppers", "webhook_urls", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):

@@ -8,6 +8,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from orchestrator.api import (
+    api_keys,
     breakers,
     bulk,
     checkpoints,
@@ -60,6 +61,7 @@ _PRODUCT = (
     dashboards.router,
     queues.router,
     webhooks.router,
+    api_keys.router,
 )
 _ROOT = (health.router, documentation.router, inbound.router)
 

@@ -3,35 +3,25 @@
 Every request passes `identify` before it is routed, so no endpoint can forget it.
 """
 
-import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Depends, Request
 
+from orchestrator.api.capabilities import Capability, is_admin_only, is_allowed
+from orchestrator.api.keyring import check_peppers
 from orchestrator.errors import ConfigurationError, Forbidden
 from orchestrator.settings import Settings
+from orchestrator.store.api_keys import KeyInForce
 
-PUBLIC_PATHS = frozenset({"/health/live", "/health/ready", "/info"})
-"""Answered without a key and without a tenant."""
-_PUBLIC_WEBHOOK = re.compile(r"/webhooks/(?!(?:outbox|deliveries)$)[^/]+")
-"""Addresses of the public webhook; what administers webhooks wins over a trigger of that slug."""
+ADMIN_ONLY: Final = b'{"error":"forbidden: API key management requires the root API key"}'
+"""The answer of all paths that are open to the root key alone, keys or not."""
+ROOT: Final = "root"
 
-
-def is_webhook(path: str) -> bool:
-    """Tell whether an address is one of the public webhook.
-
-    >>> [is_webhook(path) for path in ("/webhooks/orders", "/webhooks/outbox", "/webhooks/a/b")]
-    [True, False, False]
-    """
-    return _PUBLIC_WEBHOOK.fullmatch(path) is not None
-
-
-def is_public(method: str, path: str) -> bool:
-    """Tell whether a request needs neither key nor tenant."""
-    return path in PUBLIC_PATHS or (method == "POST" and is_webhook(path))
+FindKey = Callable[[str], Awaitable[KeyInForce | None]]
+"""Looks up the tenant key of a secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +30,16 @@ class Caller:
 
     Args:
         tenant: The one tenant the request sees; None for a caller that sees all.
-        is_admin: Whether administrative endpoints are open: the root key, or a server without one.
+        key_id: The key it came with: `root`, or the id of a tenant's; None where no key is asked for.
     """
 
     tenant: str | None
-    is_admin: bool
+    key_id: str | None = None
+
+    @property
+    def is_admin(self) -> bool:
+        """Tell whether administrative endpoints are open: the root key, or a server without one."""
+        return self.key_id in {None, ROOT}
 
     def claim_tenant(self, written: str) -> str:
         """Give the tenant of something to be created, from the body; Forbidden if it is not the caller's."""
@@ -58,33 +53,53 @@ class Caller:
 
 
 class Refused(Exception):
-    """The request may not pass; answered with this status and nothing else."""
+    """The request may not pass; answered with this status, and with JSON if there is a body."""
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, body: bytes = b"") -> None:
         super().__init__(status)
         self.status = status
+        self.body = body
 
 
-def identify(headers: Mapping[str, str], settings: Settings) -> Caller:
+async def identify(headers: Mapping[str, str], method: str, path: str, settings: Settings, find_key: FindKey) -> Caller:
     """Check the key, then the tenant; raises `Refused`.
+
+    The root key, and a server without one, are never looked up: they work while the store does not.
 
     Args:
         headers: By lower-case name.
+        path: Without the prefix of the API.
     """
-    if settings.api_key and not _is_root_key(headers, settings.api_key):
-        raise Refused(401)
     tenant = headers.get("x-tenant-id", "").strip() or None
+    if not settings.api_key:
+        return _caller_of_all(tenant, None, settings)
+    secret = _given_secret(headers)
+    if secrets.compare_digest(secret.encode(), settings.api_key.encode()):
+        return _caller_of_all(tenant, ROOT, settings)
+    key = await find_key(secret)
+    if key is None:
+        raise Refused(401)
+    if is_admin_only(path):
+        raise Refused(403, ADMIN_ONLY)
+    if not is_allowed([Capability(each) for each in key.capabilities], method, path):
+        raise Refused(403)
+    if tenant not in {None, key.tenant_id}:
+        raise Refused(403)
+    return Caller(tenant=key.tenant_id, key_id=key.id)
+
+
+def _caller_of_all(tenant: str | None, key_id: str | None, settings: Settings) -> Caller:
     if tenant is None and settings.require_tenant_header:
         raise Refused(400)
-    return Caller(tenant=tenant, is_admin=True)
+    return Caller(tenant=tenant, key_id=key_id)
 
 
-def _is_root_key(headers: Mapping[str, str], root_key: str) -> bool:
+def _given_secret(headers: Mapping[str, str]) -> str:
     given = headers.get("x-api-key")
-    if given is None:
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        given = token.strip() if scheme.lower() == "bearer" else ""
-    return secrets.compare_digest(given.encode(), root_key.encode())
+    if given is not None:
+        return given
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def check_configuration(settings: Settings, *, is_insecure: bool) -> None:
@@ -95,6 +110,7 @@ def check_configuration(settings: Settings, *, is_insecure: bool) -> None:
     Raises:
         ConfigurationError: Which setting, and what to do.
     """
+    check_peppers(settings.api_key_peppers)
     if is_insecure:
         return
     if not settings.api_key:

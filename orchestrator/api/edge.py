@@ -8,13 +8,20 @@ import asyncio
 import re
 import traceback
 import uuid
+from functools import partial
 from typing import Any
 
+import anyio.to_thread
+import psycopg2
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from orchestrator.api.auth import PUBLIC_PATHS, Refused, identify, is_public, is_webhook
+from orchestrator.api.auth import Refused, identify
+from orchestrator.api.capabilities import PUBLIC_PATHS, is_public, is_webhook
+from orchestrator.api.services import Services
+from orchestrator.errors import StoreUnavailable
 from orchestrator.settings import Settings
+from orchestrator.store.api_keys import KeyInForce
 
 log = structlog.get_logger()
 
@@ -22,6 +29,7 @@ PREFIX = "/api/v1"
 ROOT_ONLY = frozenset({*PUBLIC_PATHS, "/metrics", "/swagger-ui", "/api-docs/openapi.json"})
 """Answered at the root and nowhere else."""
 INTERNAL_ERROR = b'{"error":"internal server error"}'
+UNAVAILABLE = b'{"error":"unavailable: the store did not answer, try again"}'
 
 _NOT_IN_IDS = re.compile(r"[^A-Za-z0-9_-]")
 _MAX_ID = 128
@@ -81,10 +89,13 @@ class Door:
             return
         path: str = scope["path"]
         if not is_public(scope["method"], path):
+            services: Services = scope["app"].state.services
             try:
-                caller = identify(_headers(scope), self._settings)
+                caller = await identify(
+                    _headers(scope), scope["method"], _bare(path), self._settings, partial(_find_key, services)
+                )
             except Refused as refused:
-                await _answer(send, refused.status)
+                await _answer(send, refused.status, refused.body, b"application/json" if refused.body else None)
                 return
             scope = {**scope, "caller": caller}
         if "\0" in path or b"%00" in scope["query_string"]:
@@ -96,6 +107,17 @@ class Door:
             await self._app(scope, receive, send)
         else:
             await self._app({**scope, "path": PREFIX + path, "raw_path": None}, receive, _with_notice(scope, send))
+
+
+def _bare(path: str) -> str:
+    return path.removeprefix(PREFIX) if path.startswith(f"{PREFIX}/") else path
+
+
+async def _find_key(services: Services, secret: str) -> KeyInForce | None:
+    try:
+        return await anyio.to_thread.run_sync(services.keyring.find, secret)
+    except (StoreUnavailable, psycopg2.Error) as error:
+        raise Refused(503, UNAVAILABLE) from error
 
 
 def _request_id(scope: Scope) -> str:

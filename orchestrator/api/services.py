@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from orchestrator.api.keyring import Keyring
 from orchestrator.api.metrics import Metrics
 from orchestrator.api.pollers import Pollers
 from orchestrator.api.throttle import Throttle
@@ -32,6 +33,7 @@ class Services:
     metrics: Metrics
     triggers: Triggers
     outbox: Outbox
+    keyring: Keyring
     plans: Plans = field(default_factory=Plans)
     pollers: Pollers = field(default_factory=Pollers)
     throttle: Throttle = field(default_factory=Throttle)
@@ -48,6 +50,7 @@ class Services:
             metrics=Metrics(store),
             triggers=Triggers(store, engine),
             outbox=Outbox(store, engine.new_id, settings),
+            keyring=Keyring(store, settings.api_key_peppers),
         )
 
 

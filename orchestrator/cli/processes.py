@@ -56,7 +56,7 @@ def migrate() -> None:
 def api(
     host: Annotated[str | None, typer.Option(help="Address; by default that of ORCHESTRATOR_HTTP_ADDRESS.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; by default that of ORCHESTRATOR_HTTP_ADDRESS.")] = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Ask nobody for a key.")] = False,
+    insecure: Annotated[bool, typer.Option("--insecure", "--insecure-auth", help="Ask nobody for a key.")] = False,
 ) -> None:
     """Serve the HTTP interface. Migrates the database first, unless ORCH8_RUN_MIGRATIONS is false."""
     from orchestrator.server import serve  # noqa: PLC0415 - slow

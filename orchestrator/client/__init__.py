@@ -27,6 +27,7 @@ False
 from orchestrator.client.asynchronous import AsyncClient
 from orchestrator.client.calls import StartOptions
 from orchestrator.client.shapes import (
+    ApiKey,
     Approval,
     Attempt,
     AuditRow,
@@ -34,6 +35,7 @@ from orchestrator.client.shapes import (
     Context,
     Definition,
     Instance,
+    NewApiKey,
     OutputRow,
     Page,
     QueueView,
@@ -48,6 +50,7 @@ from orchestrator.client.transport import Patience
 from orchestrator.core.states import InstanceState, NodeState
 
 __all__ = [
+    "ApiKey",
     "Approval",
     "AsyncClient",
     "Attempt",
@@ -58,6 +61,7 @@ __all__ = [
     "Definition",
     "Instance",
     "InstanceState",
+    "NewApiKey",
     "NodeState",
     "OutputRow",
     "Page",

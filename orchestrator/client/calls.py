@@ -8,11 +8,13 @@ from urllib.parse import quote
 from uuid import UUID, uuid4
 
 from orchestrator.client.shapes import (
+    ApiKey,
     Approval,
     Attempt,
     AuditRow,
     Definition,
     Instance,
+    NewApiKey,
     OutputRow,
     Page,
     QueueView,
@@ -357,6 +359,29 @@ def tasks(
     """List tasks of external workers."""
     query = {"state": state, "queue_name": queue, "handler_name": handler, "offset": offset, "limit": limit}
     return _rows("/workers/tasks", Task, query)
+
+
+# -- keys ------------------------------------------------------------------------------------------------------------
+
+
+def create_key(
+    tenant: str | None, *, name: str, capabilities: Iterable[str], expires_at: datetime | None
+) -> Call[NewApiKey]:
+    """Make a key."""
+    if expires_at is not None and expires_at.tzinfo is None:
+        raise InvalidArgument("expires_at needs a time zone")
+    body = {"tenant_id": tenant or "", "name": name, "capabilities": list(capabilities), "expires_at": expires_at}
+    return Call(method="POST", path="/api-keys", body=body, read=_one(NewApiKey))
+
+
+def keys(tenant: str | None) -> Call[tuple[ApiKey, ...]]:
+    """List the keys of a tenant."""
+    return _rows("/api-keys", ApiKey, {"tenant_id": tenant or ""})
+
+
+def revoke_key(key_id: str) -> Call[None]:
+    """Revoke a key."""
+    return Call(method="DELETE", path=f"/api-keys/{_part(key_id)}", read=_nothing, may_repeat=True)
 
 
 # -- parts -----------------------------------------------------------------------------------------------------------

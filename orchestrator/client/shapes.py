@@ -253,3 +253,37 @@ class Task(Shape):
     claimed_at: datetime | None = None
     created_at: datetime
     error_message: str | None = None
+
+
+class ApiKey(Shape):
+    """A key of a tenant.
+
+    Attributes:
+        last_used_at: Exact to about a minute; None if it was never used.
+        expires_at: From when on it opens nothing; None for never.
+    """
+
+    id: str
+    tenant_id: str
+    name: str = ""
+    capabilities: tuple[str, ...] = ()
+    created_at: datetime
+    last_used_at: datetime | None = None
+    expires_at: datetime | None = None
+    revoked: bool = False
+
+
+class NewApiKey(Shape):
+    """A key that was made just now.
+
+    Attributes:
+        secret: What its holder sends; it cannot be read again.
+    """
+
+    id: str
+    tenant_id: str
+    name: str = ""
+    capabilities: tuple[str, ...] = ()
+    secret: str
+    created_at: datetime
+    expires_at: datetime | None = None

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -10,11 +11,13 @@ import httpx
 from orchestrator.client import calls
 from orchestrator.client.calls import Id, StartOptions
 from orchestrator.client.shapes import (
+    ApiKey,
     Approval,
     Attempt,
     AuditRow,
     Definition,
     Instance,
+    NewApiKey,
     OutputRow,
     Page,
     QueueView,
@@ -331,6 +334,34 @@ class Client:
         """List tasks of external workers, the newest first; at most 1000."""
         call = calls.tasks(state=state, queue=queue, handler=handler, offset=offset, limit=limit)
         return self._do(call)
+
+    # -- keys ----------------------------------------------------------------------------------------------------
+
+    def create_key(
+        self, *, name: str = "", capabilities: Iterable[str] = (), expires_at: datetime | None = None
+    ) -> NewApiKey:
+        """Make a key of this client's tenant; needs the root key. Its secret is in the answer and nowhere else.
+
+        If the answer was lost it is not asked for again: find the key that nobody knows by `list_keys`, and revoke it.
+
+        Args:
+            capabilities: Of `operator`, `worker`, `publisher`, `approver`, `auditor`; none is `operator`.
+            expires_at: An aware time from when on it opens nothing; None for never.
+
+        Raises:
+            Forbidden: This client's key is not the root key.
+            Unprocessable: There is no such capability.
+        """
+        call = calls.create_key(self.tenant, name=name, capabilities=capabilities, expires_at=expires_at)
+        return self._do(call)
+
+    def list_keys(self) -> tuple[ApiKey, ...]:
+        """List the keys of this client's tenant, the newest first, revoked ones too; needs the root key."""
+        return self._do(calls.keys(self.tenant))
+
+    def revoke_key(self, key_id: str) -> None:
+        """Let a key open nothing from now on; needs the root key. Repeatable. Raises NotFound."""
+        self._do(calls.revoke_key(key_id))
 
     # -- travelling ----------------------------------------------------------------------------------------------
 

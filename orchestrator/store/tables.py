@@ -443,6 +443,25 @@ nonces = Table(
     Index("nonces_used_at_idx", "used_at"),
 )
 
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("digest", Text, nullable=False),
+    Column("tenant_id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("capabilities", ARRAY(Text), nullable=False),
+    _moment("created_at", nullable=False),
+    _moment("last_used_at"),
+    _moment("expires_at"),
+    _moment("revoked_at"),
+    # The key of a request.
+    UniqueConstraint("digest"),
+    # The keys of a tenant, the newest first.
+    Index("api_keys_tenant_id_idx", "tenant_id", text("created_at DESC")),
+    postgresql_with={"fillfactor": "70"},
+)
+
 effects = Table(
     "effects",
     metadata,

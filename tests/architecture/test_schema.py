@@ -19,6 +19,7 @@ from sqlalchemy.engine import make_url
 from orchestrator.core.model import OutputKey
 from orchestrator.core.slice import Needs, Slice
 from orchestrator.store import (
+    api_keys,
     apply,
     breakers,
     instances,
@@ -201,6 +202,8 @@ QUERIES: dict[str, tuple[str, Callable[[Any], object]]] = {
         "emission_keys_instance_id_idx",
         lambda tx: removal.remove_instances(tx, [INSTANCE]),
     ),
+    "the key of a request": ("api_keys_digest_key", lambda tx: api_keys.in_force(tx, ["0", "1"])),
+    "the keys of a tenant": ("api_keys_tenant_id_idx", lambda tx: api_keys.find(tx, "t", limit=10)),
     "instances of a sequence": (
         "instances_sequence_id_idx",
         lambda tx: instances.find(tx, instances.Filter(sequence_id=INSTANCE), offset=0, limit=1),

@@ -235,6 +235,21 @@ def test_a_list_that_goes_on_says_so(cli: Cli, write: Callable[[Any], str]) -> N
     assert cli("instances", "list", "--limit", "2", "--offset", "2").err == ""
 
 
+# -- keys ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_is_made_listed_and_revoked(cli: Cli) -> None:
+    made = cli("keys", "create", "ci", "--capability", "worker", "--capability", "auditor", "--days", "30")
+    assert (made.code, made.out.startswith("sk_"), "worker, auditor, until" in made.err) == (0, True, True)
+    (listed,) = cli("keys", "list", "-o", "json").json
+    assert (listed["name"], listed["capabilities"], listed["revoked"]) == ("ci", ["worker", "auditor"], False)
+    assert made.out.strip() not in cli("keys", "list").out
+    assert cli("keys", "create", "-o", "json").json["capabilities"] == ["operator"]
+    assert cli("keys", "revoke", listed["id"]).out == f"key {listed['id']} is revoked\n"
+    assert cli("keys", "revoke", "ak_0").code == ExitCode.NOT_FOUND
+    assert cli("keys", "create", "--capability", "king").code == ExitCode.REFUSED
+
+
 # -- people ----------------------------------------------------------------------------------------------------------
 
 
