@@ -12,7 +12,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from orchestrator.engine import Ring
-from orchestrator.loops import TickResult
+from orchestrator.loops import JITTERED, TickResult
 from orchestrator.settings import Settings
 from orchestrator.store.interface import Store
 from orchestrator.store.steps import Head
@@ -41,6 +41,7 @@ class Dispatcher:
         self._mark = mark
         self._settings = settings
         self._epoch: str | None = None
+        self._idle = IDLE_SECONDS if settings.tick_interval_ms is None else settings.tick_seconds / JITTERED
 
     def tick(self) -> TickResult:
         """Hint the heads of each queue, in fair order, as far as its workers have room."""
@@ -54,12 +55,12 @@ class Dispatcher:
                     room[queue] += worker["slots"] * self._settings.hints_per_slot
             room.subtract(tx.outstanding_hints(self._settings.hint_lease))
             heads = tx.heads(sorted(handlers), self._settings.hint_lease, HEADS_PER_QUEUE)
-            chosen = choose(heads, room)
+            chosen = choose(heads, room, self._settings.loop_batch, self._settings.max_instances_per_tenant)
             if chosen:
                 tx.mark_hinted([head.step_id for head in chosen])
         self._ring([_hint(head) for head in chosen])
         self._report_unclaimed(chosen)
-        return TickResult(done=len(chosen), wait=BUSY_SECONDS if chosen else IDLE_SECONDS)
+        return TickResult(done=len(chosen), wait=BUSY_SECONDS if chosen else self._idle)
 
     def _report_unclaimed(self, chosen: Iterable[Head]) -> None:
         """Tell of steps that no worker claims although they were hinted again and again."""
@@ -86,13 +87,22 @@ class Dispatcher:
         self._epoch = renewed
 
 
-def choose(heads: Iterable[Head], room: Counter[str]) -> list[Head]:
-    """Take heads in fair order while their queue has room."""
+def choose(heads: Iterable[Head], room: Counter[str], most: int, most_of_tenant: int) -> list[Head]:
+    """Take heads in fair order while their queue has room.
+
+    Args:
+        most: Heads of all queues together.
+        most_of_tenant: Heads of any one tenant; 0 for no limit.
+    """
     left = Counter(room)
-    chosen = []
+    taken = Counter[str]()
+    chosen: list[Head] = []
     for head in fair_order(heads):
-        if left[head.queue] > 0:
+        if len(chosen) == most:
+            break
+        if left[head.queue] > 0 and not 0 < most_of_tenant <= taken[head.tenant_id]:
             left[head.queue] -= 1
+            taken[head.tenant_id] += 1
             chosen.append(head)
     return chosen
 

@@ -18,6 +18,10 @@ TICKS = Counter("orchestrator_loop_ticks", "Ticks of each background loop", ["lo
 SECONDS = Histogram("orchestrator_loop_tick_seconds", "Duration of the ticks of each background loop", ["loop"])
 
 
+JITTERED = 1.5
+"""How many times the wait that a tick asks for a loop may sleep at the most."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TickResult:
     """What one tick did.
@@ -87,7 +91,7 @@ class LoopRunner:
     def _run(self) -> None:
         while not self._stopping:
             wait = self.tick()
-            self._wake.wait(wait * random.uniform(0.5, 1.5))  # noqa: S311 - jitter against herds
+            self._wake.wait(wait * random.uniform(0.5, JITTERED))  # noqa: S311 - jitter against herds
             self._wake.clear()
 
     def tick(self) -> float:

@@ -7,7 +7,6 @@ from uuid import UUID
 from orchestrator.engine import Engine
 from orchestrator.loops import TickResult, together_or_alone
 
-AT_ONCE = 200
 WAIT_SECONDS = 0.2
 POSTPONE = timedelta(seconds=30)
 """When an instance that could not be handed its letters is tried again."""
@@ -24,7 +23,7 @@ class Postman:
     def tick(self) -> TickResult:
         """Deliver a bounded number of letters."""
         with self._engine.store.transaction() as tx:
-            recipients = tx.overdue_letters(AT_ONCE)
+            recipients = tx.overdue_letters(self._engine.settings.loop_batch)
         if not recipients:
             return TickResult(done=0, wait=WAIT_SECONDS)
         delivered = together_or_alone(self._engine.deliver, recipients, self._postpone)

@@ -1,8 +1,8 @@
 """Finds what a crash has left behind: claims of dead workers, tasks of silent ones, weeks without a partition,
 instances of deleted sequences, and nonces that are no longer of use."""
 
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 import structlog
 
@@ -15,28 +15,56 @@ from orchestrator.settings import Settings
 
 log = structlog.get_logger()
 
-AT_ONCE = 200
 WAIT_SECONDS = 0.5
 UPKEEP_SECONDS = 3600.0
 FORGET_SECONDS = 60.0
 NONCES_AT_ONCE = 5000
-FORGET_WORKERS_AFTER = timedelta(minutes=5)
 GRACE_HEARTBEATS = 2
 HEARTBEAT_FACT = "service_heartbeat"
 
 
+class _Pace:
+    """Says when a duty is due again."""
+
+    def __init__(self, every: timedelta, machine: MachineTime) -> None:
+        self._every = every.total_seconds()
+        self._monotonic = machine.monotonic
+        self._done_at = float("-inf")
+
+    def is_due(self) -> bool:
+        """Tell whether it is due, and if so, begin the next wait."""
+        if self._monotonic() - self._done_at < self._every:
+            return False
+        self._done_at = self._monotonic()
+        return True
+
+
 class Reconciler:
-    """Gives lost work to others. Several may run: each act is guarded by the claim it ends."""
+    """Gives lost work to others. Several may run: each act is guarded by the claim it ends.
+
+    Args:
+        are_well: Tells whether all loops of this process tick; only then it says that the loops live.
+    """
 
     name = "reconciler"
 
-    def __init__(self, engine: Engine, settings: Settings, machine: MachineTime = MACHINE_TIME) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        settings: Settings,
+        machine: MachineTime = MACHINE_TIME,
+        *,
+        are_well: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._engine = engine
         self._monotonic = machine.monotonic
         self._settings = settings
         self._kept_up_at = float("-inf")
         self._forgot_at = float("-inf")
         self._answers_since: float | None = None
+        self._are_well = are_well
+        self._tasks = _Pace(settings.task_reaper_tick, machine)
+        self._nodes = _Pace(settings.node_reaper_tick, machine)
 
     def tick(self) -> TickResult:
         """Look once for each kind of loss."""
@@ -57,18 +85,21 @@ class Reconciler:
         return self._monotonic() - self._answers_since >= GRACE_HEARTBEATS * self._settings.heartbeat.total_seconds()
 
     def _look(self) -> TickResult:
+        at_once = self._settings.loop_batch
         with self._engine.store.transaction() as tx:
             can_tell = self._may_tell_the_dead()
-            lost = tx.lost_claims(self._settings.dead_after, AT_ONCE) if can_tell else []
-            released = tx.release_stale_tasks(self._settings.task_lease, AT_ONCE)
-            tx.remove_silent_workers(FORGET_WORKERS_AFTER)
-            tx.write_fact(HEARTBEAT_FACT, datetime.now(UTC).isoformat())
+            lost = tx.lost_claims(self._settings.dead_after, at_once) if can_tell else []
+            released = tx.release_stale_tasks(self._settings.task_lease, at_once) if self._tasks.is_due() else 0
+            if self._nodes.is_due():
+                tx.remove_silent_workers(self._settings.node_stale_after)
+            if self._are_well():
+                tx.write_fact(HEARTBEAT_FACT, tx.now().isoformat())
         taken = together_or_alone(self._lose, lost, lambda _claim: None) if lost else 0
         if taken or released:
             log.warning("work_recovered", claims_of_dead_workers=taken, silent_tasks=released)
         removed = self._clear_away() + self._forget()
         self._keep_up()
-        is_more = len(lost) == AT_ONCE or removed > 0
+        is_more = len(lost) == at_once or removed > 0
         return TickResult(done=taken + released + removed, wait=0.0 if is_more else WAIT_SECONDS)
 
     def _clear_away(self) -> int:

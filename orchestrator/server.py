@@ -24,7 +24,7 @@ from queues.broker import Broker, client_app
 
 log = structlog.get_logger()
 
-GRACE_SECONDS = 5
+GRACE_SECONDS = 3
 """How long requests that are being answered may take once the process is told to end."""
 
 

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from types import FrameType
 
 import structlog
@@ -14,6 +15,7 @@ from orchestrator.loops import Loop, LoopRunner
 from orchestrator.outbox import Outbox
 from orchestrator.postman import Postman
 from orchestrator.reconciler import Reconciler
+from orchestrator.retention import Retention
 from orchestrator.settings import Settings
 from orchestrator.store.postgres import PostgresStore
 from orchestrator.timers import Timers
@@ -21,6 +23,9 @@ from queues.broker import Broker, client_app
 from queues.connection import EpochMark, connect
 
 log = structlog.get_logger()
+
+STUCK_AFTER_SECONDS = 120.0
+"""A loop sleeps for a minute and a half at the most; one that has not ended a round for longer hangs."""
 
 
 class Service:
@@ -33,13 +38,14 @@ class Service:
         self._doorbell = Doorbell(Broker(client_app(settings.celery_broker_url)).publish)
         engine = Engine(self._store, self._doorbell, settings)
         outbox = Outbox(self._store, engine.new_id, settings)
-        mark = EpochMark(connect(_home_of_hints(settings)))
+        mark = EpochMark(connect(settings.home_of_hints))
         loops: tuple[Loop, ...] = (
             Dispatcher(self._store, self._doorbell, mark, settings),
             Timers(engine),
             Postman(engine),
-            Reconciler(engine, settings),
             *(Courier(outbox, url, number) for number, url in enumerate(settings.webhook_urls, 1)),
+            Reconciler(engine, settings, are_well=self._are_well),
+            *([Retention(self._store, settings.instance_retention)] if settings.instance_retention else []),
         )
         self._runners = [LoopRunner(loop) for loop in loops]
 
@@ -54,6 +60,10 @@ class Service:
             runner.start()
         log.info("service_started", loops=[runner.loop.name for runner in self._runners])
 
+    def _are_well(self) -> bool:
+        """Tell whether every loop has ended a round lately; the longest statement and wait are far shorter."""
+        return all(time.monotonic() - runner.ticked_at < STUCK_AFTER_SECONDS for runner in self._runners)
+
     def stop(self) -> None:
         """End all loops after their ticks."""
         for runner in self._runners:
@@ -61,12 +71,6 @@ class Service:
         self._doorbell.close()
         self._store.close()
         log.info("service_stopped")
-
-
-def _home_of_hints(settings: Settings) -> str:
-    """Say where the epoch mark lives: with the hints, so that it is lost with them, unless the broker is no Redis."""
-    broker = settings.celery_broker_url
-    return broker if broker.startswith(("redis://", "rediss://", "unix://")) else settings.redis_url
 
 
 def run(settings: Settings) -> int:

@@ -4,7 +4,8 @@ Every setting can be given in the environment, as `ORCHESTRATOR_<NAME>` or by th
 """
 
 from datetime import timedelta
-from typing import Annotated
+from enum import StrEnum
+from typing import Annotated, Literal
 
 from pydantic import AliasChoices, BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -27,6 +28,17 @@ def _duration(value: object) -> object:
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 
+_LEVELS = {"TRACE": "DEBUG", "WARN": "WARNING", "CRITICAL": "ERROR"}
+"""Names of levels elsewhere, and ours."""
+
+
+class ReadyNeed(StrEnum):
+    """What an API may need in order to be ready, beside the database and the loops."""
+
+    REDIS = "redis"
+    WORKERS = "workers"
+
+
 class Settings(BaseSettings):
     """All settings of all processes, with their units, defaults and reasons."""
 
@@ -44,7 +56,7 @@ class Settings(BaseSettings):
     )
     redis_url: str = Field(
         "",
-        validation_alias=AliasChoices("REDIS_URL", "ORCHESTRATOR_REDIS_URL"),
+        validation_alias=AliasChoices("REDIS_URL", "ORCHESTRATOR_REDIS_URL", "ORCH8_REDIS_URL"),
         description="Redis for limits and the epoch mark; may be emptied at any moment",
     )
     broker_url: str = Field(
@@ -62,11 +74,35 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("ORCHESTRATOR_RUN_MIGRATIONS", "ORCH8_RUN_MIGRATIONS"),
         description="lets `orchestrator api` bring the database up to date before it serves",
     )
+    await_migrations: bool = Field(
+        default=False,
+        description="lets a process that does not migrate the database wait for the one that does, for a minute",
+    )
     tick_interval_ms: int | None = Field(
         None,
         ge=0,
         validation_alias=AliasChoices("ORCHESTRATOR_TICK_INTERVAL_MS", "ORCH8_TICK_INTERVAL_MS"),
-        description="When set, delays the first pick-up of a new instance, so that clients can still change it",
+        description="how late an idle loop may see what is due, 100 by default; set, it also delays the first pick-up "
+        "of a new instance, so that clients can still change it",
+    )
+    loop_batch: int = Field(
+        256,
+        ge=1,
+        validation_alias=AliasChoices("ORCHESTRATOR_LOOP_BATCH", "ORCH8_BATCH_SIZE"),
+        description="instances that one round of a loop handles at the most",
+    )
+    max_instances_per_tenant: int = Field(
+        0,
+        ge=0,
+        validation_alias=AliasChoices("ORCHESTRATOR_MAX_INSTANCES_PER_TENANT", "ORCH8_MAX_INSTANCES_PER_TENANT"),
+        description="steps of one tenant that one round of the dispatcher lets go; 0 for no limit beside fairness",
+    )
+    max_concurrent_steps: int = Field(
+        128,
+        ge=1,
+        validation_alias=AliasChoices("ORCHESTRATOR_MAX_CONCURRENT_STEPS", "ORCH8_MAX_CONCURRENT_STEPS"),
+        description="steps that one worker process runs at once at the most, whatever `--concurrency` says; "
+        "coroutines are counted apart (`async_capacity`)",
     )
     heartbeat: Duration = Field(timedelta(seconds=2), description="how often a worker process says that it lives")
     dead_after: Duration = Field(
@@ -76,6 +112,32 @@ class Settings(BaseSettings):
         timedelta(seconds=60),
         validation_alias=AliasChoices("ORCHESTRATOR_TASK_LEASE", "ORCH8_WORKER_REAPER_STALE_SECS"),
         description="how long an HTTP worker may be silent before its task goes back to the queue",
+    )
+    task_reaper_tick: Duration = Field(
+        timedelta(seconds=0.5),
+        validation_alias=AliasChoices("ORCHESTRATOR_TASK_REAPER_TICK", "ORCH8_WORKER_REAPER_TICK_SECS"),
+        description="how often tasks of silent HTTP workers are looked for",
+    )
+    node_reaper_tick: Duration = Field(
+        timedelta(seconds=60),
+        validation_alias=AliasChoices("ORCHESTRATOR_NODE_REAPER_TICK", "ORCH8_NODE_REAPER_TICK_SECS"),
+        description="how often worker processes that have died are looked for, to take them off the list",
+    )
+    node_stale_after: Duration = Field(
+        timedelta(seconds=120),
+        validation_alias=AliasChoices("ORCHESTRATOR_NODE_STALE_AFTER", "ORCH8_NODE_REAPER_STALE_SECS"),
+        description="how long the row of a worker process that has died is kept; its claims are taken long before "
+        "(`dead_after`)",
+    )
+    instance_retention: Duration | None = Field(
+        None,
+        validation_alias=AliasChoices("ORCHESTRATOR_INSTANCE_RETENTION", "ORCH8_INSTANCE_RETENTION_SECS"),
+        description="instances that ended so long ago are deleted with everything of them; unset or 0: never",
+    )
+    shutdown_grace: Duration | None = Field(
+        None,
+        description="how long a worker that is told to end lets steps run before it stops them and gives them back; "
+        "unset: as long as they take",
     )
     hint_lease: Duration = Field(
         timedelta(seconds=15), description="a hint that no claim has answered for so long is sent again"
@@ -160,6 +222,16 @@ class Settings(BaseSettings):
     ready_without_service: bool = Field(
         default=False, description="lets this API report itself as ready although no service loops run beside it"
     )
+    ready_needs: Annotated[tuple[ReadyNeed, ...], NoDecode] = Field(
+        (),
+        description="what else this API needs in order to be ready, separated by commas: `redis`, `workers`; "
+        "`orchestrator server` sets it to what it runs",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO",
+        validation_alias=AliasChoices("ORCHESTRATOR_LOG_LEVEL", "ORCH8_LOG_LEVEL"),
+        description="least severe events that are logged; `warn`, `trace` and lower case are understood",
+    )
     env_label: str = Field(
         "",
         validation_alias=AliasChoices("ORCHESTRATOR_ENV_LABEL", "ORCH8_ENV_LABEL"),
@@ -177,12 +249,27 @@ class Settings(BaseSettings):
     )
     step_events: bool = Field(default=True, description="tell Flower about every step")
 
-    @field_validator("imports", "cors_origins", "api_key_peppers", "webhook_urls", mode="before")
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _level(cls, value: object) -> object:
+        return _LEVELS.get(value.upper(), value.upper()) if isinstance(value, str) else value
+
+    @field_validator("instance_retention")
+    @classmethod
+    def _zero_is_never(cls, value: timedelta | None) -> timedelta | None:
+        return value or None
+
+    @field_validator("imports", "cors_origins", "api_key_peppers", "ready_needs", "webhook_urls", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
         return tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
+
+    @property
+    def tick_seconds(self) -> float:
+        """How late an idle loop may see what is due; loops may not spin."""
+        return 0.1 if self.tick_interval_ms is None else max(0.01, self.tick_interval_ms / 1000)
 
     @property
     def apart(self) -> Apart:
@@ -193,3 +280,9 @@ class Settings(BaseSettings):
     def celery_broker_url(self) -> str:
         """The broker that Celery connects to."""
         return self.broker_url or self.redis_url
+
+    @property
+    def home_of_hints(self) -> str:
+        """The Redis of the epoch mark: with the hints, so that it is lost with them, unless the broker is no Redis."""
+        broker = self.celery_broker_url
+        return broker if broker.startswith(("redis://", "rediss://", "unix://")) else self.redis_url

@@ -3,14 +3,11 @@
 from datetime import timedelta
 
 from orchestrator.engine import Engine
-from orchestrator.loops import TickResult, together_or_alone
+from orchestrator.loops import JITTERED, TickResult, together_or_alone
 from orchestrator.store.steps import Due
 
-AT_ONCE = 200
 POSTPONE = timedelta(seconds=30)
 """When a timer that could not be fired is tried again."""
-LONGEST_WAIT_SECONDS = 0.1
-"""Upper bound of a timer's lateness when another process has set it while this loop slept."""
 
 
 class Timers:
@@ -20,11 +17,14 @@ class Timers:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._at_once = engine.settings.loop_batch
+        # The upper bound of a timer's lateness when another process has set it while this loop slept.
+        self._longest_wait = engine.settings.tick_seconds / JITTERED
 
     def tick(self) -> TickResult:
         """Fire what is due."""
         with self._engine.store.transaction() as tx:
-            due = tx.due_timers(AT_ONCE)
+            due = tx.due_timers(self._at_once)
             until_next = tx.next_due() if not due else None
         if due:
             fired = together_or_alone(self._engine.fire, due, self._postpone)
@@ -33,8 +33,8 @@ class Timers:
 
     def _wait(self, until_next: timedelta | None) -> float:
         if until_next is None:
-            return LONGEST_WAIT_SECONDS
-        return min(LONGEST_WAIT_SECONDS, max(0.0, until_next.total_seconds()))
+            return self._longest_wait
+        return min(self._longest_wait, max(0.0, until_next.total_seconds()))
 
     def _postpone(self, due: Due) -> None:
         with self._engine.store.transaction() as tx:

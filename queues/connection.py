@@ -1,10 +1,13 @@
 """Redis beside the broker, and the mark that shows when it was emptied."""
 
+from threading import Lock
+from time import monotonic
 from typing import Protocol, cast
 from uuid import uuid4
 
 from redis import Redis
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import RedisError
 from redis.retry import Retry
 
 EPOCH_KEY = "orchestrator:epoch"
@@ -20,6 +23,40 @@ def connect(url: str) -> Redis:
         health_check_interval=15,
         retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2),
     )
+
+
+class Presence:
+    """Tells whether Redis answers; asks it at most once a second, however many want to know.
+
+    Args:
+        url: Where it is; empty for none, which never answers.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._redis = connect(url) if url else None
+        self._lock = Lock()
+        self._asked_at = float("-inf")
+        self._answered = False
+        self._has_asked = False
+
+    def answers(self) -> bool:
+        """Tell whether Redis has answered a moment ago."""
+        if monotonic() - self._asked_at >= 1.0 and self._lock.acquire(blocking=not self._has_asked):
+            try:
+                self._answered = self._ask()
+                self._asked_at = monotonic()
+                self._has_asked = True
+            finally:
+                self._lock.release()
+        return self._answered
+
+    def _ask(self) -> bool:
+        if self._redis is None:
+            return False
+        try:
+            return bool(self._redis.ping())
+        except RedisError:
+            return False
 
 
 class Mark(Protocol):

@@ -19,6 +19,7 @@ from celery.app.task import Task
 from orchestrator.errors import ConfigurationError
 from orchestrator.logs import configure_logging
 from orchestrator.settings import Settings
+from orchestrator.store.migrate import wait_for_upgrade
 from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.session import Store
 from orchestrator.whose import check_packages
@@ -29,6 +30,8 @@ from workers.supervisor import Supervisor
 
 log = structlog.get_logger()
 
+HINT_LOGGERS = ("celery.worker.strategy", "celery.app.trace")
+"""They tell of every hint that comes and ends: two lines for each, of interest to nobody but a debugger."""
 FORBIDDEN_POOLS = ("gevent", "eventlet")
 
 celery = Celery("workers")
@@ -90,8 +93,11 @@ def _or_exit(receiver: Callable[..., None]) -> Callable[..., None]:
 
 @signals.setup_logging.connect
 def _configure_logging(**_arguments: Any) -> None:
-    configure_logging()
-    logging.getLogger("celery").setLevel(logging.INFO)
+    level = Settings().log_level
+    configure_logging(level)
+    logging.getLogger("celery").setLevel(level)
+    for name in HINT_LOGGERS:
+        logging.getLogger(name).setLevel(logging.DEBUG if level == "DEBUG" else logging.WARNING)
     logging.getLogger("kombu").setLevel(logging.WARNING)
 
 
@@ -105,6 +111,8 @@ def _prepare(sender: str, instance: Any, conf: Any, **_arguments: Any) -> None:
     if not settings.database_url or not settings.celery_broker_url:
         raise ConfigurationError("set DATABASE_URL and REDIS_URL (or BROKER_URL), or use `orchestrator dev`")
     load(settings.imports)
+    if settings.await_migrations:
+        wait_for_upgrade(settings.database_url)
     _Process.settings = settings
     _Process.identity = None
     del instance, sender
@@ -157,6 +165,10 @@ def _watch(sender: Any, **_arguments: Any) -> None:
 
 @signals.worker_shutting_down.connect
 def _stop_taking(**_arguments: Any) -> None:
+    if _Process.identity is not None:
+        _Process.identity.stop.ask()
+    if _Process.supervisor is not None and _Process.settings is not None and _Process.settings.shutdown_grace:
+        _Process.supervisor.end_after(_Process.settings.shutdown_grace)
     if _Process.runtime is not None and _Process.runtime.pid == os.getpid():
         _Process.runtime.executor.is_stopping = True
 

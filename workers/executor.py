@@ -59,6 +59,7 @@ class Executor:
         randomness: Where the jitter of those waits comes from; None for a source of its own.
         bystander: Makes the one who watches batches.
         limit: Ends a handler whose time is over.
+        must_stop: Tells that the worker is about to end, and takes no more steps.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Executor:
         randomness: Random | None = None,
         bystander: Callable[[Settle], Watch] = Bystander,
         limit: TimeLimit = time_limit,
+        must_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._engine = engine
         self._worker = worker
@@ -86,6 +88,7 @@ class Executor:
         self._machine = machine
         self._random = randomness or Random()  # noqa: S311 - jitter, not secrets
         self._limit = limit
+        self._must_stop = must_stop
         names = handlers.names()
         self._names = names
         self._known = frozenset(names)
@@ -121,7 +124,7 @@ class Executor:
 
     def _may_go_on(self, until: float) -> bool:
         is_orphaned = os.getppid() != self._parent
-        return self._machine.monotonic() < until and not self.is_stopping and not is_orphaned
+        return self._machine.monotonic() < until and not (self.is_stopping or self._must_stop() or is_orphaned)
 
     def _claim(self, queue: str, step_id: UUID | None) -> list[Claim]:
         self._rounds.clear()

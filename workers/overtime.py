@@ -37,6 +37,22 @@ class Deadlines:
         return [pid for pid, deadline in _ENTRY.iter_unpack(self._memory[:]) if 0 < deadline < latest]
 
 
+class Stop:
+    """A flag that the parent raises and its children see, made before it forks: they take no more steps."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, 1)
+
+    def ask(self) -> None:
+        """Raise the flag."""
+        self._memory[0] = 1
+
+    @property
+    def is_asked(self) -> bool:
+        """Tell whether it is raised."""
+        return bool(self._memory[0])
+
+
 class Overtime:
     """The attempts of this process that must be over at some time.
 

@@ -24,7 +24,7 @@ from queues.broker import Broker
 from workers.celery_tasks import CeleryTasks
 from workers.executor import Executor
 from workers.handlers.builtin import builtin_registry
-from workers.overtime import Deadlines, Overtime
+from workers.overtime import Deadlines, Overtime, Stop
 from workers.registry import DEFAULT_REGISTRY, HandlerSources
 from workers.step_events import StepEvents
 
@@ -37,12 +37,14 @@ class Identity:
 
     Args:
         deadlines: What the children tell the parent; memory that all of them share.
+        stop: What the parent tells the children, in the same way.
     """
 
     id: UUID
     name: str
     queues: tuple[str, ...]
     deadlines: Deadlines = field(default_factory=Deadlines)
+    stop: Stop = field(default_factory=Stop)
 
     @classmethod
     def new(cls, name: str, queues: Sequence[str]) -> "Identity":
@@ -69,6 +71,7 @@ class Runtime:
             settings,
             StepEvents(app, identity.name, is_enabled=settings.step_events),
             Overtime(identity.deadlines),
+            must_stop=lambda: identity.stop.is_asked,
         )
 
     def close(self, timeout: float = 20.0) -> None:

@@ -10,7 +10,8 @@ from orchestrator.api.answers import Json
 from orchestrator.api.services import Services, Serving
 from orchestrator.api.shapes import Info
 from orchestrator.errors import StoreUnavailable
-from orchestrator.store import installation
+from orchestrator.settings import ReadyNeed
+from orchestrator.store import installation, workers
 
 router = APIRouter(tags=["health"])
 
@@ -29,22 +30,30 @@ async def live() -> Response:
 
 @router.get("/health/ready")
 def ready(serving: Serving) -> Response:
-    """Answer 200 when the database answers and the service loops have left a heartbeat lately, else 503.
+    """Answer 200 when everything this API needs is there, else 503; the header `x-not-ready` names what is missing.
 
-    The setting `ready_without_service` is for an API process that is to be ready on its own.
+    Needed are `postgresql` and `loops`, which leave a heartbeat; the setting `ready_without_service` is for an API that
+    is to be ready without loops, and `ready_needs` for one that needs `redis` and `workers`, too.
     """
-    return Response(status_code=200 if _is_ready(serving) else 503)
+    missing = _missing(serving)
+    return Response(status_code=503, headers={"x-not-ready": ", ".join(missing)}) if missing else Response()
 
 
-def _is_ready(serving: Services) -> bool:
+def _missing(serving: Services) -> list[str]:
+    needs = serving.settings.ready_needs
     try:
         with serving.store.transaction() as tx:
             now, heartbeat = tx.now(), installation.read(tx, HEARTBEAT)
+            has_workers = ReadyNeed.WORKERS not in needs or bool(workers.alive(tx, serving.settings.dead_after))
     except StoreUnavailable:
-        return False
-    if serving.settings.ready_without_service:
-        return True
-    return heartbeat is not None and now - datetime.fromisoformat(heartbeat) <= HEARTBEAT_FRESH_FOR
+        return ["postgresql"]
+    has_loops = heartbeat is not None and now - datetime.fromisoformat(heartbeat) <= HEARTBEAT_FRESH_FOR
+    there = {
+        "loops": has_loops or serving.settings.ready_without_service,
+        "workers": has_workers,
+        "redis": ReadyNeed.REDIS not in needs or serving.redis.answers(),
+    }
+    return [name for name, is_there in there.items() if not is_there]
 
 
 @router.get("/metrics")

@@ -16,6 +16,7 @@ from orchestrator.settings import Settings
 from orchestrator.slices import Plans
 from orchestrator.store.postgres import PostgresStore, postgres_of
 from orchestrator.triggers import Triggers
+from queues.connection import Presence
 
 
 @dataclass(slots=True, eq=False)
@@ -34,6 +35,7 @@ class Services:
     triggers: Triggers
     outbox: Outbox
     keyring: Keyring
+    redis: Presence
     plans: Plans = field(default_factory=Plans)
     pollers: Pollers = field(default_factory=Pollers)
     throttle: Throttle = field(default_factory=Throttle)
@@ -51,6 +53,7 @@ class Services:
             triggers=Triggers(store, engine),
             outbox=Outbox(store, engine.new_id, settings),
             keyring=Keyring(store, settings.api_key_peppers),
+            redis=Presence(settings.home_of_hints),
         )
 
 

@@ -28,6 +28,16 @@ Imports = Annotated[
 ]
 
 
+Host = Annotated[str | None, typer.Option(help="Address; by default that of ORCHESTRATOR_HTTP_ADDRESS.")]
+Port = Annotated[int | None, typer.Option(help="Port; by default that of ORCHESTRATOR_HTTP_ADDRESS.")]
+Concurrency = Annotated[
+    int | None, typer.Option("--concurrency", "-c", min=1, help="Steps run at once; by default one per processor.")
+]
+Insecure = Annotated[bool, typer.Option("--insecure", help="Ask nobody for a key, and need none for what is stored.")]
+InsecureAuth = Annotated[bool, typer.Option("--insecure-auth", help="Ask nobody for a key.")]
+InsecureStorage = Annotated[bool, typer.Option("--insecure-storage", help="Need no key for what is stored.")]
+
+
 class Pool(StrEnum):
     """How a worker runs several steps at once."""
 
@@ -38,7 +48,7 @@ class Pool(StrEnum):
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (dev, api, service, worker, flower, migrate):
+    for command in (dev, server, api, service, worker, flower, migrate):
         app.command(rich_help_panel=PROCESSES)(command)
 
 
@@ -54,30 +64,79 @@ def migrate() -> None:
 
 
 def api(
-    host: Annotated[str | None, typer.Option(help="Address; by default that of ORCHESTRATOR_HTTP_ADDRESS.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port; by default that of ORCHESTRATOR_HTTP_ADDRESS.")] = None,
-    insecure: Annotated[bool, typer.Option("--insecure", "--insecure-auth", help="Ask nobody for a key.")] = False,
+    host: Host = None,
+    port: Port = None,
+    insecure: Insecure = False,
+    insecure_auth: InsecureAuth = False,
+    insecure_storage: InsecureStorage = False,
 ) -> None:
     """Serve the HTTP interface. Migrates the database first, unless ORCH8_RUN_MIGRATIONS is false."""
     from orchestrator.server import serve  # noqa: PLC0415 - slow
 
     settings = _begin()
-    if settings.run_migrations:
-        from orchestrator.store.migrate import upgrade  # noqa: PLC0415 - slow
-
-        upgrade(_database_url(settings))
+    _bring_up_to_date(settings)
     default_host, default_port = _address(settings.http_address)
-    serve(settings, host=host or default_host, port=default_port if port is None else port, is_insecure=insecure)
+    serve(
+        settings,
+        host=host or default_host,
+        port=default_port if port is None else port,
+        is_insecure=insecure or insecure_auth,
+    )
+
+
+def server(
+    host: Host = None,
+    port: Port = None,
+    insecure: Insecure = False,
+    insecure_auth: InsecureAuth = False,
+    insecure_storage: InsecureStorage = False,
+    queues: Queues = "default",
+    concurrency: Concurrency = None,
+    workers: Annotated[int, typer.Option(min=0, help="How many worker processes.")] = 1,
+    imports: Imports = None,
+    without: Annotated[
+        list[str] | None, typer.Option(help="Leave a part out: api, loops or workers; repeatable.")
+    ] = None,
+) -> None:
+    """Run API, loops and workers under one supervisor, over the servers of DATABASE_URL and REDIS_URL.
+
+    Migrates the database first, unless ORCH8_RUN_MIGRATIONS is false. SIGTERM ends everything within five seconds;
+    steps that are still running then are given back, and run again.
+    """
+    from orchestrator.all_in_one import Part, ServerOptions, run  # noqa: PLC0415 - slow
+
+    settings = _begin()
+    _database_url(settings)
+    _broker_url(settings)
+    check_packages()
+    try:
+        left_out = {Part(name) for name in without or ()}
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}; name api, loops or workers", param_hint="--without") from error
+    default_host, default_port = _address(settings.http_address)
+    options = ServerOptions(
+        host=host or default_host,
+        port=default_port if port is None else port,
+        is_insecure=insecure or insecure_auth,
+        parts=frozenset(Part) - left_out,
+        workers=workers,
+        queues=_names(queues),
+        concurrency=concurrency,
+        imports=tuple(imports or ()),
+    )
+    raise typer.Exit(run(options, settings))
 
 
 def service() -> None:
     """Run the background loops: fair dispatch, timers, recovery. Any number of these may run."""
     from orchestrator.service import run  # noqa: PLC0415 - slow
-    from orchestrator.store.migrate import current  # noqa: PLC0415 - slow
+    from orchestrator.store.migrate import current, wait_for_upgrade  # noqa: PLC0415 - slow
 
     settings = _begin()
     _broker_url(settings)
     url = _database_url(settings)
+    if settings.await_migrations:
+        wait_for_upgrade(url)
     if settings.run_migrations and current(url) is None:
         raise ConfigurationError("the database is empty; run `orchestrator migrate` first")
     raise typer.Exit(run(settings))
@@ -85,9 +144,7 @@ def service() -> None:
 
 def worker(
     queues: Queues = "default",
-    concurrency: Annotated[
-        int | None, typer.Option("--concurrency", "-c", min=1, help="Steps run at once; by default one per processor.")
-    ] = None,
+    concurrency: Concurrency = None,
     imports: Imports = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the node; made from the process number if not given.")
@@ -95,19 +152,24 @@ def worker(
     pool: Annotated[
         Pool, typer.Option(help="prefork can stop a handler that hangs; threads suit handlers that wait for others.")
     ] = Pool.PREFORK,
-    loglevel: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+    loglevel: Annotated[
+        str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR; by default that of ORCH8_LOG_LEVEL.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Leave out Celery's banner.")] = False,
 ) -> None:
     """Run steps: a Celery worker on the given queues, with the built-in handlers and those of the imported modules."""
     settings = _settings()
     _database_url(settings)
     _broker_url(settings)
+    if loglevel is not None:
+        os.environ["ORCHESTRATOR_LOG_LEVEL"] = loglevel
+        settings = _settings()
     if imports:
         os.environ["ORCHESTRATOR_IMPORT"] = ",".join((*settings.imports, *imports))
     argv = ["worker", f"--queues={queues}", f"--pool={pool}", f"--hostname={_node_name(name)}"]
-    argv += ["--without-gossip", "--without-mingle", "--task-events", f"--loglevel={loglevel}"]
-    if concurrency is not None:
-        argv.append(f"--concurrency={concurrency}")
+    argv += ["--without-gossip", "--without-mingle", "--task-events", f"--loglevel={settings.log_level}"]
+    at_once = min(concurrency or os.cpu_count() or 1, settings.max_concurrent_steps)
+    argv.append(f"--concurrency={at_once}")
     if quiet:
         argv.insert(0, "--quiet")
     _run_celery(argv)
@@ -176,8 +238,19 @@ def _begin() -> "Settings":
     """Read the settings and begin to log, in a process that goes on until it is told to end."""
     from orchestrator.logs import configure_logging  # noqa: PLC0415 - slow
 
-    configure_logging()
-    return _settings()
+    settings = _settings()
+    configure_logging(settings.log_level)
+    return settings
+
+
+def _bring_up_to_date(settings: "Settings") -> None:
+    """Migrate the database, or wait for the process that does, as the settings say."""
+    from orchestrator.store import migrate as migrations  # noqa: PLC0415 - slow
+
+    if settings.run_migrations:
+        migrations.upgrade(_database_url(settings))
+    elif settings.await_migrations:
+        migrations.wait_for_upgrade(_database_url(settings))
 
 
 def _database_url(settings: "Settings") -> str:

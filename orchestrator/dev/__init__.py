@@ -13,29 +13,27 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import signal
 import socket
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from urllib.parse import urlsplit
 
 from orchestrator import embedded
-from orchestrator.dev.printing import LinePrinter
-from orchestrator.dev.supervisor import SUPERVISOR, Backoff, ChildSpec, Supervisor
 from orchestrator.embedded import Servers, home
 from orchestrator.errors import OrchestratorError
+from orchestrator.supervision import Backoff, ChildSpec, Interrupts, LinePrinter, Supervisor, answers
 
 __all__ = ["Backoff", "ChildSpec", "DevOptions", "LinePrinter", "Supervisor", "answers", "child_specs", "run"]
 
 HOST = "127.0.0.1"
 LOOK_SECONDS = 0.05
 """How soon a Ctrl-C is noticed."""
+SUPERVISOR = "dev"
+"""The supervisor's own name in the log."""
 MIGRATED = {"ORCH8_RUN_MIGRATIONS": "false"}
 """For children: the database is up to date, as `run` has seen to it."""
 ROOT_IS_FINE = "ignore:You're running the worker with superuser privileges"
@@ -86,7 +84,7 @@ def run(options: DevOptions, *, specs: Callable[[DevOptions], tuple[ChildSpec, .
         The exit status: 0 after an orderly end, 1 when it could not start.
     """
     began = time.monotonic()
-    interrupts = _Interrupts()
+    interrupts = Interrupts()
     with interrupts.handled():
         try:
             _check_ports(options)
@@ -108,15 +106,6 @@ def child_specs(options: DevOptions) -> tuple[ChildSpec, ...]:
     command = (sys.executable, "-m", "orchestrator.cli")
     service = ChildSpec(name="service", argv=(*command, "service"), env=MIGRATED, ready_text="service_started")
     return (_api_spec(options, command), service, *_worker_specs(options, command), *_flower_specs(options))
-
-
-def answers(url: str) -> bool:
-    """Say whether an HTTP GET of the URL succeeds within a second."""
-    try:
-        with urllib.request.urlopen(url, timeout=1.0) as response:  # noqa: S310 - our own http address
-            return bool(200 <= response.status < 300)
-    except (OSError, ValueError):
-        return False
 
 
 def _api_spec(options: DevOptions, command: tuple[str, ...]) -> ChildSpec:
@@ -157,12 +146,12 @@ def _flower_specs(options: DevOptions) -> Iterator[ChildSpec]:
 
 
 def _supervise(
-    options: DevOptions, servers: Servers, specs: tuple[ChildSpec, ...], interrupts: _Interrupts, began: float
+    options: DevOptions, servers: Servers, specs: tuple[ChildSpec, ...], interrupts: Interrupts, began: float
 ) -> None:
     names = (SUPERVISOR, *(spec.name for spec in specs))
     servers.log_directory.mkdir(parents=True, exist_ok=True)
     printer = LinePrinter(names, sys.stdout, directory=servers.log_directory, color=options.color)
-    children = Supervisor(specs, env=os.environ | servers.environment, printer=printer)
+    children = Supervisor(specs, env=os.environ | servers.environment, printer=printer, name=SUPERVISOR)
     interrupts.defer_to(children)
     try:
         with children:
@@ -174,44 +163,6 @@ def _supervise(
             printer.line(SUPERVISOR, "stopping; Ctrl-C again kills what has not ended")
     finally:
         printer.close()
-
-
-class _Interrupts:
-    """Ctrl-C, SIGTERM and a closed terminal: at first they interrupt, later they only ask the supervisor to stop.
-
-    A plain flag is set and looked at: an `Event` that is set in a signal handler can deadlock with its own `wait`.
-    """
-
-    def __init__(self) -> None:
-        self._is_requested = False
-        self._children: Supervisor | None = None
-
-    def are_requested(self) -> bool:
-        """Say whether one has come since `defer_to`."""
-        return self._is_requested
-
-    def defer_to(self, children: Supervisor) -> None:
-        """From now on only ask: the children must be ended one step after the other."""
-        self._children = children
-
-    @contextlib.contextmanager
-    def handled(self) -> Iterator[None]:
-        """Handle the signals for a block."""
-        before = {
-            number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        }
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        if self._children is None:
-            raise KeyboardInterrupt
-        if self._is_requested:
-            self._children.stop_hard()
-        self._is_requested = True
 
 
 def _check_ports(options: DevOptions) -> None:

@@ -4,6 +4,8 @@ Alembic and SQLAlchemy take a second of processor time to import, so they are wh
 """
 
 import re
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _REVISION = re.compile(r'^(revision|down_revision) = "([^"]+)"$', re.MULTILINE)
+_LOOK_SECONDS = 0.05
 _LOCK = 7_283_645_091
 """Key of the advisory lock: of several processes that migrate at once, one does it and the others wait."""
 
@@ -58,6 +61,26 @@ def upgrade(database_url: str) -> None:
             command.upgrade(config, "head")
     finally:
         engine.dispose()
+
+
+def wait_for_upgrade(database_url: str, within: float = 60.0) -> None:
+    """Wait until another process has brought the database to the schema of this version.
+
+    Args:
+        within: Seconds.
+
+    Raises:
+        StoreUnavailable: It was not in time.
+    """
+    deadline = time.monotonic() + within
+    stands_at: str | None = None
+    while time.monotonic() < deadline:
+        with suppress(StoreUnavailable):
+            stands_at = current(database_url)
+        if stands_at == head():
+            return
+        time.sleep(_LOOK_SECONDS)
+    raise StoreUnavailable(f"the database stands at migration {stands_at!r}, and nobody has brought it to {head()!r}")
 
 
 def head() -> str:

@@ -9,6 +9,7 @@ What is left then has ended, cannot be reopened, and is removed in small transac
 leaves the rest to the reconciler.
 """
 
+from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
@@ -66,6 +67,21 @@ def remove_of_deleted(tx: Transaction, sequence_id: UUID | None = None) -> int:
     remove_instances(tx, [row[0] for row in rows])
     if len(rows) < AT_ONCE:
         tx.execute("UPDATE deleted_sequences SET has_instances = false WHERE id = %s", (owner,))
+    return len(rows)
+
+
+def remove_ended(tx: Transaction, older_than: timedelta) -> int:
+    """Remove some instances that ended long ago; returns how many, fewer than `AT_ONCE` when none is left.
+
+    One whose parent is open stays, as the parent may still ask for it; one that somebody holds comes later.
+    """
+    rows = tx.query(
+        "SELECT i.id FROM instances i WHERE i.settled_at < clock_timestamp() - %s AND NOT EXISTS "
+        "(SELECT 1 FROM instances p WHERE p.id = i.parent_id AND p.settled_at IS NULL) "
+        "ORDER BY i.settled_at, i.id LIMIT %s FOR UPDATE OF i SKIP LOCKED",
+        (older_than, AT_ONCE),
+    )
+    remove_instances(tx, sorted(row[0] for row in rows))
     return len(rows)
 
 

@@ -132,6 +132,8 @@ instances = Table(
         text("id DESC"),
         postgresql_where=text("settled_at IS NOT NULL"),
     ),
+    # Instances that ended long ago, of all tenants, for the retention.
+    Index("instances_retention_idx", "settled_at", "id", postgresql_where=text("settled_at IS NOT NULL")),
     # Instances that have not ended, for lists: few, and sorted when asked for.
     Index("instances_open_idx", "tenant_id", postgresql_where=text("settled_at IS NULL")),
     # Instances of one sequence: the guard of its deletion, and the filter of lists.

@@ -192,6 +192,10 @@ QUERIES: dict[str, tuple[str, Callable[[Any], object]]] = {
         lambda tx: instances.children(tx, INSTANCE),
     ),
     "letters that nobody has delivered": ("letters_due_at_idx", lambda tx: letters.overdue(tx, 200)),
+    "instances that ended long ago": (
+        "instances_retention_idx",
+        lambda tx: removal.remove_ended(tx, timedelta(days=1)),
+    ),
     "deleted sequences that have left instances": ("deleted_sequences_has_instances_idx", removal.remove_of_deleted),
     "nonces that may be forgotten": ("nonces_used_at_idx", lambda tx: nonces.forget_old(tx, 5000)),
     "the idempotency key of an instance": (

@@ -38,3 +38,39 @@ def test_both_families_of_names_are_read(monkeypatch: pytest.MonkeyPatch, name: 
 def test_api_19_the_lease_of_a_task_is_set_by_either_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "3")
     assert Settings().task_lease == timedelta(seconds=3)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "name", "meant"),
+    [
+        ("ORCH8_HTTP_ADDR", "h:1", "http_address", "h:1"),
+        ("ORCH8_DATABASE_URL", "postgresql://h/d", "database_url", "postgresql://h/d"),
+        ("ORCH8_RUN_MIGRATIONS", "false", "run_migrations", False),
+        ("ORCH8_TICK_INTERVAL_MS", "250", "tick_interval_ms", 250),
+        ("ORCH8_BATCH_SIZE", "7", "loop_batch", 7),
+        ("ORCH8_MAX_CONCURRENT_STEPS", "9", "max_concurrent_steps", 9),
+        ("ORCH8_MAX_INSTANCES_PER_TENANT", "3", "max_instances_per_tenant", 3),
+        ("ORCH8_WORKER_REAPER_TICK_SECS", "30", "task_reaper_tick", timedelta(seconds=30)),
+        ("ORCH8_NODE_REAPER_TICK_SECS", "61", "node_reaper_tick", timedelta(seconds=61)),
+        ("ORCH8_NODE_REAPER_STALE_SECS", "121", "node_stale_after", timedelta(seconds=121)),
+        ("ORCH8_EXTERNALIZE_THRESHOLD", "0", "externalize_threshold", 0),
+        ("ORCH8_INSTANCE_RETENTION_SECS", "60", "instance_retention", timedelta(seconds=60)),
+        ("ORCH8_INSTANCE_RETENTION_SECS", "0", "instance_retention", None),
+        ("ORCH8_REQUIRE_TENANT_HEADER", "false", "require_tenant_header", False),
+        ("ORCH8_ALLOW_NO_TENANT_ISOLATION", "1", "allow_no_tenant_isolation", True),
+        ("ORCH8_CORS_ORIGINS", "http://a, http://b", "cors_origins", ("http://a", "http://b")),
+        ("ORCH8_ALLOW_INTERNAL_URLS", "1", "allow_internal_urls", True),
+        ("ORCH8_ALLOW_DEPRECATED_INSTANCES", "true", "allow_deprecated_instances", True),
+        ("ORCH8_POLL_ANY_QUEUE", "true", "poll_any_queue", True),
+        ("ORCH8_MAX_CONCURRENT_REQUESTS", "0", "max_concurrent_requests", 0),
+        ("ORCH8_LOG_LEVEL", "warn", "log_level", "WARNING"),
+        ("ORCH8_LOG_LEVEL", "debug", "log_level", "DEBUG"),
+        ("ORCH8_ENV_LABEL", "blue", "env_label", "blue"),
+        ("ORCH8_ENV_COLOR", "#00f", "env_color", "#00f"),
+    ],
+)
+def test_api_19_every_variable_of_the_contract_is_read(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str, name: str, meant: object
+) -> None:
+    monkeypatch.setenv(variable, text)
+    assert getattr(Settings(), name) == meant

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import queue
 import threading
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from orchestrator.embedded.home import rotate_log
 
@@ -14,6 +16,61 @@ COLORS = (36, 33, 35, 34, 32, 96, 93, 95)
 """ANSI foreground colours, given to names in turn; red is left to the supervisor's own bad news."""
 
 RED = 31
+
+
+MAX_WAITING_LINES = 10_000
+
+
+class Overflowing:
+    """A stream that nobody waits for: when its reader is slow or has gone to sleep, lines are lost, not time.
+
+    A child whose log nobody reads would stop in the middle of its work, and so would the supervisor that is told to
+    end.
+
+    Args:
+        stream: Where lines go, from a thread of this object.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lines: queue.Queue[str | None] = queue.Queue(MAX_WAITING_LINES)
+        self._thread = threading.Thread(target=self._write_on, name="log", daemon=True)
+        self._thread.start()
+
+    def write(self, text: str) -> None:
+        """Take a text to be written soon; it is lost when too many wait."""
+        with contextlib.suppress(queue.Full):
+            self._lines.put_nowait(text)
+
+    def flush(self) -> None:
+        """Do nothing: whatever is taken is written as soon as it can be."""
+
+    def isatty(self) -> bool:
+        """Tell whether it is a terminal."""
+        return self._stream.isatty()
+
+    def close(self, timeout: float = 0.5) -> None:
+        """Write what waits, if that can be done in so many seconds."""
+        with contextlib.suppress(queue.Full):
+            self._lines.put_nowait(None)
+        self._thread.join(timeout)
+
+    def _write_on(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            while (text := self._lines.get()) is not None:
+                self._stream.write(text)
+                if self._lines.empty():
+                    self._stream.flush()
+
+
+class Writable(Protocol):
+    """What lines are written to."""
+
+    def write(self, text: str, /) -> object: ...  # noqa: D102 - as everywhere
+
+    def flush(self) -> object: ...  # noqa: D102
+
+    def isatty(self) -> bool: ...  # noqa: D102
 
 
 class LinePrinter:
@@ -27,7 +84,7 @@ class LinePrinter:
     """
 
     def __init__(
-        self, names: Iterable[str], stream: TextIO, *, directory: Path | None = None, color: bool | None = None
+        self, names: Iterable[str], stream: Writable, *, directory: Path | None = None, color: bool | None = None
     ) -> None:
         self._stream = stream
         self._names = tuple(names)

@@ -23,16 +23,13 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import IO
 
-from orchestrator.dev.printing import LinePrinter
 from orchestrator.embedded import processes
 from orchestrator.embedded.processes import Deadline
+from orchestrator.supervision.printing import LinePrinter
 
 POLL_SECONDS = 0.02
 LINE_LIMIT = 64 * 1024
 """Bytes after which a line without an end is printed in parts."""
-
-SUPERVISOR = "dev"
-"""The supervisor's own name in the log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +44,7 @@ class ChildSpec:
         ready_text: A line that contains this has to be printed first; None for a child that says nothing.
         stop_signal: What asks it to finish.
         stop_seconds: How long it may take before its group is killed.
+        fatal_status: An exit status that says that starting it again is of no use; None for none.
     """
 
     name: str
@@ -56,6 +54,7 @@ class ChildSpec:
     ready_text: str | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 8.0
+    fatal_status: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +99,7 @@ class Supervisor:
         printer: Where their lines go; None for standard output.
         backoff: Pace of restarts.
         restart: Start a child again when it dies.
+        name: The supervisor's own name in the log.
     """
 
     def __init__(
@@ -110,10 +110,12 @@ class Supervisor:
         printer: LinePrinter | None = None,
         backoff: Backoff | None = None,
         restart: bool = True,
+        name: str = "dev",
     ) -> None:
         self._children = {spec.name: _Child(spec) for spec in specs}
         self._env = dict(os.environ if env is None else env) | {"PYTHONUNBUFFERED": "1"}
-        self._printer = printer or LinePrinter((SUPERVISOR, *self._children), sys.stdout)
+        self._printer = printer or LinePrinter((name, *self._children), sys.stdout)
+        self._name = name
         self._backoff = backoff or Backoff()
         self._restart = restart
         self._lock = threading.RLock()
@@ -121,6 +123,7 @@ class Supervisor:
         self._watcher: threading.Thread | None = None
         self._is_ending = threading.Event()
         self._is_hard = False
+        self._given_up: str | None = None
 
     def __enter__(self) -> Supervisor:
         try:
@@ -139,6 +142,11 @@ class Supervisor:
     def names(self) -> tuple[str, ...]:
         """Names of the children."""
         return tuple(self._children)
+
+    @property
+    def given_up(self) -> str | None:
+        """Name a child that said it cannot run and was left down; None if all can."""
+        return self._given_up
 
     def start(self) -> None:
         """Start the children and the watch over them.
@@ -262,7 +270,10 @@ class Supervisor:
         delay = self._backoff.delay(child.deaths)
         child.next_start_at = now + delay
         status = self._reap(child)
-        then = f"; starting it again in {delay:g} s" if self._restart else ""
+        if status == child.spec.fatal_status:
+            child.is_wanted = False
+            self._given_up = child.spec.name
+        then = f"; starting it again in {delay:g} s" if self._restart and child.is_wanted else ""
         self._say(f"{child.spec.name} {_ending(status)}{then}", is_bad=True)
 
     def _launch(self, child: _Child) -> None:
@@ -333,7 +344,7 @@ class Supervisor:
                 self._guard.stdin.flush()
 
     def _say(self, text: str, *, is_bad: bool = False) -> None:
-        self._printer.line(SUPERVISOR, text, is_bad=is_bad)
+        self._printer.line(self._name, text, is_bad=is_bad)
 
 
 def _is_ready(child: _Child) -> bool:
@@ -368,7 +379,7 @@ def _ending(status: int) -> str:
 
 def _launch_guard() -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "orchestrator.dev.guard"],
+        [sys.executable, "-m", "orchestrator.supervision.guard"],
         env=processes.python_environment(),
         cwd="/",
         stdin=subprocess.PIPE,

@@ -1,0 +1,196 @@
+"""`orchestrator server` over PostgreSQL and Redis that are empty: readiness, work, an orderly end, and no orphans."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import psycopg2
+import pytest
+
+from orchestrator import embedded
+from orchestrator.all_in_one import Part, ServerOptions, child_specs
+from orchestrator.embedded import home, processes
+from orchestrator.embedded.processes import Deadline, Process
+from orchestrator.settings import Settings
+from orchestrator.supervision.printing import MAX_WAITING_LINES, Overflowing
+from tests.support import effects
+from tests.support.stack import children_of
+from tests.support.waiting import wait_until
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+class Server:
+    """`orchestrator server` in a process of its own."""
+
+    def __init__(self, url: str, redis_url: str, directory: Path, *arguments: str) -> None:
+        self.database = url
+        self.port = home.free_port()
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.log = directory / "server.log"
+        environment = {
+            **os.environ,
+            "ORCH8_DATABASE_URL": url,
+            "ORCH8_REDIS_URL": redis_url,
+            "ORCH8_HTTP_ADDR": f"127.0.0.1:{self.port}",
+            "ORCH8_REQUIRE_TENANT_HEADER": "false",
+            "ORCHESTRATOR_IMPORT": "tests.support.handlers",
+            "PYTHONPATH": str(REPOSITORY),
+            effects.PATH_VARIABLE: str(directory / "effects"),
+        }
+        for name in ("DATABASE_URL", "REDIS_URL", "BROKER_URL", "ORCHESTRATOR_API_KEY", "ORCH8_API_KEY"):
+            environment.pop(name, None)
+        command = [sys.executable, "-m", "orchestrator.cli", "server", *arguments]
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                command, cwd=directory, env=environment, stdout=log, stderr=subprocess.STDOUT
+            )
+
+    def is_ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.address}/health/ready", timeout=10).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def wait_ready(self) -> None:
+        wait_until(self.is_ready, self.log.read_text)
+
+    def start(self, **step: object) -> str:
+        """Start a sequence of one step; returns the instance."""
+        sequence = str(uuid4())
+        document = {
+            "id": sequence,
+            "tenant_id": "t",
+            "namespace": "d",
+            "name": sequence,
+            "version": 1,
+            "created_at": "2026-01-01T00:00:00Z",
+            "blocks": [{"type": "step", "id": "a", **step}],
+        }
+        with httpx.Client(base_url=f"{self.address}/api/v1", timeout=30) as client:
+            assert client.post("/sequences", json=document).status_code == 201
+            body = {"sequence_id": sequence, "tenant_id": "t", "namespace": "d"}
+            return str(client.post("/instances", json=body).json()["id"])
+
+    def state(self, instance: str) -> str:
+        return str(httpx.get(f"{self.address}/api/v1/instances/{instance}", timeout=30).json()["state"])
+
+    def rows(self, statement: str) -> list[tuple[object, ...]]:
+        connection = psycopg2.connect(embedded.without_driver(self.database))
+        try:
+            with connection, connection.cursor() as cursor:
+                cursor.execute(statement)
+                return cursor.fetchall()
+        finally:
+            connection.close()
+
+    def end(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+
+@pytest.fixture
+def server(servers: embedded.Servers, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts servers that are gone after the test; each has an empty database, and one of Redis to itself."""
+    made: list[Server] = []
+
+    def begin(*arguments: str, database: str | None = None) -> Server:
+        url = database or embedded.fresh_database(servers, f"server_{uuid4().hex}")
+        made.append(Server(url, servers.redis_url, tmp_path, *arguments))
+        return made[-1]
+
+    yield begin
+    for one in made:
+        if one.process.poll() is None:
+            one.process.terminate()
+            one.process.wait(60)
+
+
+def _family(pid: int) -> list[Process]:
+    """A process and all below it, as they are now."""
+    found = processes.identify(pid)
+    return [*([found] if found else []), *(each for child in children_of(pid) for each in _family(child))]
+
+
+@needs_linux
+def test_the_server_runs_work_and_gives_it_back_when_it_ends(server: Callable[..., Server], tmp_path: Path) -> None:
+    first = server("--insecure", "--concurrency", "2")
+    first.wait_ready()
+    quick = first.start(handler="effect")
+    wait_until(lambda: first.state(quick) == "completed", first.log.read_text)
+    slow = first.start(handler="until_released", params={"path": str(tmp_path / "go"), "seconds": 600})
+    wait_until(lambda: first.rows("SELECT 1 FROM steps WHERE state = 'claimed'"), first.log.read_text)
+    family = _family(first.process.pid)
+    deadline = Deadline.after(20)
+    assert first.end(signal.SIGTERM) == 0, first.log.read_text()
+    assert not deadline.is_over
+    assert [each for each in family if not processes.wait_for_end(each, Deadline.after(10))] == []
+    assert first.rows("SELECT state, losses FROM steps") == [("ready", 0)], first.log.read_text()
+    (tmp_path / "go").touch()
+    second = server("--insecure", "--concurrency", "1", database=first.database)
+    second.wait_ready()
+    wait_until(lambda: second.state(slow) == "completed", second.log.read_text)
+    family = _family(second.process.pid)
+    assert len(family) > 4
+    second.process.kill()
+    second.process.wait(60)
+    assert [each for each in family if not processes.wait_for_end(each, Deadline.after(30))] == []
+
+
+def test_a_server_without_loops_and_workers_serves_and_says_what_it_lacks(
+    server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_READY_WITHOUT_SERVICE", "false")  # as where loops run on another machine
+    alone = server("--insecure-auth", "--insecure-storage", "--without", "loops", "--without", "workers")
+    wait_until(lambda: _live(alone), alone.log.read_text)
+    answer = httpx.get(f"{alone.address}/health/ready", timeout=30)
+    assert (answer.status_code, answer.content, answer.headers["x-not-ready"]) == (503, b"", "loops")
+    assert alone.end(signal.SIGTERM) == 0
+
+
+def _live(server: Server) -> bool:
+    try:
+        return httpx.get(f"{server.address}/health/live", timeout=10).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def test_a_server_that_nobody_gave_a_key_ends_and_says_so(server: Callable[..., Server]) -> None:
+    refused = server("--without", "loops", "--without", "workers")
+    assert refused.process.wait(60) == 2
+    assert "ORCH8_API_KEY is not set" in refused.log.read_text()
+
+
+def test_options_of_the_server_become_command_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ORCHESTRATOR_READY_NEEDS", "ORCHESTRATOR_READY_WITHOUT_SERVICE", "ORCHESTRATOR_SHUTDOWN_GRACE"):
+        monkeypatch.delenv(name, raising=False)
+    options = ServerOptions(host="::", port=80, is_insecure=True, workers=2, queues=("a", "b"), imports=("m",))
+    specs = {spec.name: spec for spec in child_specs(options, Settings(run_migrations=True))}
+    assert list(specs) == ["worker-1", "worker-2", "api", "loops"]
+    assert specs["api"].argv[3:] == ("api", "--host", "::", "--port", "80", "--insecure")
+    assert specs["api"].env["ORCHESTRATOR_READY_NEEDS"] == "redis,workers"
+    assert specs["worker-2"].argv[-4:] == ("--queues", "a,b", "--import", "m")
+    assert {spec.env["ORCHESTRATOR_AWAIT_MIGRATIONS"] for spec in specs.values()} == {"True"}
+    alone = ServerOptions(host="h", port=1, parts=frozenset({Part.API}))
+    (api,) = child_specs(alone, Settings(run_migrations=False))
+    assert api.env["ORCHESTRATOR_READY_NEEDS"] == "redis"
+    assert api.env["ORCHESTRATOR_READY_WITHOUT_SERVICE"] == "True"
+    assert api.env["ORCHESTRATOR_AWAIT_MIGRATIONS"] == "False"
+
+
+def test_a_log_that_nobody_reads_stops_nobody() -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as stream:
+        log = Overflowing(stream)
+        for _ in range(2 * MAX_WAITING_LINES):
+            log.write("x" * 100)
+        log.close(timeout=0.01)
+        os.close(reading)
