@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from random import Random
@@ -180,10 +181,7 @@ class Catalogue:
         with self._store.transaction() as tx:
             if definitions.get(tx, sequence_id, tenant) is None or not removal.remove_sequence(tx, sequence_id):
                 raise NotFound(f"sequence {sequence_id}")
-            active = removal.count_open(tx, sequence_id)
-            if active:
-                reason = f"{active} active instance(s) still reference it"
-                raise Conflict(f"cannot delete sequence {sequence_id}: {reason}")
+            _check_unused(tx, sequence_id)
 
     def _remove_instances(self, sequence_id: UUID) -> int:
         with self._store.transaction() as tx:
@@ -204,6 +202,41 @@ class Catalogue:
             if status not in STATUS_MOVES.get(former, frozenset()):
                 raise InvalidArgument(f"cannot move a sequence from {former} to {status}")
             definitions.set_status(tx, sequence_id, status)
+
+    def promote(self, name: str, *, tenant_id: str, namespace: str, version: int | None) -> StoredDefinition:
+        """Bring the newest version of a name that is not deprecated, or the given one, to production.
+
+        Raises:
+            NotFound: There is no such version.
+            InvalidArgument: It was withdrawn.
+        """
+        with self._store.transaction() as tx:
+            found = definitions.newest(tx, tenant_id, namespace, name, version=version)
+            if found is None:
+                raise NotFound(f"sequence {name}" + ("" if version is None else f" version {version}"))
+            if found.document["status"] == "unpublished":
+                raise InvalidArgument("cannot move a sequence from unpublished to production")
+            definitions.set_status(tx, found.id, "production")
+        return found
+
+    def unpublish(self, name: str, *, tenant_id: str, namespace: str, delete: bool) -> None:
+        """Withdraw all versions of a name; with `delete` they are deleted as by `delete`. Repeatable.
+
+        Raises:
+            NotFound: There is none.
+            Conflict: One is to be deleted, and instances that have not ended are bound to it.
+        """
+        with self._store.transaction() as tx:
+            found = definitions.versions(tx, tenant_id, namespace, name)
+            if not found:
+                raise NotFound(f"sequence {name}")
+            for each in found:
+                if delete:
+                    _check_unused(tx, each.id)
+                definitions.set_status(tx, each.id, "unpublished")
+        for each in found if delete else ():
+            with suppress(NotFound):
+                self.delete(each.id, tenant=tenant_id)
 
     def _id(self) -> UUID:
         return self._new_id(datetime.now(UTC))
@@ -280,6 +313,13 @@ def _problems_of_block(block: Block) -> Iterator[str]:
     queue_name = getattr(block, "queue_name", None)
     if queue_name is not None and len(queue_name.encode()) > MAX_NAME_BYTES:
         yield f"block `{block.id}`: queue_name is longer than {MAX_NAME_BYTES} bytes"
+
+
+def _check_unused(tx: Transaction, sequence_id: UUID) -> None:
+    active = removal.count_open(tx, sequence_id)
+    if active:
+        reason = f"{active} active instance(s) still reference it"
+        raise Conflict(f"cannot delete sequence {sequence_id}: {reason}")
 
 
 def _taken(tx: Transaction, definition: SequenceDefinition) -> str:

@@ -47,6 +47,7 @@ class Supervisor:
         slots: How many steps the worker runs at once, not counting coroutines.
         machine: Tells when the next heartbeat is due.
         children: How it sees and ends the processes of its children; None for those of this machine.
+        leave: Ends the worker in order, as Celery does when it is told to terminate; called once, when it is drained.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Supervisor:
         *,
         machine: MachineTime = MACHINE_TIME,
         children: "Children | None" = None,
+        leave: Callable[[], None] | None = None,
     ) -> None:
         self._engine = engine
         self._identity = identity
@@ -67,6 +69,8 @@ class Supervisor:
         self._heartbeat = settings.heartbeat.total_seconds()
         self._monotonic = machine.monotonic
         self._children = children or Children(is_alive=is_alive, kill=partial(_signal, signal.SIGKILL))
+        self._leave = leave or partial(_signal, signal.SIGTERM, os.getpid())
+        self._is_leaving = False
         self._beat_at = machine.monotonic()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
@@ -142,9 +146,14 @@ class Supervisor:
     def _beat(self) -> None:
         with self._engine.store.transaction(is_losable=True) as tx:
             is_known = tx.beat_worker(self._identity.id)
+            is_draining = tx.is_draining(self._identity.id)
         if not is_known:
             log.warning("worker_was_declared_dead", worker=self._identity.name)
             self.register()
+        if is_draining and not self._is_leaving:
+            self._is_leaving = True
+            log.info("worker_drained", worker=self._identity.name)
+            self._leave()
 
     def _look_after_children(self) -> None:
         with self._engine.store.transaction() as tx:

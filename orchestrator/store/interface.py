@@ -242,6 +242,9 @@ class Transaction(Protocol):
     def beat_worker(self, worker_id: UUID) -> bool:
         """Renew the heartbeat of a worker process; False if its row is gone."""
 
+    def is_draining(self, worker_id: UUID) -> bool:
+        """Tell whether a worker process was asked to take no more steps, and to stop."""
+
     def remove_worker(self, worker_id: UUID) -> None:
         """Take a worker process off the list."""
 

@@ -85,6 +85,7 @@ class PostgresTransaction(session.Transaction):
 
     register_worker = workers.register
     beat_worker = workers.beat
+    is_draining = workers.is_draining
     remove_worker = workers.remove
     remove_silent_workers = workers.remove_silent
     workers_alive = workers.alive

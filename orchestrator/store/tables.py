@@ -529,6 +529,38 @@ pool_resources = Table(
     UniqueConstraint("id"),
 )
 
+plugins = Table(
+    "plugins",
+    metadata,
+    Column("tenant_id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("plugin_type", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("config", JSON(none_as_null=False)),
+    Column("description", Text),
+    _moment("created_at", nullable=False),
+    _moment("updated_at", nullable=False),
+    PrimaryKeyConstraint("tenant_id", "name"),
+)
+
+correlation_events = Table(
+    "correlation_events",
+    metadata,
+    Column("tenant_id", Text, nullable=False),
+    Column("id", Uuid, nullable=False),
+    Column("event_name", Text, nullable=False),
+    Column("producer_event_id", Text, nullable=False),
+    Column("correlation_key", Text, nullable=False),
+    Column("payload", JSON(none_as_null=False)),
+    Column("status", Text, nullable=False),
+    _moment("created_at", nullable=False),
+    # The newest events of a tenant.
+    PrimaryKeyConstraint("tenant_id", "id"),
+    UniqueConstraint("id"),
+    UniqueConstraint("tenant_id", "producer_event_id"),
+)
+
 circuit_breakers = Table(
     "circuit_breakers",
     metadata,
@@ -623,6 +655,7 @@ workers = Table(
     Column("slots", Integer, nullable=False),
     Column("started_at", DateTime(timezone=True), nullable=False),
     _moment("heartbeat_at", nullable=False),
+    Column("is_draining", Boolean, nullable=False, server_default=text("false")),
     postgresql_with={"fillfactor": "50"},
 )
 

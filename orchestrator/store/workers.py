@@ -1,11 +1,31 @@
 """Worker processes: who is alive, what they serve."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from orchestrator.store.session import Transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A worker process as a member of the installation.
+
+    Args:
+        status: `active`, `draining`, or `stopped` when it has not been heard of for too long.
+        drain: Whether it was asked to stop.
+    """
+
+    id: UUID
+    name: str
+    status: str
+    registered_at: datetime
+    last_heartbeat_at: datetime
+    drain: bool
+    queues: list[str]
+    slots: int
 
 
 def register(
@@ -33,6 +53,11 @@ def beat(tx: Transaction, worker_id: UUID) -> bool:
     return bool(tx.execute("UPDATE workers SET heartbeat_at = clock_timestamp() WHERE id = %s", (worker_id,)))
 
 
+def is_draining(tx: Transaction, worker_id: UUID) -> bool:
+    """Tell whether a worker process was asked to take no more steps, and to stop."""
+    return bool(tx.query("SELECT 1 FROM workers WHERE id = %s AND is_draining", (worker_id,)))
+
+
 def remove(tx: Transaction, worker_id: UUID) -> None:
     """Take a worker process off the list: it stops, or was found dead."""
     tx.execute("DELETE FROM workers WHERE id = %s", (worker_id,))
@@ -57,3 +82,29 @@ def alive(tx: Transaction, within: timedelta) -> list[dict[str, Any]]:
     )
     names = ("id", "name", "kind", "queues", "handlers", "slots", "started_at", "heartbeat_at")
     return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+_NODE = (
+    "id, name, CASE WHEN heartbeat_at < clock_timestamp() - %(dead_after)s THEN 'stopped' WHEN is_draining "
+    "THEN 'draining' ELSE 'active' END, started_at, heartbeat_at, is_draining, queues, slots"
+)
+
+
+def _node_of(row: Sequence[Any]) -> Node:
+    names = ("id", "name", "status", "registered_at", "last_heartbeat_at", "drain", "queues", "slots")
+    return Node(**dict(zip(names, row, strict=True)))
+
+
+def nodes(tx: Transaction, dead_after: timedelta) -> list[Node]:
+    """List the worker processes that have left a row, by name."""
+    rows = tx.query(f"SELECT {_NODE} FROM workers WHERE kind = 'celery' ORDER BY name, id", {"dead_after": dead_after})
+    return [_node_of(row) for row in rows]
+
+
+def drain(tx: Transaction, worker_id: UUID, dead_after: timedelta) -> Node | None:
+    """Ask a worker process to stop, which it does within a heartbeat or two; None if there is none."""
+    rows = tx.query(
+        f"UPDATE workers SET is_draining = true WHERE id = %(id)s AND kind = 'celery' RETURNING {_NODE}",
+        {"id": worker_id, "dead_after": dead_after},
+    )
+    return _node_of(rows[0]) if rows else None
