@@ -69,7 +69,7 @@ def serve(settings: Settings, *, host: str, port: int, is_insecure: bool = False
 def _run(app: FastAPI, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     log.info("api_starts", host=host, port=port)
-    server = uvicorn.Server(
+    server = Server(
         uvicorn.Config(
             app,
             log_config=None,
@@ -82,6 +82,17 @@ def _run(app: FastAPI, listener: socket.socket) -> None:
     server.run(sockets=[listener])
     if not server.started:
         raise ServerFault("the API could not start; its log says why")
+
+
+class Server(uvicorn.Server):
+    """Ends the event streams first: they would go on until the grace of a shutdown is over."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End in an orderly way."""
+        app = self.config.app
+        if isinstance(app, FastAPI):
+            app.state.services.streams.end()
+        await super().shutdown(sockets)
 
 
 @contextmanager

@@ -219,6 +219,12 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("ORCHESTRATOR_MAX_CONCURRENT_REQUESTS", "ORCH8_MAX_CONCURRENT_REQUESTS"),
         description="requests worked on at once, the others wait; 0 for no limit (contract, api §1)",
     )
+    max_streams: int = Field(
+        256,
+        ge=0,
+        validation_alias=AliasChoices("ORCHESTRATOR_MAX_STREAMS", "ORCH8_MAX_STREAMS"),
+        description="event streams that one API process keeps open, of instances and of changes together",
+    )
     ready_without_service: bool = Field(
         default=False, description="lets this API report itself as ready although no service loops run beside it"
     )

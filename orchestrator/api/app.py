@@ -30,6 +30,7 @@ from orchestrator.api import (
     sequences,
     sessions,
     signals,
+    stream,
     tasks,
     tooling,
     triggers,
@@ -37,14 +38,15 @@ from orchestrator.api import (
 )
 from orchestrator.api.answers import add_error_answers
 from orchestrator.api.edge import PREFIX, Door, Edge
+from orchestrator.api.following import STREAM_THREADS
 from orchestrator.api.services import Services
 from orchestrator.engine import Engine
 from orchestrator.errors import ConfigurationError
 from orchestrator.settings import Settings
 
-POOL_SIZE, POOL_OVERFLOW = 10, 10
+THREADS = 20
+POOL_SIZE, POOL_OVERFLOW = 10, THREADS + STREAM_THREADS - 10
 """Connections of the store an API process should open: together as many as it has threads."""
-THREADS = POOL_SIZE + POOL_OVERFLOW
 
 _PRODUCT = (
     tooling.router,
@@ -52,6 +54,7 @@ _PRODUCT = (
     publishing.router,
     sequences.router,
     reading.router,
+    stream.router,
     bulk.router,
     instances.router,
     checkpoints.router,

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.api.auth import Refused, identify
 from orchestrator.api.capabilities import PUBLIC_PATHS, is_public, is_webhook
+from orchestrator.api.event_stream import MEDIA_TYPE
 from orchestrator.api.services import Services
 from orchestrator.errors import StoreUnavailable
 from orchestrator.settings import Settings
@@ -28,6 +29,7 @@ log = structlog.get_logger()
 PREFIX = "/api/v1"
 ROOT_ONLY = frozenset({*PUBLIC_PATHS, "/metrics", "/swagger-ui", "/api-docs/openapi.json"})
 """Answered at the root and nowhere else."""
+STREAM = MEDIA_TYPE.encode()
 INTERNAL_ERROR = b'{"error":"internal server error"}'
 UNAVAILABLE = b'{"error":"unavailable: the store did not answer, try again"}'
 
@@ -47,12 +49,16 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif self._slots is None:
-            await self._serve(scope, receive, send)
+            await self._serve(scope, receive, send, _Slot())
         else:
-            async with self._slots:
-                await self._serve(scope, receive, send)
+            await self._slots.acquire()
+            slot = _Slot(self._slots)
+            try:
+                await self._serve(scope, receive, send, slot)
+            finally:
+                slot.give_back()
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, slot: "_Slot") -> None:
         request_id = _request_id(scope)
         has_started = False
 
@@ -60,6 +66,8 @@ class Edge:
             nonlocal has_started
             if message["type"] == "http.response.start":
                 has_started = True
+                if (b"content-type", STREAM) in message["headers"]:
+                    slot.give_back()
                 message = {**message, "headers": [*message["headers"], (b"x-request-id", request_id.encode())]}
             await send(message)
 
@@ -73,6 +81,19 @@ class Edge:
             if has_started:
                 raise
             await _answer(send_with_id, 500, INTERNAL_ERROR, b"application/json")
+
+
+class _Slot:
+    """The right of one request to be worked on. A stream gives it back early: it waits most of the time."""
+
+    def __init__(self, slots: asyncio.Semaphore | None = None) -> None:
+        self._slots = slots
+
+    def give_back(self) -> None:
+        """Let another request be worked on; once."""
+        if self._slots is not None:
+            self._slots.release()
+            self._slots = None
 
 
 class Door:
@@ -102,7 +123,7 @@ class Door:
             await _answer(send, 400, b"NUL in the address", b"text/plain; charset=utf-8")
             return
         if scope["method"] == "HEAD":
-            scope = {**scope, "method": "GET"}
+            scope = {**scope, "method": "GET", "is_head": True}
         if path in ROOT_ONLY or is_webhook(path) or path.startswith(f"{PREFIX}/"):
             await self._app(scope, receive, send)
         else:

@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from orchestrator.api.keyring import Keyring
 from orchestrator.api.metrics import Metrics
 from orchestrator.api.pollers import Pollers
+from orchestrator.api.streams import Streams
 from orchestrator.api.throttle import Throttle
 from orchestrator.catalogue import Catalogue
 from orchestrator.engine import Engine
@@ -36,6 +37,7 @@ class Services:
     outbox: Outbox
     keyring: Keyring
     redis: Presence
+    streams: Streams
     plans: Plans = field(default_factory=Plans)
     pollers: Pollers = field(default_factory=Pollers)
     throttle: Throttle = field(default_factory=Throttle)
@@ -54,6 +56,7 @@ class Services:
             outbox=Outbox(store, engine.new_id, settings),
             keyring=Keyring(store, settings.api_key_peppers),
             redis=Presence(settings.home_of_hints),
+            streams=Streams(store, settings.max_streams),
         )
 
 

@@ -138,7 +138,7 @@ _SHIFT_TIMERS = prepared(
 _ADD_OUTPUTS = prepared(
     "add_outputs",
     "instance_id uuid, id uuid, block_id text, iteration int[], lane int[], output json, output_ref text, "
-    "output_size int, attempt int, created_at timestamptz",
+    "output_size int, attempt int, created_at timestamptz, version bigint",
     "INSERT INTO outputs ({columns}) SELECT * FROM {rows}",
 )
 # The rows behind the newest `keep` of their block and lane (outputs_newest_idx). Runs after new rows are in.
@@ -252,7 +252,7 @@ class WriteSet:
                 case TimersShifted(keys=keys, by=by):
                     self.shifted_timers += [(owner, key.block_id, list(key.iteration), by) for key in keys]
                 case OutputAdded():
-                    self._add_output(owner, change)
+                    self._add_output(instance, change)
                 case AttemptRecorded():
                     self.attempts.append(_attempt_row(owner, change))
                     breakers.count(self.executions, instance.tenant_id, change)
@@ -320,15 +320,15 @@ class WriteSet:
         self.payloads |= {(owner, key): text for key, text in split.apart.items()}
         return split.text
 
-    def _add_output(self, owner: UUID, change: OutputAdded) -> None:
+    def _add_output(self, instance: Instance, change: OutputAdded) -> None:
         split = self.apart.split_output(change.id, change.output)
         ref, size = change.ref, len(split.text.encode())
         for key, text in split.apart.items():
-            self.payloads[owner, key] = text
+            self.payloads[instance.id, key] = text
             ref, size = ref or key, len(text.encode())
         self.outputs.append(
             (
-                owner,
+                instance.id,
                 change.id,
                 change.key.block_id,
                 list(change.key.iteration),
@@ -338,6 +338,7 @@ class WriteSet:
                 size,
                 change.attempt,
                 change.created_at,
+                instance.version,
             )
         )
 

@@ -322,7 +322,15 @@ def outputs(tx: Transaction, instance_id: UUID) -> list[tuple[Any, ...]]:
         (instance_id,),
     )
     whole = payloads.whole_outputs(tx, [(instance_id, row[2]) for row in rows])
-    rows = [(*row[:2], output, *row[3:]) for row, output in zip(rows, whole, strict=True)]
+    return with_results([(*row[:2], output, *row[3:]) for row, output in zip(rows, whole, strict=True)])
+
+
+def with_results(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Put what handlers of interceptors have answered into the rows of their calls.
+
+    Args:
+        rows: As `outputs` returns them.
+    """
     results = {(row[1], *row[7]): row for row in rows if row[3] == RESULT_REF}
     if not results:
         return rows

@@ -264,6 +264,8 @@ outputs = Table(
     Column("output_size", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),
     _moment("created_at", nullable=False),
+    # Of the instance, after the commit that has written the row: ids are made before, by several processes.
+    Column("version", BigInteger, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("instance_id", "id"),
     # The newest output of a block, in one lane.
     Index("outputs_newest_idx", "instance_id", "block_id", "lane", "id"),

@@ -12,13 +12,14 @@ from fastapi import FastAPI
 from orchestrator.api import create_app
 from orchestrator.api.services import Services
 from orchestrator.engine import Engine
+from orchestrator.server import Server
 from orchestrator.settings import Settings
 
 START_SECONDS = 60.0
 LOOK_SECONDS = 0.005
 
 
-class _Server(uvicorn.Server):
+class _Server(Server):
     """Looks whether it should end 200 times a second, not ten: most tests take less than a tenth."""
 
     async def main_loop(self) -> None:
@@ -67,6 +68,11 @@ class Reception:
         app.state.services = Services.over(engine, settings)
         app.state.services.metrics.begin()
         return url
+
+    def services(self, engine: Engine) -> Services:
+        """Give the services that serve an engine."""
+        every = [app.state.services for app, _ in self._served.values()]
+        return next(each for each in every if each.engine is engine)
 
     def close(self) -> None:
         """End all servers."""
