@@ -222,6 +222,25 @@ def is_public(address: str) -> bool:
             return ip in _UNICAST_V6 and not any(ip in network for network in _NOT_PUBLIC_V6)
 
 
+def refuse_private(url: str, *, allow_internal: bool = False) -> None:
+    """Refuse an address that requests could not go to, before it is stored; what it leads to is checked at each use.
+
+    A host name that leads nowhere now is accepted: it may later.
+
+    Raises:
+        PermanentError: It is no http(s) address, or leads to a private one.
+    """
+    parsed = parse_url(url)
+    if allow_internal:
+        return
+    try:
+        found = socket.getaddrinfo(parsed.host.strip("[]"), None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return
+    if not all(is_public(str(address[0])) for *_, address in found):
+        raise BlockedError
+
+
 class Egress:
     """Sends requests to public addresses.
 

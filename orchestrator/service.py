@@ -14,6 +14,8 @@ from orchestrator.engine import Engine
 from orchestrator.loops import Loop, LoopRunner
 from orchestrator.outbox import Outbox
 from orchestrator.postman import Postman
+from orchestrator.pusher import Pusher
+from orchestrator.pushing import Pushes
 from orchestrator.reconciler import Reconciler
 from orchestrator.retention import Retention
 from orchestrator.settings import Settings
@@ -43,6 +45,7 @@ class Service:
             Dispatcher(self._store, self._doorbell, mark, settings),
             Timers(engine),
             Postman(engine),
+            Pusher(Pushes(self._store, engine)),
             *(Courier(outbox, url, number) for number, url in enumerate(settings.webhook_urls, 1)),
             Reconciler(engine, settings, are_well=self._are_well),
             *([Retention(self._store, settings.instance_retention)] if settings.instance_retention else []),

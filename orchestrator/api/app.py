@@ -15,6 +15,7 @@ from orchestrator.api import (
     cluster,
     correlation_events,
     dashboards,
+    dispatch,
     documentation,
     health,
     inbound,
@@ -71,6 +72,7 @@ _PRODUCT = (
     tasks.router,
     dashboards.router,
     queues.router,
+    dispatch.router,
     webhooks.router,
     api_keys.router,
 )

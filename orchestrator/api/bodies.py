@@ -4,7 +4,6 @@ What is refused here never reaches a handler. Most refusals have a `text/plain` 
 expect (contract, api §2).
 """
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -13,18 +12,13 @@ import orjson
 from fastapi import Depends, Request
 from pydantic import BaseModel, ValidationError
 
-from orchestrator.errors import InvalidArgument, PayloadTooLarge
-from sequences.json_values import is_deeper
+from orchestrator.errors import PayloadTooLarge
+from orchestrator.storable import MAX_DEPTH, check_storable
 
-MAX_DEPTH = 64
-"""Containers inside each other, as in everything the engine stores."""
-MIN_INTEGER, MAX_INTEGER = -(2**63), 2**64 - 1
-"""Signed or unsigned 64 bit: what orjson reads and writes without loss."""
 DRAINED_BYTES = 64 * 1024 * 1024
 """How much of a too large body is still read, so that ordinary clients get to see the answer."""
 
 _JSON_TYPE = re.compile(r"application/(?:[\w.!#$&^-]+\+)?json", re.ASCII | re.IGNORECASE)
-_LONG_NUMBER = re.compile(rb"\d{19}")
 
 Shape = TypeVar("Shape", bound=BaseModel)
 
@@ -104,12 +98,7 @@ def decode(content: bytes, *, max_depth: int | None = MAX_DEPTH) -> Any:
         value = orjson.loads(content)
     except orjson.JSONDecodeError as error:
         raise Rejection(400, f"Failed to parse the request body as JSON: {error}") from error
-    if max_depth is not None and is_deeper(value, max_depth):
-        raise InvalidArgument(f"the body is nested deeper than {max_depth} levels")
-    if _LONG_NUMBER.search(content):
-        _check_integers(content)
-    if b"\\u0000" in content and _has_nul(value):
-        raise InvalidArgument("text must not contain \\u0000")
+    check_storable(value, content, max_depth=max_depth)
     return value
 
 
@@ -123,32 +112,3 @@ def shaped(value: Any, shape: type[Shape]) -> Shape:
         reason = f"missing field `{first['loc'][-1]}`" if first["type"] == "missing" else first["msg"]
         where = f"{path}: " if path else ""
         raise Rejection(422, f"Failed to deserialize the JSON body: {where}{reason}") from error
-
-
-def _check_integers(content: bytes) -> None:
-    """Refuse integers that orjson would silently read as floats. Run only when a number that long is in the text."""
-    try:
-        json.loads(content, parse_int=_integer)
-    except RecursionError as error:
-        raise InvalidArgument("the body is nested too deeply") from error
-
-
-def _integer(digits: str) -> int:
-    if len(digits) > 20 or not MIN_INTEGER <= (number := int(digits)) <= MAX_INTEGER:
-        raise InvalidArgument("an integer is outside of 64 bit")
-    return number
-
-
-def _has_nul(value: Any) -> bool:
-    waiting = [value]
-    while waiting:
-        current = waiting.pop()
-        if isinstance(current, str):
-            if "\0" in current:
-                return True
-        elif isinstance(current, dict):
-            waiting.extend(current)
-            waiting.extend(current.values())
-        elif isinstance(current, list):
-            waiting.extend(current)
-    return False

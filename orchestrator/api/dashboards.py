@@ -13,12 +13,13 @@ from orchestrator.api.auth import CallerDependency
 from orchestrator.api.pollers import worker_key
 from orchestrator.api.services import Services, Serving
 from orchestrator.api.shapes import TaskEventView, TaskStats, WorkerTask, WorkerView
-from orchestrator.api.task_views import ended_task_view, inputs_now, open_task_view, task_event_view
+from orchestrator.api.task_views import ended_task_view, open_task_view, task_event_view
 from orchestrator.core.steps import runs_in_process
 from orchestrator.errors import InvalidArgument, NotFound
 from orchestrator.store import steps, task_events, tasks
 from orchestrator.store.postgres import PostgresTransaction
 from orchestrator.store.tasks import TaskFilter
+from orchestrator.task_inputs import inputs_now
 from sequences.scope import Scope
 
 router = APIRouter(tags=["workers"])
@@ -57,7 +58,7 @@ def list_tasks(
 
 def _open(serving: Services, tx: PostgresTransaction, which: TaskFilter, limit: int) -> list[dict[str, Any]]:
     held = steps.held_tasks(tx, tasks.open_ids(tx, which, limit))
-    inputs = inputs_now(serving, tx, held)
+    inputs = inputs_now(serving.plans, tx, held)
     views = []
     for task in held:
         made = inputs.get(task.step.id)

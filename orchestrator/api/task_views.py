@@ -1,36 +1,17 @@
 """How tasks of external workers read on the wire, and what they are given (contract, api §13.1)."""
 
-from collections.abc import Iterable
 from datetime import UTC, datetime
-from random import Random
 from typing import Any
 from uuid import UUID
 
-from orchestrator.api.services import Services
-from orchestrator.core.facts import Facts
-from orchestrator.core.ids import IdMaker
-from orchestrator.core.inputs import InputError, Inputs, prepare
 from orchestrator.core.model import NodeKey
 from orchestrator.core.sections import context_view
-from orchestrator.core.slice import Slice, Unloaded
 from orchestrator.core.states import StepState
-from orchestrator.core.turn import Turn
-from orchestrator.store import reading
-from orchestrator.store.postgres import PostgresTransaction
 from orchestrator.store.steps import HeldTask
 from orchestrator.store.task_events import TaskEvent
-from sequences.scope import Scope, plain
+from orchestrator.task_inputs import EMPTY_RUNTIME, context_of
+from sequences.scope import Scope
 
-_EMPTY_RUNTIME: dict[str, Any] = {
-    "current_step": None,
-    "attempt": 0,
-    "started_at": None,
-    "current_step_started_at": None,
-    "resource_key": None,
-    "total_steps_executed": 0,
-    "dry_run": False,
-    "dry_run_auto_approve": False,
-}
 _TIMED_OUT = {"message": "task timed out (timeout_ms exceeded)", "retryable": True}
 _NOT_ENDED = {"completed_at": None, "output": None, "error_message": None, "error_retryable": None}
 
@@ -46,7 +27,7 @@ def open_task_view(task: HeldTask, params: Any, scope: Scope) -> dict[str, Any]:
         "handler_name": step.handler,
         "queue_name": step.queue if step.is_queue_named else None,
         "params": params,
-        "context": _context(scope),
+        "context": context_of(scope),
         "attempt": step.attempt,
         "timeout_ms": None if step.timeout is None else round(step.timeout.total_seconds() * 1000),
         "state": "claimed" if is_claimed else "pending",
@@ -60,15 +41,6 @@ def open_task_view(task: HeldTask, params: Any, scope: Scope) -> dict[str, Any]:
         "created_at": step.ready_at or step.entered_at,
         "idempotency_key": _idempotency_key(task.instance_id, step.key),
     }
-
-
-def _context(scope: Scope) -> dict[str, Any]:
-    """Show what a step may see of the context; a for_each item lies over the data."""
-    data = scope.data
-    if scope.bindings:
-        data = {**(data if isinstance(data, dict) else {}), **scope.bindings}
-    view = context_view(plain(data), plain(scope.config), {**_EMPTY_RUNTIME, **scope.runtime}, audit=scope.audit)
-    return view if scope.session is None else {**view, "session": scope.session}
 
 
 def _idempotency_key(instance_id: UUID, key: NodeKey) -> str:
@@ -88,7 +60,7 @@ def ended_task_view(row: tuple[Any, ...]) -> dict[str, Any]:
         "handler_name": handler,
         "queue_name": None if queue == "default" else queue,
         "params": None,
-        "context": context_view(None, None, dict(_EMPTY_RUNTIME)),
+        "context": context_view(None, None, dict(EMPTY_RUNTIME)),
         "attempt": attempt,
         "timeout_ms": None,
         "state": state,
@@ -123,33 +95,3 @@ def task_event_view(task_id: UUID, event: TaskEvent) -> dict[str, Any]:
 def _made_at(step_id: UUID) -> datetime | None:
     """Read the time an id was made at; None for ids of other makers."""
     return datetime.fromtimestamp((step_id.int >> 80) / 1000, UTC) if step_id.version == 7 else None
-
-
-def inputs_now(serving: Services, tx: PostgresTransaction, tasks: Iterable[HeldTask]) -> dict[UUID, Inputs]:
-    """Make the inputs of open tasks as they would be now, for display; those that cannot be made are left out."""
-    tasks = list(tasks)
-    found = reading.instances(tx, {task.instance_id for task in tasks})
-    plans = serving.plans.of_instances(tx, found.values())
-    slices = {i: Slice(plan=plans[i], instance=instance) for i, instance in found.items()}
-    made: dict[UUID, Inputs] = {}
-    for task in tasks:
-        current = slices.get(task.instance_id)
-        if current is None:
-            continue
-        current.steps[task.step.key] = task.step
-        inputs = _inputs(tx, current, task.step.key)
-        if inputs is not None:
-            made[task.step.id] = inputs
-    return made
-
-
-def _inputs(tx: PostgresTransaction, current: Slice, key: NodeKey) -> Inputs | None:
-    chance = Random()  # noqa: S311 - for `random()` in a display
-    facts = Facts(now=current.instance.updated_at, new_id=IdMaker(chance), random=chance)
-    while True:
-        try:
-            return prepare(Turn(current, facts), key, whole_context=True)
-        except Unloaded as unloaded:
-            reading.fill(tx, [(current, unloaded.needs)])
-        except InputError:
-            return None

@@ -590,6 +590,32 @@ rate_limits = Table(
     PrimaryKeyConstraint("tenant_id", "resource_key"),
 )
 
+dispatch_configs = Table(
+    "dispatch_configs",
+    metadata,
+    Column("tenant_id", Text, nullable=False),
+    Column("queue_name", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("push_url", Text),
+    Column("secret", Text),
+    Column("sync", Boolean, nullable=False),
+    _moment("created_at", nullable=False),
+    _moment("updated_at", nullable=False),
+    PrimaryKeyConstraint("tenant_id", "queue_name"),
+)
+
+task_pushes = Table(
+    "task_pushes",
+    metadata,
+    Column("step_id", Uuid, primary_key=True),
+    Column("tries", Integer, nullable=False),
+    # When it is pushed again; of one in flight, when its sender counts as dead; none when that is over.
+    _moment("due_at"),
+    Column("token", Uuid),
+    # Tasks to be pushed again.
+    Index("task_pushes_due_at_idx", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+)
+
 webhook_outbox = Table(
     "webhook_outbox",
     metadata,

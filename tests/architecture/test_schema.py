@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +22,7 @@ from orchestrator.store import (
     api_keys,
     apply,
     breakers,
+    dispatch,
     instances,
     letters,
     nonces,
@@ -37,6 +38,16 @@ from orchestrator.store.session import Store, Transaction
 from orchestrator.store.steps import Worker
 
 INSTANCE = UUID(int=1)
+PUSH_QUEUE = dispatch.DispatchConfig(
+    tenant_id="t",
+    queue_name="q",
+    mode="push",
+    push_url="http://example.com",
+    secret=None,
+    sync=False,
+    created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    updated_at=datetime(2026, 1, 1, tzinfo=UTC),
+)
 WORKER = Worker(id=UUID(int=2), name="worker", slot=1)
 
 
@@ -156,6 +167,11 @@ QUERIES: dict[str, tuple[str, Callable[[Any], object]]] = {
     "tries too old to keep": (
         "webhook_attempts_attempted_at_idx",
         lambda tx: webhooks.forget(tx, older_than=timedelta(days=7), beyond=10_000),
+    ),
+    "the next task to be pushed again": ("task_pushes_due_at_idx", dispatch.next_due),
+    "new tasks of a push queue": (
+        "steps_ready_idx",
+        lambda tx: dispatch.claim(tx, PUSH_QUEUE, lease=timedelta(seconds=30), limit=16),
     ),
     "timers that are due": ("timers_due_at_idx", lambda tx: steps.due_timers(tx, 200)),
     "the next timer": ("timers_due_at_idx", steps.next_due),

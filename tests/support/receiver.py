@@ -34,6 +34,13 @@ class Answer:
     first: Callable[[], object] = lambda: None
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Keep quiet about callers that have not waited for their answer."""
+
+
 class Receiver:
     """The server. `answer` gives the answer to each request; what came is in `received`."""
 
@@ -60,8 +67,7 @@ class Receiver:
         """Listen, on the same port as ever."""
         if self._server is not None:
             return
-        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), _handler_of(self))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", self.port), _handler_of(self))
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
