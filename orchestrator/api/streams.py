@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from orchestrator.api.change_watch import ChangeWatch
 from orchestrator.api.following import Follower
 from orchestrator.store.session import Store
 
@@ -20,6 +21,7 @@ class Streams:
 
     def __init__(self, store: Store, most: int) -> None:
         self.follower = Follower(store)
+        self.changes = ChangeWatch(self.follower)
         self._most = most
         self._open = 0
 
@@ -42,3 +44,4 @@ class Streams:
     def end(self) -> None:
         """Let all end: the process is about to."""
         self.follower.end()
+        self.changes.end()

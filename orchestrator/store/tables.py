@@ -335,7 +335,11 @@ transitions = Table(
     Column("block_id", Text),
     Column("details", JSON, nullable=False),
     _moment("created_at", nullable=False),
+    # The transaction that has written the row.
+    Column("xid", BigInteger, nullable=False, server_default=text("((pg_current_xact_id())::text)::bigint")),
     PrimaryKeyConstraint("instance_id", "id"),
+    # The change feed of a tenant.
+    Index("transitions_feed_idx", "tenant_id", "xid", "id"),
 )
 
 state_values = Table(

@@ -22,6 +22,7 @@ from orchestrator.store import (
     api_keys,
     apply,
     breakers,
+    change_feed,
     dispatch,
     instances,
     letters,
@@ -223,6 +224,8 @@ QUERIES: dict[str, tuple[str, Callable[[Any], object]]] = {
         lambda tx: removal.remove_instances(tx, [INSTANCE]),
     ),
     "the key of a request": ("api_keys_digest_key", lambda tx: api_keys.in_force(tx, ["0", "1"])),
+    "the change feed": ("transitions_feed_idx", lambda tx: change_feed.after(tx, "t", None, 100)),
+    "how far change feeds go": ("transitions_feed_idx", lambda tx: change_feed.newest(tx, ["t"])),
     "the keys of a tenant": ("api_keys_tenant_id_idx", lambda tx: api_keys.find(tx, "t", limit=10)),
     "instances of a sequence": (
         "instances_sequence_id_idx",
