@@ -56,9 +56,11 @@ def serve(settings: Settings, *, host: str, port: int, is_insecure: bool = False
             apart=settings.apart,
             pooler=settings.database_pooler,
         )
-        doorbell = Doorbell(Broker(client_app(settings.celery_broker_url)).publish)
+        store.try_out()
+        doorbell = Doorbell(
+            Broker(client_app(settings.celery_broker_url, store.installation(settings.installation))).publish
+        )
         try:
-            store.try_out()
             _run(create_app(Engine(store, doorbell, settings), settings), listener)
         finally:
             doorbell.close()

@@ -31,16 +31,23 @@ STUCK_AFTER_SECONDS = 120.0
 
 
 class Service:
-    """The loops over one database and one broker. Any number of processes may run them."""
+    """The loops over one database and one broker. Any number of processes may run them.
+
+    Raises:
+        ConfigurationError: PostgreSQL is reached through a pooler that is not set.
+        StoreUnavailable: PostgreSQL does not answer.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._store = PostgresStore(
             settings.database_url, pool_size=4, overflow=4, apart=settings.apart, pooler=settings.database_pooler
         )
-        self._doorbell = Doorbell(Broker(client_app(settings.celery_broker_url)).publish)
+        self._store.try_out()
+        name = self._store.installation(settings.installation)
+        self._doorbell = Doorbell(Broker(client_app(settings.celery_broker_url, name)).publish)
         engine = Engine(self._store, self._doorbell, settings)
         outbox = Outbox(self._store, engine.new_id, settings)
-        mark = EpochMark(connect(settings.home_of_hints))
+        mark = EpochMark(connect(settings.home_of_hints), name)
         loops: tuple[Loop, ...] = (
             Dispatcher(self._store, self._doorbell, mark, settings),
             Timers(engine),
@@ -53,12 +60,7 @@ class Service:
         self._runners = [LoopRunner(loop) for loop in loops]
 
     def start(self) -> None:
-        """Start all loops.
-
-        Raises:
-            ConfigurationError: PostgreSQL is reached through a pooler that is not set.
-        """
-        self._store.try_out()
+        """Start all loops."""
         for runner in self._runners:
             runner.start()
         log.info("service_started", loops=[runner.loop.name for runner in self._runners])

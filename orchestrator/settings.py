@@ -64,6 +64,12 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("BROKER_URL", "ORCHESTRATOR_BROKER_URL"),
         description="Celery broker; the Redis of `redis_url` when empty",
     )
+    installation: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9_.-]*$",
+        description="name that the keys of this installation in Redis carry; by default the id that its database "
+        "keeps. Set it where a database is a copy of another one and both use the same Redis",
+    )
     http_address: str = Field(
         "127.0.0.1:8080",
         validation_alias=AliasChoices("ORCHESTRATOR_HTTP_ADDRESS", "ORCH8_HTTP_ADDR"),

@@ -24,9 +24,24 @@ class Hint:
     hint_id: UUID
 
 
-def transport_options() -> dict[str, Any]:
-    """Give the options of the Redis transport: every wait is bounded (RELIABILITY F)."""
+def is_redis(url: str) -> bool:
+    """Tell whether a broker is Redis."""
+    return url.startswith(("redis://", "rediss://", "redis+socket://", "unix://", "sentinel://"))
+
+
+def key_prefix(installation: str) -> str:
+    """Give what all keys of an installation begin with in Redis; nothing without a name for it."""
+    return f"orchestrator:{installation}:" if installation else ""
+
+
+def transport_options(installation: str = "") -> dict[str, Any]:
+    """Give the options of the Redis transport: every wait is bounded (RELIABILITY F).
+
+    Queues keep the names that people give them (`-Q gpu`); their keys in Redis begin with the installation, so that
+    several can share one Redis. RabbitMQ does not know the option: there, each installation has a virtual host.
+    """
     return {
+        **({"global_keyprefix": key_prefix(installation)} if installation else {}),
         "visibility_timeout": 3600,
         "socket_timeout": 10,
         "socket_connect_timeout": 4,
@@ -36,8 +51,12 @@ def transport_options() -> dict[str, Any]:
     }
 
 
-def celery_settings(broker_url: str) -> dict[str, Any]:
-    """Give the Celery settings of every process of ours; the reasons are in RELIABILITY B and F."""
+def celery_settings(broker_url: str, installation: str = "") -> dict[str, Any]:
+    """Give the Celery settings of every process of ours; the reasons are in RELIABILITY B and F.
+
+    Args:
+        installation: Whose queues are meant, where several share a Redis; empty for a Redis of its own.
+    """
     return {
         "broker_url": broker_url,
         "task_serializer": "json",
@@ -67,7 +86,7 @@ def celery_settings(broker_url: str) -> dict[str, Any]:
         "broker_pool_limit": 64,
         "enable_utc": True,
         "timezone": "UTC",
-        "broker_transport_options": transport_options(),
+        "broker_transport_options": transport_options(installation if is_redis(broker_url) else ""),
     }
 
 
@@ -104,8 +123,8 @@ class Broker:
         self._app.close()
 
 
-def client_app(broker_url: str) -> Celery:
+def client_app(broker_url: str, installation: str = "") -> Celery:
     """Make a Celery app that can publish; it knows no tasks and opens no connection before the first hint."""
     app = Celery("orchestrator", set_as_current=False)
-    app.conf.update(celery_settings(broker_url))
+    app.conf.update(celery_settings(broker_url, installation))
     return app

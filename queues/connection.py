@@ -10,7 +10,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-EPOCH_KEY = "orchestrator:epoch"
+from queues.broker import key_prefix
 
 
 def connect(url: str) -> Redis:
@@ -72,19 +72,20 @@ class Mark(Protocol):
 class EpochMark:
     """A random value kept in Redis: when it is missing or another, Redis was emptied or replaced.
 
-    Redis: STRING `orchestrator:epoch`, without expiry: the one key that must not go by itself.
+    Redis: STRING `orchestrator:<installation>:epoch`, without expiry: the one key that must not go by itself.
     """
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, installation: str) -> None:
         self._redis = redis
+        self.key = f"{key_prefix(installation)}epoch"
 
     def read(self) -> str | None:
         """Read the mark; None if Redis has none."""
-        value = cast("bytes | None", self._redis.get(EPOCH_KEY))
+        value = cast("bytes | None", self._redis.get(self.key))
         return value.decode() if value is not None else None
 
     def renew(self) -> str:
         """Set the mark unless another process has just done so; returns the value that stands."""
         fresh = uuid4().hex
-        self._redis.set(EPOCH_KEY, fresh, nx=True)
+        self._redis.set(self.key, fresh, nx=True)
         return self.read() or fresh

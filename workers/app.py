@@ -9,7 +9,7 @@ import functools
 import logging
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
 import structlog
@@ -23,7 +23,7 @@ from orchestrator.store.migrate import wait_for_upgrade
 from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.session import Store
 from orchestrator.whose import check_packages
-from queues.broker import HINT_TASK, celery_settings
+from queues.broker import HINT_TASK, celery_settings, is_redis
 from workers.registry import load
 from workers.runtime import Identity, Runtime, handlers_of
 from workers.supervisor import Supervisor
@@ -34,8 +34,49 @@ HINT_LOGGERS = ("celery.worker.strategy", "celery.app.trace")
 """They tell of every hint that comes and ends: two lines for each, of interest to nobody but a debugger."""
 FORBIDDEN_POOLS = ("gevent", "eventlet")
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 celery = Celery("workers")
-celery.add_defaults(lambda: celery_settings(Settings().celery_broker_url))
+
+
+def _or_exit(act: Callable[P, T]) -> Callable[P, T]:
+    """End the process when something fails that a worker cannot do without.
+
+    Celery only logs what its receivers raise: the worker would go on, take hints out of the queue and run nothing.
+    """
+
+    @functools.wraps(act)
+    def call(*positional: P.args, **named: P.kwargs) -> T:
+        try:
+            return act(*positional, **named)
+        except Exception as error:
+            log.critical("worker_cannot_start", error=f"{type(error).__name__}: {error}")
+            raise SystemExit(1) from error
+
+    return call
+
+
+def _defaults() -> dict[str, Any]:
+    """Give the settings of Celery; called by the command that starts, so it opens a connection of its own."""
+    settings = Settings()
+    name = settings.installation
+    if not name and settings.database_url and is_redis(settings.celery_broker_url):
+        name = _or_exit(_installation_of)(settings)
+    return celery_settings(settings.celery_broker_url, name)
+
+
+def _installation_of(settings: Settings) -> str:
+    if settings.await_migrations:
+        wait_for_upgrade(settings.database_url)
+    store = PostgresStore(settings.database_url, pooler=settings.database_pooler)
+    try:
+        return store.installation()
+    finally:
+        store.close()
+
+
+celery.add_defaults(_defaults)
 
 
 class _Process:
@@ -72,23 +113,6 @@ def _runtime() -> Runtime:
         runtime = Runtime(celery, _Process.identity, _Process.settings)
         _Process.runtime = runtime
     return runtime
-
-
-def _or_exit(receiver: Callable[..., None]) -> Callable[..., None]:
-    """End the process when a receiver fails that a worker cannot do without.
-
-    Celery only logs what its receivers raise: the worker would go on, take hints out of the queue and run nothing.
-    """
-
-    @functools.wraps(receiver)
-    def call(*positional: Any, **named: Any) -> None:
-        try:
-            receiver(*positional, **named)
-        except Exception as error:
-            log.critical("worker_cannot_start", error=f"{type(error).__name__}: {error}")
-            raise SystemExit(1) from error
-
-    return call
 
 
 @signals.setup_logging.connect

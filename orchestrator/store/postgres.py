@@ -120,6 +120,13 @@ class PostgresStore(session.Store):
         """Open a transaction with the verbs of the engine; see `session.Store.transaction`."""
         return self.opened(PostgresTransaction, is_losable=is_losable, apart=self._apart)
 
+    def installation(self, name: str = "") -> str:
+        """Give the name by which this installation goes outside of its database: a given one, else its id."""
+        if name:
+            return name
+        with self.transaction() as tx:
+            return installation.identity(tx)
+
     def is_retryable(self, error: Exception) -> bool:
         """Tell whether the same transaction may succeed when tried again: deadlock, serialization, lock time-out."""
         return session.is_retryable(error)

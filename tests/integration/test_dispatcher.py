@@ -11,7 +11,7 @@ from orchestrator.store import definitions, steps, workers
 from orchestrator.store.definitions import StoredDefinition
 from orchestrator.store.session import Store
 from queues.broker import Hint
-from queues.connection import EPOCH_KEY, EpochMark, connect
+from queues.connection import EpochMark, connect
 from sequences.document import parse_definition, to_document
 
 
@@ -54,19 +54,19 @@ def define(store: Store) -> StoredDefinition:
 
 def test_hints_lost_while_no_service_ran_are_sent_again(store: Store, engine: Engine, settings: Settings) -> None:
     redis = connect(settings.redis_url)
-    redis.delete(EPOCH_KEY)
+    redis.delete("orchestrator:test:epoch")
     bell = Bell()
     definition = define(store)
-    Dispatcher(store, bell, EpochMark(redis), settings).tick()
+    Dispatcher(store, bell, EpochMark(redis, "test"), settings).tick()
     engine.start_many([NewInstance(sequence_id=definition.id, tenant_id="t", namespace="default")])
     with store.transaction() as tx:
         tx.execute("UPDATE steps SET hinted_at = clock_timestamp()")
 
-    Dispatcher(store, bell, EpochMark(redis), settings).tick()
+    Dispatcher(store, bell, EpochMark(redis, "test"), settings).tick()
     assert bell.hints == []  # a hint is out, and the broker is the one it was sent to
 
-    redis.delete(EPOCH_KEY)
-    Dispatcher(store, bell, EpochMark(redis), settings).tick()
+    redis.delete("orchestrator:test:epoch")
+    Dispatcher(store, bell, EpochMark(redis, "test"), settings).tick()
     assert [hint.queue for hint in bell.hints] == ["default"]
 
 
@@ -76,7 +76,7 @@ def test_no_more_hints_are_out_than_the_workers_have_room_for(store: Store, engi
     engine.start_many([NewInstance(sequence_id=definition.id, tenant_id="t", namespace="default")] * 10)
     with store.transaction() as tx:
         steps.forget_hints(tx)
-    dispatcher = Dispatcher(store, bell, EpochMark(connect(settings.redis_url)), settings)
+    dispatcher = Dispatcher(store, bell, EpochMark(connect(settings.redis_url), "test"), settings)
     for _ in range(3):
         dispatcher.tick()
     assert len(bell.hints) == settings.hints_per_slot

@@ -10,12 +10,12 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from celery import Celery
 
 from orchestrator import embedded
 from orchestrator.core.outcomes import Completed
 from orchestrator.exchange import Report
 from orchestrator.store import instances
+from queues.broker import client_app
 from tests.support.stack import TENANT, Stack, WorkerSpec
 from tests.support.waiting import wait_until
 
@@ -113,9 +113,9 @@ def test_a_cancelled_handler_can_notice(stack: Stack) -> None:
 class Watcher:
     """Receives the events that Flower sees."""
 
-    def __init__(self, broker_url: str) -> None:
+    def __init__(self, broker_url: str, installation: str) -> None:
         self.events: list[dict[str, Any]] = []
-        self._app = Celery("watcher", broker=broker_url, set_as_current=False)
+        self._app = client_app(broker_url, installation)
         self._thread = threading.Thread(target=self._receive, daemon=True)
         self.is_over = False
         self._thread.start()
@@ -135,7 +135,7 @@ class Watcher:
 
 
 def test_flower_sees_every_step_as_a_task_of_its_own(stack: Stack) -> None:
-    watcher = Watcher(stack.servers.broker_url)
+    watcher = Watcher(stack.servers.broker_url, stack.store.installation())
     sequence_id = stack.define([step("a"), step("b", queue_name="gpu"), step("c", "fails_first", params={"times": 9})])
 
     def seen(kind: str, name: str) -> list[dict[str, Any]]:

@@ -84,7 +84,7 @@ class Stack:
             database_url=servers.database_url, redis_url=servers.redis_url, broker_url=servers.broker_url
         )
         self.store = PostgresStore(servers.database_url, pool_size=5, overflow=5)
-        self._doorbell = Doorbell(Broker(client_app(servers.broker_url)).publish)
+        self._doorbell = Doorbell(Broker(client_app(servers.broker_url, self.store.installation())).publish)
         self.engine = Engine(self.store, self._doorbell, self.settings)
         self._started = dict.fromkeys(processes.names, datetime.min.replace(tzinfo=UTC))
         self._names = itertools.count(1)
@@ -103,6 +103,7 @@ class Stack:
         env: Mapping[str, str] | None = None,
         reached: Callable[[str], Mapping[str, str]] | None = None,
         env_of: Callable[[str, Servers], Mapping[str, str]] | None = None,
+        broker: str | None = None,
     ) -> Iterator[Stack]:
         """Start everything, wait until it is ready, and end everything.
 
@@ -117,6 +118,7 @@ class Stack:
             reached: Gives, for the URL of the database, settings by which the processes reach it; the test itself
                 reaches it straight.
             env_of: Gives, for the name of a process and the servers with their database, settings of that one alone.
+            broker: A broker that it shares with another stack.
         """
         workers = {"worker": WorkerSpec()} if workers is None else workers
         directory.mkdir(parents=True, exist_ok=True)
@@ -129,7 +131,9 @@ class Stack:
             servers = replace(
                 servers, database_url=url, database_tcp_url=tcp_url and with_database(tcp_url, _database_of(url))
             )
-            if not is_own:
+            if broker is not None:
+                servers = replace(servers, broker_url=broker, redis_url=broker)
+            elif not is_own:
                 servers = _with_own_broker(servers)
             port = _free_port()
             specs = [
