@@ -122,6 +122,44 @@ def deprecate(
         typer.echo(f"{found.name} version {found.version} is deprecated")
 
 
+@app.command()
+def promote(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name of the sequence.")],
+    namespace: Namespace = "default",
+    version: Version = None,
+) -> None:
+    """Bring the newest version of a name, or the given one, to production."""
+    from orchestrator.cli import printing  # noqa: PLC0415 - slow
+
+    session = session_of(context)
+    with session.client() as client:
+        promoted = client.promote(name, namespace=namespace, version=version)
+    if session.output is Output.JSON:
+        printing.print_json(promoted.model_dump(mode="json"))
+    else:
+        typer.echo(f"{name} version {promoted.version} is in production")
+
+
+@app.command()
+def unpublish(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name of the sequence.")],
+    namespace: Namespace = "default",
+    delete: Annotated[bool, typer.Option("--delete", help="Delete them and their ended instances as well.")] = False,
+) -> None:
+    """Withdraw all versions of a name; running instances go on."""
+    from orchestrator.cli import printing  # noqa: PLC0415 - slow
+
+    session = session_of(context)
+    with session.client() as client:
+        client.unpublish(name, namespace=namespace, delete=delete)
+    if session.output is Output.JSON:
+        printing.print_json({"name": name, "unpublished": True, "deleted": delete})
+    else:
+        typer.echo(f"{name} is {'deleted' if delete else 'unpublished'}")
+
+
 def _show_definitions(output: Output, found: "tuple[Definition, ...]") -> None:
     from orchestrator.cli import printing  # noqa: PLC0415 - slow
 

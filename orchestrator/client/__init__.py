@@ -26,6 +26,7 @@ False
 
 from orchestrator.client.asynchronous import AsyncClient
 from orchestrator.client.calls import StartOptions
+from orchestrator.client.resource_calls import Breaker, Pool, Promoted, RateLimit, Resource
 from orchestrator.client.shapes import (
     ApiKey,
     Approval,
@@ -55,6 +56,7 @@ __all__ = [
     "AsyncClient",
     "Attempt",
     "AuditRow",
+    "Breaker",
     "Choice",
     "Client",
     "Context",
@@ -66,7 +68,11 @@ __all__ = [
     "OutputRow",
     "Page",
     "Patience",
+    "Pool",
+    "Promoted",
     "QueueView",
+    "RateLimit",
+    "Resource",
     "StartOptions",
     "Started",
     "StoredSequence",

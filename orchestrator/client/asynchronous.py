@@ -10,6 +10,7 @@ import httpx
 
 from orchestrator.client import calls
 from orchestrator.client.calls import Id, StartOptions
+from orchestrator.client.resource_methods import AsyncResourceMethods
 from orchestrator.client.shapes import (
     ApiKey,
     Approval,
@@ -35,7 +36,7 @@ from orchestrator.errors import ServerUnavailable
 Result = TypeVar("Result")
 
 
-class AsyncClient:
+class AsyncClient(AsyncResourceMethods):
     """Talks to a server from one event loop; the methods and errors are those of `Client`.
 
     Every method raises the errors of `orchestrator.errors`: `NotFound`, `InvalidArgument`, `Conflict` and the other

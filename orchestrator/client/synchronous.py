@@ -10,6 +10,7 @@ import httpx
 
 from orchestrator.client import calls
 from orchestrator.client.calls import Id, StartOptions
+from orchestrator.client.resource_methods import ResourceMethods
 from orchestrator.client.shapes import (
     ApiKey,
     Approval,
@@ -35,7 +36,7 @@ from orchestrator.errors import ServerUnavailable
 Result = TypeVar("Result")
 
 
-class Client:
+class Client(ResourceMethods):
     """Talks to a server. Safe to share between threads; close it, or use it in a `with` block.
 
     Every method raises the errors of `orchestrator.errors`: `NotFound`, `InvalidArgument`, `Conflict` and the other

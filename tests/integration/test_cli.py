@@ -238,6 +238,41 @@ def test_a_list_that_goes_on_says_so(cli: Cli, write: Callable[[Any], str]) -> N
 # -- keys ------------------------------------------------------------------------------------------------------------
 
 
+def test_pools_are_filled_shown_and_removed(cli: Cli) -> None:
+    pool = cli("pools", "create", "senders").out.strip()
+    made = cli("pools", "add", pool, "a@x", "--daily-cap", "7", "--warmup-start", "2026-02-28").out.strip()
+    assert cli("pools", "change", pool, made, "--disable", "--weight", "3").code == ExitCode.OK
+    (listed,) = cli("pools", "resources", pool, "-o", "json").json
+    assert (listed["id"], listed["enabled"], listed["weight"]) == (made, False, 3)
+    assert (listed["daily_cap"], listed["warmup_start"]) == (7, "2026-02-28")
+    assert all("a@x" in cli("pools", "resources", pool).out for _ in range(2))
+    assert "senders" in cli("pools", "list").out
+    assert cli("pools", "remove", pool, made).code == ExitCode.OK
+    assert cli("pools", "delete", pool, "-o", "json").json == {"id": pool, "deleted": True}
+    assert cli("pools", "resources", pool).code == ExitCode.NOT_FOUND
+
+
+def test_limits_and_breakers_are_set_and_shown(cli: Cli) -> None:
+    assert cli("limits", "set", "mail", "5", "60").out == "mail: at most 5 in 60 s\n"
+    assert "mail" in cli("limits", "list").out
+    assert cli("limits", "delete", "mail").code == ExitCode.OK
+    assert cli("limits", "delete", "mail").code == ExitCode.NOT_FOUND
+    assert cli("breakers", "configure", "charge", "--failure-threshold", "2").code == ExitCode.OK
+    assert [each["failure_threshold"] for each in cli("breakers", "list", "-o", "json").json] == [2]
+    assert "charge" in cli("breakers", "list").out
+    assert cli("breakers", "reset", "charge").out == "the breaker of charge is closed\n"
+    assert cli("breakers", "configure", "noop").code == ExitCode.REFUSED
+
+
+def test_versions_are_promoted_and_withdrawn(cli: Cli, write: Callable[[Any], str]) -> None:
+    cli("sequences", "create", write(GREET))
+    assert cli("sequences", "promote", "greet").out == "greet version 1 is in production\n"
+    assert cli("sequences", "unpublish", "greet").out == "greet is unpublished\n"
+    assert cli("sequences", "promote", "greet").code == ExitCode.REFUSED
+    assert cli("sequences", "unpublish", "greet", "--delete", "-o", "json").json["deleted"] is True
+    assert cli("sequences", "promote", "greet").code == ExitCode.NOT_FOUND
+
+
 def test_a_key_is_made_listed_and_revoked(cli: Cli) -> None:
     made = cli("keys", "create", "ci", "--capability", "worker", "--capability", "auditor", "--days", "30")
     assert (made.code, made.out.startswith("sk_"), "worker, auditor, until" in made.err) == (0, True, True)

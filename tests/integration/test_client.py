@@ -5,7 +5,7 @@ import inspect
 import random
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -105,6 +105,38 @@ def test_both_clients_have_the_same_methods() -> None:
     ours, theirs = methods(Client), methods(AsyncClient)
     assert ours.keys() - {"close"} == theirs.keys() - {"close"}
     assert ours == theirs
+
+
+def test_pools_limits_and_breakers(client: Client) -> None:
+    pool = client.create_pool("senders", strategy="weighted")
+    assert (client.list_pools(), client.get_pool(pool.id)) == ((pool,), pool)
+    added = client.add_resource(pool.id, "a@x", daily_cap=10, warmup_start=date(2026, 2, 28), warmup_days=14)
+    assert (added.name, added.daily_cap, added.warmup_start) == ("a@x", 10, date(2026, 2, 28))
+    changed = client.change_resource(pool.id, added.id, {"enabled": False})
+    assert (changed.enabled, client.list_resources(pool.id)) == (False, (changed,))
+    client.remove_resource(pool.id, added.id)
+    client.delete_pool(pool.id)
+    with pytest.raises(errors.NotFound):
+        client.list_resources(pool.id)
+    limit = client.set_rate_limit("mail/eu", 5, 60)
+    assert (client.list_rate_limits(), client.get_rate_limit("mail/eu")) == ((limit,), limit)
+    client.delete_rate_limit("mail/eu")
+    with pytest.raises(errors.NotFound):
+        client.delete_rate_limit("mail/eu")
+    breaker = client.configure_breaker("https://x/y", failure_threshold=2, on_open="defer")
+    assert (client.list_breakers(), client.get_breaker("https://x/y")) == ((breaker,), breaker)
+    client.reset_breaker("https://x/y")
+    assert (breaker.state, breaker.on_open, breaker.opened_at) == ("closed", "defer", None)
+
+
+def test_versions_are_promoted_and_withdrawn(client: Client, greet: UUID) -> None:
+    assert client.promote("greet").id == greet
+    client.unpublish("greet")
+    with pytest.raises(errors.InvalidArgument, match="unpublished"):
+        client.promote("greet", version=1)
+    client.unpublish("greet", delete=True)
+    with pytest.raises(errors.NotFound):
+        client.get_sequence(greet)
 
 
 def test_an_id_starts_exactly_that_version(client: Client, greet: UUID) -> None:
