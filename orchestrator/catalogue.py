@@ -251,6 +251,14 @@ def check(definition: SequenceDefinition) -> tuple[str, ...]:
     return (*report.warnings, *_members_without_effect(definition))
 
 
+def check_name(what: str, written: str) -> None:
+    """Refuse a name that is blank or too long to stand in an index."""
+    if not written.strip():
+        raise InvalidArgument(f"{what} must not be empty")
+    if len(written.encode()) > MAX_NAME_BYTES:
+        raise InvalidArgument(f"{what} is longer than {MAX_NAME_BYTES} bytes")
+
+
 def check_blocks(data: Any) -> tuple[Block, ...]:
     """Read blocks to be injected from decoded JSON, under the rules of a definition.
 

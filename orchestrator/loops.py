@@ -29,10 +29,12 @@ class TickResult:
     Args:
         done: How many things it handled.
         wait: Seconds until the next tick is worth while; 0 when there was more than one tick may take.
+        is_exact: Whether something is due after just that time; if not, the wait is spread.
     """
 
     done: int
     wait: float
+    is_exact: bool = False
 
 
 class Loop(Protocol):
@@ -90,25 +92,26 @@ class LoopRunner:
 
     def _run(self) -> None:
         while not self._stopping:
-            wait = self.tick()
-            self._wake.wait(wait * random.uniform(0.5, JITTERED))  # noqa: S311 - jitter against herds
+            result = self.tick()
+            jitter = 1.0 if result.is_exact else random.uniform(0.5, JITTERED)  # noqa: S311 - against herds
+            self._wake.wait(result.wait * jitter)
             self._wake.clear()
 
-    def tick(self) -> float:
-        """Tick once; gives the seconds to wait for the next one. Errors are logged and counted."""
+    def tick(self) -> TickResult:
+        """Tick once; errors are logged and counted."""
         started = time.monotonic()
         try:
             result = self.loop.tick()
         except StoreUnavailable as error:
             log.warning("loop_cannot_reach_store", loop=self.loop.name, error=str(error))
             TICKS.labels(self.loop.name, "unavailable").inc()
-            return 0.5
+            return TickResult(done=0, wait=0.5)
         except Exception:
             log.exception("loop_failed", loop=self.loop.name)
             TICKS.labels(self.loop.name, "failed").inc()
-            return 1.0
+            return TickResult(done=0, wait=1.0)
         finally:
             self.ticked_at = time.monotonic()
             SECONDS.labels(self.loop.name).observe(self.ticked_at - started)
         TICKS.labels(self.loop.name, "done").inc()
-        return result.wait
+        return result

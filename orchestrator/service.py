@@ -8,6 +8,7 @@ from types import FrameType
 import structlog
 
 from orchestrator.courier import Courier
+from orchestrator.cron import Cron
 from orchestrator.dispatcher import Dispatcher
 from orchestrator.doorbell import Doorbell
 from orchestrator.engine import Engine
@@ -53,6 +54,7 @@ class Service:
             Timers(engine),
             Postman(engine),
             Pusher(Pushes(self._store, engine)),
+            Cron(engine, settings),
             *(Courier(outbox, url, number) for number, url in enumerate(settings.webhook_urls, 1)),
             Reconciler(engine, settings, are_well=self._are_well),
             *([Retention(self._store, settings.instance_retention)] if settings.instance_retention else []),

@@ -110,6 +110,12 @@ class Settings(BaseSettings):
         description="steps that one worker process runs at once at the most, whatever `--concurrency` says; "
         "coroutines are counted apart (`async_capacity`)",
     )
+    cron_tick: Duration = Field(
+        timedelta(seconds=10),
+        gt=timedelta(0),
+        validation_alias=AliasChoices("ORCHESTRATOR_CRON_TICK", "ORCH8_CRON_TICK_SECS"),
+        description="how soon at the latest the loops see a new cron schedule; known ones fire when they are due",
+    )
     heartbeat: Duration = Field(timedelta(seconds=2), description="how often a worker process says that it lives")
     dead_after: Duration = Field(
         timedelta(seconds=6), description="three missed heartbeats of 2 s; claims of the dead run again within 8 s"

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import orjson
 
-from orchestrator.catalogue import MAX_LONG_NAME_BYTES, MAX_NAME_BYTES
+from orchestrator.catalogue import MAX_LONG_NAME_BYTES, check_name
 from orchestrator.emitting import request_of, sequence_of
 from orchestrator.engine import Engine
 from orchestrator.errors import AlreadyExists, InvalidArgument, NotFound, Unauthorized
@@ -38,7 +38,7 @@ class Triggers:
             AlreadyExists: Somebody has a trigger of that slug.
         """
         for name in ("slug", "sequence_name", "tenant_id", "namespace"):
-            _check_name(name, getattr(trigger, name))
+            check_name(name, getattr(trigger, name))
         _check_secret(trigger.secret)
         with self._store.transaction() as tx:
             sequence_of(tx, trigger)
@@ -139,13 +139,6 @@ def _at(payload: Any, path: str) -> Any:
         if found is None and path.startswith(f"{root}."):
             found = follow(payload, tuple(path.removeprefix(f"{root}.").split(".")))
     return found
-
-
-def _check_name(what: str, written: str) -> None:
-    if not written.strip():
-        raise InvalidArgument(f"{what} must not be empty")
-    if len(written.encode()) > MAX_NAME_BYTES:
-        raise InvalidArgument(f"{what} is longer than {MAX_NAME_BYTES} bytes")
 
 
 def _check_secret(secret: str | None) -> None:

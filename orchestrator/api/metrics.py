@@ -33,6 +33,8 @@ FROM_STORE: Final = {
     "orch8_cache_misses": "Attempts of steps whose cache key had no answer yet",
 }
 COUNTED: Final = {
+    "orch8_cron_triggered": "Instances started by cron",
+    "orch8_cron_skipped": "Cron fires skipped",
     "orch8_webhooks_sent": "Webhooks sent",
     "orch8_webhooks_failed": "Tries of webhooks that failed",
     "orch8_webhooks_parked": "Webhooks given up",
@@ -44,8 +46,6 @@ SLA_KINDS: Final = ("max_runtime", "max_step_runtime")
 OWN: Final = {
     "orch8_signals_delivered": "Signals accepted by this process",
     "orch8_rate_limits_exceeded": "Steps deferred by a limit",
-    "orch8_cron_triggered": "Instances started by cron",
-    "orch8_cron_skipped": "Cron fires skipped",
     "orch8_loop_outputs_compacted": "Output rows dropped by retain_iterations",
 }
 HISTOGRAMS: Final = {

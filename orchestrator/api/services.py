@@ -13,6 +13,7 @@ from orchestrator.api.throttle import Throttle
 from orchestrator.catalogue import Catalogue
 from orchestrator.engine import Engine
 from orchestrator.outbox import Outbox
+from orchestrator.schedules import Schedules
 from orchestrator.settings import Settings
 from orchestrator.slices import Plans
 from orchestrator.store.postgres import PostgresStore, postgres_of
@@ -38,6 +39,7 @@ class Services:
     keyring: Keyring
     redis: Presence
     streams: Streams
+    schedules: Schedules
     plans: Plans = field(default_factory=Plans)
     pollers: Pollers = field(default_factory=Pollers)
     throttle: Throttle = field(default_factory=Throttle)
@@ -57,6 +59,7 @@ class Services:
             keyring=Keyring(store, settings.api_key_peppers),
             redis=Presence(settings.home_of_hints),
             streams=Streams(store, settings.max_streams),
+            schedules=Schedules(store, engine),
         )
 
 

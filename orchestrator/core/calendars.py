@@ -169,24 +169,24 @@ def _instant(local: datetime, zone: tzinfo) -> datetime:
     """Return the UTC instant of a wall-clock time: the earlier one of two, one hour on if there is none."""
     try:
         instant = local.replace(tzinfo=zone, fold=0).astimezone(UTC)
-        if _exists(local, instant, zone):
+        if exists(local, instant, zone):
             return instant
         later = (local + _HOUR).replace(tzinfo=zone, fold=0).astimezone(UTC)
     except OverflowError:
         return EARLIEST if local.year == 1 else LATEST
-    return later if _exists(local + _HOUR, later, zone) else instant  # a gap of a day: on by the length of the gap
+    return later if exists(local + _HOUR, later, zone) else instant  # a gap of a day: on by the length of the gap
 
 
 def _openings(day: date, hour: int, zone: tzinfo) -> Iterable[datetime]:
     """Return the instants at which an hour begins on a day: one, both of an overlap, or the first after a gap."""
     local = datetime.combine(day, time(hour))
     by_old_offset, by_new_offset = (local.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
-    if _exists(local, by_old_offset, zone):
+    if exists(local, by_old_offset, zone):
         return (by_old_offset, by_new_offset)
-    return (_change_between(by_new_offset, by_old_offset, zone),)
+    return (change_between(by_new_offset, by_old_offset, zone),)
 
 
-def _change_between(before: datetime, after: datetime, zone: tzinfo) -> datetime:
+def change_between(before: datetime, after: datetime, zone: tzinfo) -> datetime:
     """Return the instant, to the second, at which the clocks of the zone changed; they did so once in between."""
     offset = after.astimezone(zone).utcoffset()
     while after - before > timedelta(seconds=1):
@@ -198,7 +198,7 @@ def _change_between(before: datetime, after: datetime, zone: tzinfo) -> datetime
     return after.replace(microsecond=0)
 
 
-def _exists(local: datetime, instant: datetime, zone: tzinfo) -> bool:
+def exists(local: datetime, instant: datetime, zone: tzinfo) -> bool:
     """Return whether the clocks of the zone ever showed `local`, whose instant this would be."""
     return instant.astimezone(zone).replace(tzinfo=None, fold=0) == local.replace(fold=0)
 

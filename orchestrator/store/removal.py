@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
+from orchestrator.store import schedules
 from orchestrator.store.session import Transaction
 from orchestrator.store.tables import metadata
 
@@ -27,8 +28,10 @@ _LOCKED_BY_OTHERS: Final = "steps"
 def remove_sequence(tx: Transaction, sequence_id: UUID) -> bool:
     """Delete a version, and remember what its id has stood for: processes may still have it compiled.
 
-    Waits for all who hold it. False if it is gone already.
+    Waits for all who hold it. Its schedules go with it: first, as a schedule that fires is locked before its sequence;
+    and those that were stored meanwhile. False if it is gone already.
     """
+    schedules.delete_of_sequence(tx, sequence_id)
     gone = tx.query("DELETE FROM sequences WHERE id = %s RETURNING content_hash", (sequence_id,))
     if gone:
         tx.execute(
@@ -36,6 +39,7 @@ def remove_sequence(tx: Transaction, sequence_id: UUID) -> bool:
             "ON CONFLICT (id) DO UPDATE SET content_hash = EXCLUDED.content_hash, has_instances = true",
             (sequence_id, gone[0][0]),
         )
+        schedules.delete_of_sequence(tx, sequence_id)
     return bool(gone)
 
 

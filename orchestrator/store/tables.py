@@ -470,6 +470,45 @@ api_keys = Table(
     postgresql_with={"fillfactor": "70"},
 )
 
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("namespace", Text, nullable=False),
+    Column("sequence_id", Uuid, nullable=False),
+    Column("cron_expr", Text, nullable=False),
+    Column("timezone", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("metadata", JSON(none_as_null=False)),
+    Column("overlap_policy", Text, nullable=False),
+    Column("skipped_fires", BigInteger, nullable=False, server_default="0"),
+    _moment("last_skipped_at"),
+    _moment("last_triggered_at"),
+    _moment("next_fire_at"),
+    # When the loop looks at it next; null for never. Differs from next_fire_at while it is disabled, or waits.
+    _moment("due_at"),
+    _moment("created_at", nullable=False),
+    _moment("updated_at", nullable=False),
+    # The schedules of a tenant.
+    Index("schedules_tenant_id_idx", "tenant_id", "id"),
+    # The schedules of a version that is deleted.
+    Index("schedules_sequence_id_idx", "sequence_id"),
+    # Schedules that are due.
+    Index("schedules_due_at_idx", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+)
+
+schedule_runs = Table(
+    "schedule_runs",
+    metadata,
+    Column("schedule_id", Uuid, nullable=False),
+    Column("instance_id", Uuid, nullable=False),
+    _moment("fire_time", nullable=False),
+    PrimaryKeyConstraint("schedule_id", "instance_id"),
+    # The run of an instance that is removed.
+    Index("schedule_runs_instance_id_idx", "instance_id"),
+)
+
 effects = Table(
     "effects",
     metadata,

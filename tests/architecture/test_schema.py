@@ -29,6 +29,7 @@ from orchestrator.store import (
     nonces,
     reading,
     removal,
+    schedules,
     steps,
     tables,
     task_events,
@@ -215,6 +216,17 @@ QUERIES: dict[str, tuple[str, Callable[[Any], object]]] = {
     ),
     "deleted sequences that have left instances": ("deleted_sequences_has_instances_idx", removal.remove_of_deleted),
     "nonces that may be forgotten": ("nonces_used_at_idx", lambda tx: nonces.forget_old(tx, 5000)),
+    "schedules of a tenant": ("schedules_tenant_id_idx", lambda tx: schedules.find(tx, "t", 100)),
+    "schedules of a sequence": (
+        "schedules_sequence_id_idx",
+        lambda tx: schedules.delete_of_sequence(tx, INSTANCE),
+    ),
+    "schedules that are due": ("schedules_due_at_idx", lambda tx: schedules.due(tx, 50)),
+    "the next schedule": ("schedules_due_at_idx", schedules.next_due),
+    "the run of an instance": (
+        "schedule_runs_instance_id_idx",
+        lambda tx: removal.remove_instances(tx, [INSTANCE]),
+    ),
     "the idempotency key of an instance": (
         "idempotency_keys_instance_id_idx",
         lambda tx: removal.remove_instances(tx, [INSTANCE]),

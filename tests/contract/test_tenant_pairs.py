@@ -69,6 +69,7 @@ DRAFT = definition(step("a"), tenant_id=OWNER, name=MARK)
 FILTER = {"filter": OWNERS}
 POLL = {"handler_name": "outside", "worker_id": "mallory-1"}
 RATE = {"tenant_id": OWNER, "resource_key": "{rate_limit}", "max_count": 1, "window_seconds": 1}
+CRON = {**START, "cron_expr": "0 0 1 1 *"}
 EVENT = {"tenant_id": OWNER, "event_name": "e", "producer_event_id": "p", "correlation_key": "c"}
 
 
@@ -192,6 +193,13 @@ ACTS: dict[str, list[Act]] = {
     "PATCH /triggers/{slug}": [absent({"enabled": False})],
     "DELETE /triggers/{slug}": [ABSENT],
     "POST /triggers/{slug}/fire": [absent({})],
+    # cron
+    "POST /cron": [forbidden(CRON), forbidden({**CRON, "tenant_id": STRANGER})],
+    "GET /cron": [LISTED],
+    "GET /cron/{id}": [ABSENT],
+    "PUT /cron/{id}": [absent({"enabled": False})],
+    "DELETE /cron/{id}": [ABSENT],
+    "GET /cron/{id}/next-fires": [ABSENT],
     # plugins, events
     "POST /plugins": [forbidden({"name": "x", "plugin_type": "wasm", "source": "x", "tenant_id": OWNER})],
     "GET /plugins": [LISTED],
@@ -231,6 +239,7 @@ IDS = {
     "sequences": "sequence",
     "instances": "instance",
     "sessions": "session",
+    "cron": "schedule",
     "pools": "pool",
     "workers": "task",
     "api-keys": "api_key",
@@ -334,6 +343,8 @@ def world(owner: httpx.Client, stranger: httpx.Client, engine: Engine) -> World:
     made("/rate-limits", resource_key=ids["rate_limit"], max_count=7, window_seconds=7)
     made("/circuit-breakers", handler=ids["handler"], failure_threshold=7)
     made("/triggers", slug=ids["slug"], sequence_name=MARK, secret=MARK)
+    schedule = {"namespace": "default", "sequence_id": ids["sequence"], "cron_expr": "0 0 1 1 *", "metadata": MARK}
+    ids["schedule"] = made("/cron", **schedule)["id"]
     made("/plugins", name=MARK, plugin_type="wasm", source=MARK)
     event = {"event_name": MARK, "producer_event_id": MARK, "correlation_key": MARK}
     ids["event"] = made("/events", **event)["event_id"]
@@ -358,6 +369,7 @@ OF_THE_OWNER = (
     "/rate-limits",
     "/circuit-breakers",
     "/triggers",
+    "/cron",
     "/plugins",
     "/events",
     "/workers/tasks",
