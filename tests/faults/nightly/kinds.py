@@ -248,7 +248,7 @@ def _duplicate_hints(site: Site, random: Random, _pace: Pace) -> None:
     now = [row[0] for row in site.stack.query("SELECT id FROM steps LIMIT 2000")]
     targets = now * random.randint(2, 10) + site.old_hints + [uuid4() for _ in range(20)]
     random.shuffle(targets)
-    broker = Broker(client_app(site.stack.servers.broker_url))
+    broker = Broker(client_app(site.stack.servers.broker_url, site.stack.store.installation()))
     try:
         broker.publish(
             tuple(
