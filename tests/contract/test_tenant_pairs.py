@@ -221,6 +221,9 @@ ACTS: dict[str, list[Act]] = {
     "GET /workers/tasks/stats": [LISTED],
     "GET /workers": [SCOPED],
     "GET /queues": [LISTED],
+    "POST /queues/dispatch": [forbidden({"tenant_id": OWNER, "queue_name": "{push_queue}", "mode": "poll"})],
+    "GET /queues/dispatch": [LISTED],
+    "DELETE /queues/dispatch/{tenant_id}/{queue_name:path}": [ABSENT],
     # administration: refused to tenants before it is routed; what is a tenant's is scoped for the root key as well
     "GET /webhooks/outbox": [],
     "POST /webhooks/outbox/{id}/redeliver": [],
@@ -255,6 +258,7 @@ PARAMETERS = {
     "name": "name",
     "block_id": "block",
     "delivery_id": "task",
+    "queue_name": "push_queue",
 }
 """Names of the world for parameters of paths; `id` depends on the first segment."""
 
@@ -317,7 +321,12 @@ def world(owner: httpx.Client, stranger: httpx.Client, engine: Engine) -> World:
     """Something of every kind that belongs to the owner, and a little of the stranger's."""
     api = Api(owner, engine)
     ids = {"owner": OWNER, "block": "a", "name": MARK, "slug": f"{MARK}-slug", "rate_limit": f"{MARK}-limit"}
-    ids |= {"session_key": f"{MARK}-key", "handler": f"{MARK}-handler", "queue": "of-nobody"}
+    ids |= {
+        "session_key": f"{MARK}-key",
+        "handler": f"{MARK}-handler",
+        "queue": "of-nobody",
+        "push_queue": f"{MARK}-push",
+    }
 
     def made(path: str, **body: Any) -> dict[str, Any]:
         answer = owner.post(path, json={"tenant_id": OWNER, **body})
@@ -342,6 +351,7 @@ def world(owner: httpx.Client, stranger: httpx.Client, engine: Engine) -> World:
     ids["resource"] = made(f"/pools/{ids['pool']}/resources", resource_key=MARK, name=MARK)["id"]
     made("/rate-limits", resource_key=ids["rate_limit"], max_count=7, window_seconds=7)
     made("/circuit-breakers", handler=ids["handler"], failure_threshold=7)
+    made("/queues/dispatch", queue_name=ids["push_queue"], mode="poll")
     made("/triggers", slug=ids["slug"], sequence_name=MARK, secret=MARK)
     schedule = {"namespace": "default", "sequence_id": ids["sequence"], "cron_expr": "0 0 1 1 *", "metadata": MARK}
     ids["schedule"] = made("/cron", **schedule)["id"]
@@ -372,6 +382,7 @@ OF_THE_OWNER = (
     "/cron",
     "/plugins",
     "/events",
+    "/queues/dispatch",
     "/workers/tasks",
     "/approvals",
     f"/api-keys?tenant_id={OWNER}",
