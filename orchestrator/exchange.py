@@ -172,12 +172,14 @@ class Work:
     Args:
         failure: The inputs could not be made: report this instead of running the handler.
         scope: What the step sees; with whole context sections for handlers that are not built in.
+        secrets: What the params hold of credentials; nobody else may see it.
     """
 
     claim: Claim
     block: document.Step
     instance: Instance
     sequence_name: str
-    params: Any = None
+    params: Any = field(default=None, repr=False)
     scope: Scope = field(default_factory=Scope)
     failure: Failed | None = None
+    secrets: tuple[str, ...] = field(default=(), repr=False)

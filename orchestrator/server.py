@@ -55,6 +55,7 @@ def serve(settings: Settings, *, host: str, port: int, is_insecure: bool = False
             overflow=POOL_OVERFLOW,
             apart=settings.apart,
             pooler=settings.database_pooler,
+            vault=settings.vault,
         )
         store.try_out()
         doorbell = Doorbell(

@@ -11,6 +11,7 @@ from orchestrator.courier import Courier
 from orchestrator.cron import Cron
 from orchestrator.dispatcher import Dispatcher
 from orchestrator.doorbell import Doorbell
+from orchestrator.egress import Egress
 from orchestrator.engine import Engine
 from orchestrator.loops import Loop, LoopRunner
 from orchestrator.outbox import Outbox
@@ -18,6 +19,7 @@ from orchestrator.postman import Postman
 from orchestrator.pusher import Pusher
 from orchestrator.pushing import Pushes
 from orchestrator.reconciler import Reconciler
+from orchestrator.renewal import Renewer
 from orchestrator.retention import Retention
 from orchestrator.settings import Settings
 from orchestrator.store.postgres import PostgresStore
@@ -41,7 +43,12 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self._store = PostgresStore(
-            settings.database_url, pool_size=4, overflow=4, apart=settings.apart, pooler=settings.database_pooler
+            settings.database_url,
+            pool_size=4,
+            overflow=4,
+            apart=settings.apart,
+            pooler=settings.database_pooler,
+            vault=settings.vault,
         )
         self._store.try_out()
         name = self._store.installation(settings.installation)
@@ -58,6 +65,7 @@ class Service:
             *(Courier(outbox, url, number) for number, url in enumerate(settings.webhook_urls, 1)),
             Reconciler(engine, settings, are_well=self._are_well),
             *([Retention(self._store, settings.instance_retention)] if settings.instance_retention else []),
+            Renewer(self._store, Egress(allow_internal=settings.allow_internal_urls)),
         )
         self._runners = [LoopRunner(loop) for loop in loops]
 

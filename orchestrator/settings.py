@@ -3,13 +3,16 @@
 Every setting can be given in the environment, as `ORCHESTRATOR_<NAME>` or by the name in its `alias`.
 """
 
+import re
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, BeforeValidator, Field, field_validator
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from orchestrator.encryption import Vault
+from orchestrator.errors import ConfigurationError
 from orchestrator.store.apart import DEFAULT_THRESHOLD, Apart, Mode
 from orchestrator.store.pool import Pooler
 from sequences.durations import parse_duration
@@ -215,6 +218,17 @@ class Settings(BaseSettings):
         description="secrets mixed into what is stored of tenant keys, separated by commas: new keys take the first, "
         "keys of the others stay known; `plain` stands for keys made without one",
     )
+    encryption_key: SecretStr = Field(
+        SecretStr(""),
+        validation_alias=AliasChoices("ORCHESTRATOR_ENCRYPTION_KEY", "ORCH8_ENCRYPTION_KEY"),
+        description="64 hex characters: seals what is stored; the same in all processes; without one the server must "
+        "be started with --insecure-storage",
+    )
+    old_encryption_key: SecretStr = Field(
+        SecretStr(""),
+        validation_alias=AliasChoices("ORCHESTRATOR_OLD_ENCRYPTION_KEY", "ORCH8_OLD_ENCRYPTION_KEY"),
+        description="64 hex characters: the former key, for reading until everything has been sealed again",
+    )
     allow_no_tenant_isolation: bool = Field(
         default=False,
         validation_alias=AliasChoices("ORCHESTRATOR_ALLOW_NO_TENANT_ISOLATION", "ORCH8_ALLOW_NO_TENANT_ISOLATION"),
@@ -283,6 +297,21 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         return tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
+
+    @field_validator("encryption_key", "old_encryption_key")
+    @classmethod
+    def _check_key(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() and re.fullmatch(r"[0-9A-Fa-f]{64}", value.get_secret_value()) is None:
+            raise ValueError("expected 64 hex characters")
+        return value
+
+    @property
+    def vault(self) -> Vault | None:
+        """What seals stored values; None without a key."""
+        key, old = (bytes.fromhex(each.get_secret_value()) for each in (self.encryption_key, self.old_encryption_key))
+        if not key and old:
+            raise ConfigurationError("ORCH8_OLD_ENCRYPTION_KEY is set without ORCH8_ENCRYPTION_KEY")
+        return Vault(key, (old,) if old else ()) if key else None
 
     @property
     def tick_seconds(self) -> float:

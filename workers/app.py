@@ -177,7 +177,12 @@ def _watch(sender: Any, **_arguments: Any) -> None:
 
     settings = _Process.settings
     _Process.parent_store = PostgresStore(
-        settings.database_url, pool_size=1, overflow=1, apart=settings.apart, pooler=settings.database_pooler
+        settings.database_url,
+        pool_size=1,
+        overflow=1,
+        apart=settings.apart,
+        pooler=settings.database_pooler,
+        vault=settings.vault,
     )
     _Process.parent_store.try_out()
     engine = Engine(_Process.parent_store, None, _Process.settings)

@@ -14,6 +14,7 @@ import structlog
 
 from orchestrator.core.outcomes import Failed, FailureKind, Outcome
 from orchestrator.core.sections import runtime_section
+from orchestrator.credential_use import without
 from orchestrator.engine import Engine
 from orchestrator.exchange import Work
 from sequences.scope import visible_section
@@ -158,6 +159,8 @@ def _log_of(work: Work) -> Callable[..., None]:
     bound = log.bind(instance_id=str(work.claim.instance_id), step=work.claim.key.block_id)
 
     def write(message: Any, *, level: str = "info", **fields: Any) -> None:
+        if work.secrets:
+            message, fields = without(message, work.secrets), without(fields, work.secrets)
         bound.log({"debug": 10, "info": 20, "warn": 30}.get(level, 20), "step_log", message=message, **fields)
 
     return write

@@ -25,6 +25,7 @@ from orchestrator.carry import CarryOn
 from orchestrator.clock import MACHINE_TIME, MachineTime
 from orchestrator.core.model import Claim
 from orchestrator.core.outcomes import Failed, FailureKind, Outcome
+from orchestrator.credential_use import CredentialUse, cleared
 from orchestrator.engine import Engine
 from orchestrator.errors import StoreUnavailable
 from orchestrator.exchange import Finished, Report, Wish, Work
@@ -60,6 +61,7 @@ class Executor:
         bystander: Makes the one who watches batches.
         limit: Ends a handler whose time is over.
         must_stop: Tells that the worker is about to end, and takes no more steps.
+        use: Puts credentials into params; None leaves references as they are.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Executor:
         bystander: Callable[[Settle], Watch] = Bystander,
         limit: TimeLimit = time_limit,
         must_stop: Callable[[], bool] = lambda: False,
+        use: CredentialUse | None = None,
     ) -> None:
         self._engine = engine
         self._worker = worker
@@ -89,6 +92,7 @@ class Executor:
         self._random = randomness or Random()  # noqa: S311 - jitter, not secrets
         self._limit = limit
         self._must_stop = must_stop
+        self._use = use
         names = handlers.names()
         self._names = names
         self._known = frozenset(names)
@@ -184,6 +188,7 @@ class Executor:
             while (work := batch.take()) is not None:
                 self._events.started(work.claim)
                 handler = self._handlers.find(work.claim.handler)
+                work = self._filled(work)
                 if handler is not None and handler.is_async and work.failure is None:
                     self._overtime.begin(work.claim.token, seconds_left(work, self._engine))
                     context = context_of(work, self._engine)
@@ -205,12 +210,21 @@ class Executor:
             except StoreUnavailable as error:
                 patience.wait(error)
 
+    def _filled(self, work: Work) -> Work:
+        """Put credentials into params; work that is done already must not be lost because the store is away."""
+        patience = Patience(REPORT_PATIENCE_SECONDS, self._machine, self._random)
+        while True:
+            try:
+                return work if self._use is None else self._use.filled(work)
+            except StoreUnavailable as error:
+                patience.wait(error)
+
     def _outcome(self, work: Work, handler: Handler | None) -> Outcome:
         began_at = self._machine.monotonic()
         with self._overtime.watched(work.claim.token, seconds_left(work, self._engine)):
             outcome = run(work, handler, self._engine, self._limit)
         self._pace.note(work.claim.handler, self._machine.monotonic() - began_at)
-        return check_outcome(outcome, max_bytes=self._settings.max_output_bytes)
+        return check_outcome(cleared(outcome, work), max_bytes=self._settings.max_output_bytes)
 
     def _carry_on(self, until: float) -> CarryOn | None:
         if not self._may_go_on(until):
@@ -317,7 +331,10 @@ class Executor:
         for work, _ in ended:
             self._overtime.end(work.claim.token)
         reports = [
-            Report(claim=work.claim, outcome=check_outcome(outcome, max_bytes=self._settings.max_output_bytes))
+            Report(
+                claim=work.claim,
+                outcome=check_outcome(cleared(outcome, work), max_bytes=self._settings.max_output_bytes),
+            )
             for work, outcome in ended
         ]
         try:

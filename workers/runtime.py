@@ -14,9 +14,11 @@ from uuid import UUID, uuid4
 import structlog
 from celery import Celery
 
+from orchestrator.credential_use import CredentialUse
 from orchestrator.doorbell import Doorbell
 from orchestrator.egress import Egress
 from orchestrator.engine import Engine
+from orchestrator.renewal import Renewer
 from orchestrator.settings import Settings
 from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.steps import Worker
@@ -59,7 +61,12 @@ class Runtime:
         self.pid = os.getpid()
         _make_quick()
         self.store = PostgresStore(
-            settings.database_url, pool_size=1, overflow=2, apart=settings.apart, pooler=settings.database_pooler
+            settings.database_url,
+            pool_size=1,
+            overflow=2,
+            apart=settings.apart,
+            pooler=settings.database_pooler,
+            vault=settings.vault,
         )
         self.doorbell = Doorbell(Broker(app).publish)
         self.engine = Engine(self.store, self.doorbell, settings)
@@ -72,6 +79,7 @@ class Runtime:
             StepEvents(app, identity.name, is_enabled=settings.step_events),
             Overtime(identity.deadlines),
             must_stop=lambda: identity.stop.is_asked,
+            use=CredentialUse(self.store, Renewer(self.store, Egress(allow_internal=settings.allow_internal_urls))),
         )
 
     def close(self, timeout: float = 20.0) -> None:

@@ -11,8 +11,12 @@ from orchestrator.api.pollers import Pollers
 from orchestrator.api.streams import Streams
 from orchestrator.api.throttle import Throttle
 from orchestrator.catalogue import Catalogue
+from orchestrator.credential_use import CredentialUse
+from orchestrator.credentials import Credentials
+from orchestrator.egress import Egress
 from orchestrator.engine import Engine
 from orchestrator.outbox import Outbox
+from orchestrator.renewal import Renewer
 from orchestrator.schedules import Schedules
 from orchestrator.settings import Settings
 from orchestrator.slices import Plans
@@ -40,6 +44,8 @@ class Services:
     redis: Presence
     streams: Streams
     schedules: Schedules
+    credentials: Credentials
+    credential_use: CredentialUse
     plans: Plans = field(default_factory=Plans)
     pollers: Pollers = field(default_factory=Pollers)
     throttle: Throttle = field(default_factory=Throttle)
@@ -60,6 +66,8 @@ class Services:
             redis=Presence(settings.home_of_hints),
             streams=Streams(store, settings.max_streams),
             schedules=Schedules(store, engine),
+            credentials=Credentials(store, allow_internal=settings.allow_internal_urls),
+            credential_use=CredentialUse(store, Renewer(store, Egress(allow_internal=settings.allow_internal_urls))),
         )
 
 

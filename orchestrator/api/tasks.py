@@ -33,6 +33,7 @@ from orchestrator.core.model import Claim
 from orchestrator.core.outcomes import Completed, Failed, FailureKind, Outcome
 from orchestrator.core.states import StepState
 from orchestrator.core.steps import runs_in_process
+from orchestrator.credential_use import cleared
 from orchestrator.errors import Conflict, InvalidArgument, NotFound, PayloadTooLarge
 from orchestrator.exchange import Report
 from orchestrator.store import steps, task_events, tasks
@@ -101,7 +102,7 @@ def _handed_out(serving: Services, claims: list[Claim]) -> list[dict[str, Any]]:
     """Show claimed tasks with their inputs; those whose inputs cannot be made are failed and left out."""
     if not claims:
         return []
-    work = serving.engine.inputs(claims)
+    work = [serving.credential_use.filled(each) for each in serving.engine.inputs(claims)]
     # A claim that has ended meanwhile is not ours to fail.
     broken = [
         Report(claim=each.claim, outcome=each.failure)
@@ -137,6 +138,15 @@ def fail(serving: Serving, caller: CallerDependency, task_id: TaskId, body: Body
     return _report(serving, caller, task_id, request, failure)
 
 
+def _without_secrets(serving: Services, claim: Claim, outcome: Outcome) -> Outcome:
+    """Clear what a worker says of a failure of the credentials that it was given."""
+    if not isinstance(outcome, Failed):
+        return outcome
+    for work in serving.engine.inputs([claim]):
+        outcome = cleared(outcome, serving.credential_use.known(work))
+    return outcome
+
+
 def _report(serving: Services, caller: Caller, task_id: UUID, lease: Lease, outcome: Outcome) -> Response:
     """Commit an outcome; 200 without effect when the instance was ended or paused under the worker's hands."""
     act = "complete" if isinstance(outcome, Completed) else "fail"
@@ -144,6 +154,7 @@ def _report(serving: Services, caller: Caller, task_id: UUID, lease: Lease, outc
         held = _held(serving, caller, task_id, lease, act, LEASE_CHANGED)
         if held is None:
             return Response()
+        outcome = _without_secrets(serving, held.claim, outcome)
         finished = serving.engine.finish([Report(claim=held.claim, outcome=outcome)])
         if not finished.stale:
             return Response()

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import instances, keys, operations, people, processes, resources, sequences
+from orchestrator.cli import credentials, instances, keys, operations, people, processes, resources, sequences
 from orchestrator.cli.exits import errors_as_exits
 from orchestrator.cli.session import DEFAULT_URL, Output, Session, hoisted
 from orchestrator.whose import check_packages
@@ -55,6 +55,7 @@ for name, group in (
     ("limits", resources.limits),
     ("breakers", resources.breakers),
     ("keys", keys.app),
+    ("credentials", credentials.app),
 ):
     app.add_typer(group, name=name)
 

@@ -85,6 +85,18 @@ def read_json(written: str | None, option: str) -> Any:
     return _decoded(_text_of(written, option), source, option)
 
 
+def read_text(written: str, option: str) -> str:
+    """Read the text of an option: the text itself, `@file`, or `@-` for standard input.
+
+    Raises:
+        typer.BadParameter: The file cannot be read, or is no text.
+    """
+    try:
+        return _text_of(written, option).decode()
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(f"{written[1:]} is no UTF-8 text", param_hint=option) from error
+
+
 def read_document(path: Path) -> dict[str, Any]:
     """Read a definition from a file; `-` is standard input.
 

@@ -26,6 +26,7 @@ False
 
 from orchestrator.client.asynchronous import AsyncClient
 from orchestrator.client.calls import StartOptions
+from orchestrator.client.credential_calls import Credential, Renewal
 from orchestrator.client.resource_calls import Breaker, Pool, Promoted, RateLimit, Resource
 from orchestrator.client.shapes import (
     ApiKey,
@@ -60,6 +61,7 @@ __all__ = [
     "Choice",
     "Client",
     "Context",
+    "Credential",
     "Definition",
     "Instance",
     "InstanceState",
@@ -72,6 +74,7 @@ __all__ = [
     "Promoted",
     "QueueView",
     "RateLimit",
+    "Renewal",
     "Resource",
     "StartOptions",
     "Started",

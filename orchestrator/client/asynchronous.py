@@ -8,8 +8,9 @@ from uuid import UUID
 
 import httpx
 
-from orchestrator.client import calls
+from orchestrator.client import calls, credential_calls
 from orchestrator.client.calls import Id, StartOptions
+from orchestrator.client.credential_calls import Credential, Renewal
 from orchestrator.client.resource_methods import AsyncResourceMethods
 from orchestrator.client.shapes import (
     ApiKey,
@@ -367,6 +368,57 @@ class AsyncClient(AsyncResourceMethods):
     async def revoke_key(self, key_id: str) -> None:
         """Let a key open nothing from now on; needs the root key. Repeatable. Raises NotFound."""
         await self._do(calls.revoke_key(key_id))
+
+    # -- credentials ---------------------------------------------------------------------------------------------
+
+    async def create_credential(
+        self,
+        credential_id: str,
+        value: str,
+        *,
+        name: str | None = None,
+        kind: str = "api_key",
+        expires_at: datetime | None = None,
+        renewal: Renewal | None = None,
+        description: str | None = None,
+    ) -> Credential:
+        """Store a secret; steps name it as `credentials://<id>`, and nobody can read it again.
+
+        Args:
+            value: JSON text, whose fields can be named as `credentials://<id>/<field>`, or any text.
+            name: For people; the id if not given.
+            kind: `api_key`, `oauth2` or `basic`.
+            renewal: How an `oauth2` credential is renewed before it expires.
+
+        Raises:
+            AlreadyExists: Somebody has a credential of that id, maybe another tenant.
+        """
+        call = credential_calls.create(
+            credential_id,
+            value,
+            name=name,
+            kind=kind,
+            expires_at=expires_at,
+            renewal=renewal,
+            description=description,
+        )
+        return await self._do(call)
+
+    async def credential(self, credential_id: str) -> Credential:
+        """Read what is known of a credential beside its secrets."""
+        return await self._do(credential_calls.one(credential_id))
+
+    async def credentials(self, *, limit: int = 1000) -> tuple[Credential, ...]:
+        """List credentials by id; at most 1000."""
+        return await self._do(credential_calls.every(limit=limit))
+
+    async def change_credential(self, credential_id: str, changes: Mapping[str, Any]) -> Credential:
+        """Change members of a credential, such as `value` or `enabled`; what is not named stays."""
+        return await self._do(credential_calls.change(credential_id, changes))
+
+    async def delete_credential(self, credential_id: str) -> None:
+        """Remove a credential; steps that name it fail from then on."""
+        await self._do(credential_calls.delete(credential_id))
 
     # -- travelling ----------------------------------------------------------------------------------------------
 

@@ -62,10 +62,14 @@ from orchestrator.store.rows import (
     node_row,
     step_row,
 )
+from orchestrator.store.sealing import PrivateOf, private, private_beside, private_json, private_of
 from orchestrator.store.session import Transaction, to_json
 
 Row = tuple[Any, ...]
 RowKey = tuple[UUID, NodeKey]
+
+_DETAILS_IN_SQL = ("type",)
+"""What the metrics read of the details of a transition (`observed`)."""
 
 _MUTABLE = (
     "state text, version bigint, running int, waiting int, scheduled int, is_held boolean, is_cancelling boolean, "
@@ -227,7 +231,7 @@ class WriteSet:
     shifted_timers: list[Row] = field(default_factory=list)
     injections: list[Row] = field(default_factory=list)
     held: set[UUID] = field(default_factory=set)
-    children: list[tuple[ChildCreated, str]] = field(default_factory=list)
+    children: list[tuple[ChildCreated, PrivateOf]] = field(default_factory=list)
     letters: list[Row] = field(default_factory=list)
     opened_letters: list[Row] = field(default_factory=list)
     webhooks: list[Row] = field(default_factory=list)
@@ -259,18 +263,18 @@ class WriteSet:
                 case TransitionRecorded():
                     self.transitions.append(_transition_row(instance, change))
                 case ContextPut(data=data, config=config):
-                    self.contexts[owner] = (owner, self._split_data(owner, data), to_json(config))
+                    self.contexts[owner] = (owner, self._split_data(owner, data), private(config))
                 case StatePut(name=name, value=value):
-                    self.state[owner, name] = (owner, name, to_json(value))
+                    self.state[owner, name] = (owner, name, private(value))
                 case StateGone(name=name):
                     self.state[owner, name] = None
                 case ItemsCaptured(key=key, items=captured):
                     self.items += [
-                        (owner, key.block_id, list(key.iteration), index, to_json(item))
+                        (owner, key.block_id, list(key.iteration), index, private(item))
                         for index, item in enumerate(captured)
                     ]
                 case SignalKept(signal=signal):
-                    self.kept_signals.append((owner, signal.id, signal.name, to_json(signal.payload)))
+                    self.kept_signals.append((owner, signal.id, signal.name, private(signal.payload)))
                 case SignalConsumed(id=signal_id):
                     self.consumed_signals.append((owner, signal_id))
                 case OutputsTrimmed():
@@ -315,10 +319,10 @@ class WriteSet:
         self.items = [row for row in self.items if row[0] != owner or row[1] not in blocks]
         self.forgotten += [(owner, block_id) for block_id in sorted(blocks)]
 
-    def _split_data(self, owner: UUID, data: Any) -> str:
+    def _split_data(self, owner: UUID, data: Any) -> PrivateOf:
         split = self.apart.split_data(data)
         self.payloads |= {(owner, key): text for key, text in split.apart.items()}
-        return split.text
+        return private_of(owner, split.text)
 
     def _add_output(self, instance: Instance, change: OutputAdded) -> None:
         split = self.apart.split_output(change.id, change.output)
@@ -333,7 +337,7 @@ class WriteSet:
                 change.key.block_id,
                 list(change.key.iteration),
                 list(change.lane),
-                split.text,
+                private_json(split.text),
                 ref,
                 size,
                 change.attempt,
@@ -363,7 +367,7 @@ def _attempt_row(owner: UUID, change: AttemptRecorded) -> Row:
         change.token,
         change.worker_id,
         change.claimed_at,
-        to_json(change.error) if change.error is not None else None,
+        private(change.error) if change.error is not None else None,
         change.cache_key,
         change.worker_name,
         change.claim_epoch,
@@ -379,7 +383,7 @@ def _transition_row(instance: Instance, change: TransitionRecorded) -> Row:
         change.from_state,
         change.to_state,
         change.block_id,
-        to_json(change.details),
+        private_beside(change.details, _DETAILS_IN_SQL),
         change.created_at,
     )
 
@@ -459,7 +463,7 @@ def _insert(tx: Transaction, statement: str, rows: Sequence[Row], template: str)
 
 
 def _put_payloads(tx: Transaction, writes: WriteSet) -> list[str]:
-    rows = [(owner, key, text) for (owner, key), text in sorted(writes.payloads.items())]
+    rows = [payloads.row(owner, key, text) for (owner, key), text in sorted(writes.payloads.items())]
     return _insert(tx, payloads.PUT, rows, payloads.ROW)
 
 

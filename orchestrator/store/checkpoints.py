@@ -6,7 +6,8 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.core.changes import CheckpointSaved
-from orchestrator.store.session import Transaction, to_json
+from orchestrator.store.sealing import private
+from orchestrator.store.session import Transaction
 
 Row = tuple[UUID, Any, datetime]
 
@@ -22,7 +23,7 @@ def statements(tx: Transaction, saved: Sequence[tuple[UUID, CheckpointSaved]]) -
     """Give the SQL that stores checkpoints that steps have saved, and prunes as each of them says."""
     written = []
     for owner, change in saved:
-        row = tx.values("(%s, %s, %s, %s)", [(owner, change.id, to_json(change.data), change.created_at)])
+        row = tx.values("(%s, %s, %s, %s)", [(owner, change.id, private(change.data), change.created_at)])
         written.append(f"INSERT INTO checkpoints (instance_id, id, data, created_at) VALUES {row}")
         if change.keep is not None:
             written.append(tx.values(_PRUNE, [(owner, owner, change.keep)]))
@@ -33,7 +34,7 @@ def insert(tx: Transaction, instance_id: UUID, checkpoint_id: UUID, data: Any) -
     """Store a checkpoint."""
     tx.execute(
         "INSERT INTO checkpoints (instance_id, id, data, created_at) VALUES (%s, %s, %s, clock_timestamp())",
-        (instance_id, checkpoint_id, to_json(data)),
+        (instance_id, checkpoint_id, private(data)),
     )
 
 

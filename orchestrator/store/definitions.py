@@ -6,7 +6,8 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.errors import SequenceGone
-from orchestrator.store.session import Transaction, to_json
+from orchestrator.store.sealing import private
+from orchestrator.store.session import Transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +54,7 @@ def insert(tx: Transaction, stored: StoredDefinition) -> bool:
                 stored.version,
                 stored.document["status"],
                 stored.deprecated,
-                to_json(stored.document),
+                private(stored.document),
                 stored.content_hash,
                 stored.document["created_at"],
             ),

@@ -12,7 +12,8 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.core.model import NodeKey
-from orchestrator.store.session import Transaction, to_json
+from orchestrator.store.sealing import private
+from orchestrator.store.session import Transaction
 
 _COLUMNS = (
     "id, tenant_id, instance_id, block_id, iteration, run_id, kind, state, destination_fingerprint, idempotency_key, "
@@ -98,7 +99,7 @@ def insert(tx: Transaction, done: EffectDone) -> bool:
             done.request_sha256,
             done.provider_receipt_id,
             done.attempt,
-            to_json(done.answer),
+            private(done.answer),
             done.created_at,
         ),
     )

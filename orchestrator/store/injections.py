@@ -5,13 +5,14 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.core.plan import Injection
-from orchestrator.store.session import Transaction, to_json
+from orchestrator.store.sealing import private
+from orchestrator.store.session import Transaction
 from sequences.document import parse_blocks, to_document
 
 
 def injection_row(instance_id: UUID, injection: Injection) -> tuple[Any, ...]:
     """Write an injection: `instance_id, number, before, blocks`."""
-    blocks = to_json([to_document(block) for block in injection.blocks])
+    blocks = private([to_document(block) for block in injection.blocks])
     return (instance_id, injection.number, injection.before, blocks)
 
 

@@ -11,6 +11,7 @@ from orchestrator.core.model import BESIDE, Instance
 from orchestrator.store import definitions, payloads
 from orchestrator.store.apply import create
 from orchestrator.store.rows import INSTANCE_COLUMNS, INSTANCE_WIDTH, instance_of
+from orchestrator.store.sealing import private, private_of
 from orchestrator.store.session import Transaction, to_json
 
 CREATED_AT_ONCE = 500
@@ -100,10 +101,10 @@ def _profile_row(tx: Transaction, instance_id: UUID, profile: Profile, apart: pa
     apart += payloads.rows(instance_id, split.apart)
     return (
         instance_id,
-        split.text,
-        to_json(profile.config),
+        private_of(instance_id, split.text),
+        private(profile.config),
         to_json(profile.metadata),
-        to_json(profile.audit) if profile.audit else None,
+        private(profile.audit) if profile.audit else None,
         profile.idempotency_key,
         profile.concurrency_key,
         profile.max_concurrency,

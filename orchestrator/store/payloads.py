@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.store.apart import is_marker, ref_of
+from orchestrator.store.sealing import PrivateAlike, private_alike
 from orchestrator.store.session import Transaction
 
 # The text of an unchanged value is compared, and not written again.
@@ -19,12 +20,18 @@ WITH_OUTPUTS = (
 )
 """Around a deletion of output rows `o`: what is stored apart of them goes, too."""
 
-Rows = list[tuple[UUID, str, str]]
+Row = tuple[UUID, str, PrivateAlike]
+Rows = list[Row]
+
+
+def row(owner: UUID, key: str, text: str) -> Row:
+    """Give the row of one value; sealed, an unchanged one still compares as equal."""
+    return (owner, key, private_alike(f"{owner}/{key}", text))
 
 
 def rows(owner: UUID, apart: Mapping[str, str]) -> Rows:
     """Give the rows of what goes apart of one instance."""
-    return [(owner, key, text) for key, text in apart.items()]
+    return [row(owner, key, text) for key, text in apart.items()]
 
 
 def put(tx: Transaction, wanted: Rows) -> None:
@@ -47,6 +54,7 @@ def whole_outputs(tx: Transaction, found: Sequence[tuple[UUID, Any]]) -> list[An
 
 def whole_data(tx: Transaction, found: Sequence[tuple[UUID, Any]]) -> list[Any]:
     """Give the data of contexts as they were written, from what their rows hold: pairs of instance and value."""
+    found = [(owner, tx.unlocked(data, owner)) for owner, data in found]
     refs = {
         (owner, ref_of(member))
         for owner, data in found

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
@@ -84,10 +85,20 @@ class Pool:
         size: Connections kept open.
         overflow: Further connections opened under load.
         pooler: What stands between us and the server.
+        loads: Decodes the text of a `json` column.
     """
 
-    def __init__(self, url: str, *, size: int, overflow: int, pooler: Pooler = Pooler.SESSION) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        size: int,
+        overflow: int,
+        pooler: Pooler = Pooler.SESSION,
+        loads: Callable[[str], Any] = orjson.loads,
+    ) -> None:
         self._dsn = without_driver(url)
+        self._loads = loads
         self._keeps_session = pooler is Pooler.SESSION
         self._size = size
         self._most = size + overflow
@@ -168,7 +179,7 @@ class Pool:
         connection.generation = generation
         connection.opened_at = time.monotonic()
         psycopg2.extras.register_uuid(conn_or_curs=connection)  # type: ignore[no-untyped-call]
-        psycopg2.extras.register_default_json(connection, loads=orjson.loads)
+        psycopg2.extras.register_default_json(connection, loads=self._loads)
         psycopg2.extras.register_default_jsonb(connection, loads=orjson.loads)
         return connection
 

@@ -7,6 +7,7 @@ nothing over calling the function, and the SQL stays in the module of its subjec
 from contextlib import AbstractContextManager
 
 from orchestrator.clock import DatabaseClock
+from orchestrator.encryption import Vault
 from orchestrator.store import (
     apply,
     checkpoints,
@@ -101,6 +102,7 @@ class PostgresStore(session.Store):
 
     Args:
         apart: What it stores apart of the rows it belongs to.
+        vault: Seals what is private; None leaves it in the clear.
     """
 
     def __init__(
@@ -111,8 +113,9 @@ class PostgresStore(session.Store):
         overflow: int = 0,
         apart: Apart | None = None,
         pooler: Pooler = Pooler.SESSION,
+        vault: Vault | None = None,
     ) -> None:
-        super().__init__(url, pool_size=pool_size, overflow=overflow, pooler=pooler)
+        super().__init__(url, pool_size=pool_size, overflow=overflow, pooler=pooler, vault=vault)
         self.clock = DatabaseClock()
         self._apart = apart or Apart()
 

@@ -8,6 +8,7 @@ from orchestrator.core.changes import ContextPut
 from orchestrator.core.letters import Letter, read_content, written_content
 from orchestrator.core.model import Claim, Instance, KeptSignal, Node, NodeKey, Parent, Step
 from orchestrator.core.states import Activity, InstanceState, NodeState, StepState
+from orchestrator.store.sealing import private, private_beside
 from orchestrator.store.session import to_json
 
 INSTANCE_COLUMNS = (
@@ -16,6 +17,8 @@ INSTANCE_COLUMNS = (
     "dry_run_auto_approve, started_at, created_at, updated_at, session_id, budget, input_tokens, output_tokens, "
     "injected, parent_id, parent_block_id, parent_iteration, depth, leaving, iterations"
 )
+_NODE_MEMORY_IN_SQL = ("next", "open")
+"""What `items.in_progress` reads of the memory of a for_each."""
 INSTANCE_WIDTH = len(INSTANCE_COLUMNS.split(","))
 NODE_ROW = "block_id text, iteration int[], state text, started_at timestamptz, completed_at timestamptz, memory json"
 STEP_ROW = (
@@ -145,7 +148,7 @@ def node_row(instance_id: UUID, node: Node) -> tuple[Any, ...]:
         node.state.value,
         node.started_at,
         node.completed_at,
-        to_json(node.memory) if node.memory else None,
+        private_beside(node.memory, _NODE_MEMORY_IN_SQL) if node.memory else None,
     )
 
 
@@ -212,12 +215,12 @@ def step_row(instance_id: UUID, s: Step) -> tuple[Any, ...]:
         s.slot,
         s.claimed_at,
         s.claim_epoch,
-        to_json(s.output) if s.output is not None else None,
+        private(s.output) if s.output is not None else None,
         s.started_at,
         s.deadline_at,
-        to_json(s.memory) if s.memory is not None else None,
+        private(s.memory) if s.memory is not None else None,
         s.cache_key,
-        to_json(s.former) if s.former is not None else None,
+        private(s.former) if s.former is not None else None,
     )
 
 
@@ -261,4 +264,4 @@ def letter_of(row: Sequence[Any]) -> Letter:
 def letter_row(letter: Letter) -> tuple[Any, ...]:
     """Write a letter in the order of `LETTER_COLUMNS`."""
     kind, body = written_content(letter.content)
-    return (letter.id, letter.sender, letter.recipient, kind, to_json(body))
+    return (letter.id, letter.sender, letter.recipient, kind, private(body))

@@ -9,14 +9,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from typing import Any, TypeVar
+from uuid import UUID
 
 import psycopg2
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
+from orchestrator.encryption import Vault
 from orchestrator.errors import ConfigurationError, StoreUnavailable
 from orchestrator.store.apart import Apart
 from orchestrator.store.pool import UNKNOWN_SESSION, Connection, Pool, Pooler
 from orchestrator.store.prepared import Form, Prepared, arrays_of, texts_of
+from orchestrator.store.sealing import Parameters, opened_text, reader, sealed_parameters, sealed_row, unlocked
 from sequences.json_values import json_bytes
 
 _RETRYABLE = frozenset({"40001", "40P01", "55P03"})
@@ -30,8 +33,6 @@ T = TypeVar("T")
 _BY_INDEX = b"SET LOCAL enable_seqscan = off"
 """A plan that is kept must not have been made for a table that was small then: it goes by an index, as there is one."""
 
-Parameters = Sequence[Any] | dict[str, Any] | None
-
 
 def to_json(value: Any) -> str:
     """Write a value as JSON text for a `json` column."""
@@ -43,10 +44,19 @@ class Transaction:
 
     Args:
         apart: What is stored apart of the rows it belongs to.
+        vault: Seals what is private; None leaves it in the clear.
     """
 
-    def __init__(self, connection: Connection, *, is_losable: bool = False, apart: Apart | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        is_losable: bool = False,
+        apart: Apart | None = None,
+        vault: Vault | None = None,
+    ) -> None:
         self.apart = apart or Apart()
+        self.vault = vault
         self.cursor: Any = connection.cursor()
         self._connection = connection
         self._waiting = [connection.begin + b"; SET LOCAL synchronous_commit = off" if is_losable else connection.begin]
@@ -61,21 +71,28 @@ class Transaction:
 
     def query(self, statement: str, parameters: Parameters = None) -> list[tuple[Any, ...]]:
         """Run one statement and take all its rows."""
-        self._send(self.cursor.mogrify(statement, parameters))
+        self._send(self._bound(statement, parameters))
         rows: list[tuple[Any, ...]] = self.cursor.fetchall()
         return rows
 
     def execute(self, statement: str, parameters: Parameters = None) -> int:
         """Run one statement; returns the number of rows it touched."""
-        self._send(self.cursor.mogrify(statement, parameters))
+        self._send(self._bound(statement, parameters))
         return int(self.cursor.rowcount)
 
     def later(self, statement: str, parameters: Parameters = None) -> None:
         """Let a statement be sent with the next one, or with the commit; its errors come from there."""
-        self._waiting.append(self.cursor.mogrify(statement, parameters))
+        self._waiting.append(self._bound(statement, parameters))
+
+    def _bound(self, statement: str, parameters: Parameters) -> bytes:
+        if self.vault is not None:
+            parameters = sealed_parameters(parameters, self.vault)
+        text: bytes = self.cursor.mogrify(statement, parameters)
+        return text
 
     def put(self, statement: Prepared, rows: Sequence[Sequence[Any]]) -> None:
         """Let a statement write rows, sent as `later` does; no rows, no statement."""
+        rows = self._sealed(rows)
         if len(rows) == 1:
             self._waiting.append(self._execution(statement.for_one, texts_of(rows[0])))
         elif rows:
@@ -104,7 +121,18 @@ class Transaction:
 
     def values(self, template: str, rows: Sequence[Sequence[Any]]) -> str:
         """Write rows as the text of a VALUES list, quoted by the driver."""
-        return ",".join([self.cursor.mogrify(template, row).decode() for row in rows])
+        return ",".join([self.cursor.mogrify(template, row).decode() for row in self._sealed(rows)])
+
+    def _sealed(self, rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
+        return rows if self.vault is None else [sealed_row(row, self.vault) for row in rows]
+
+    def unlocked(self, value: Any, owner: UUID) -> Any:
+        """Give a value of a `json` column that may be bound to an instance."""
+        return unlocked(value, owner, self.vault)
+
+    def opened_text(self, text: str | None) -> str | None:
+        """Give the text of a `text` column that may be sealed."""
+        return opened_text(text, self.vault)
 
     def commit(self) -> None:
         """Send what waits, and the commit. A transaction that has done nothing is not even begun."""
@@ -148,11 +176,21 @@ class Store:
         pool_size: Connections kept open: 1 in a worker process, 5 to 10 in services.
         overflow: Further connections opened under load.
         pooler: What stands between us and the server.
+        vault: Seals what is private; None leaves it in the clear.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 1, overflow: int = 0, pooler: Pooler = Pooler.SESSION) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 1,
+        overflow: int = 0,
+        pooler: Pooler = Pooler.SESSION,
+        vault: Vault | None = None,
+    ) -> None:
         self.url = url
-        self._pool = Pool(url, size=pool_size, overflow=overflow, pooler=pooler)
+        self.vault = vault
+        self._pool = Pool(url, size=pool_size, overflow=overflow, pooler=pooler, loads=reader(vault))
 
     def try_out(self) -> None:
         """Open a connection, so that a wrong setting ends the start; a server that is down may come up later.
@@ -184,7 +222,7 @@ class Store:
         try:
             connection = self._pool.take()
             try:
-                tx = kind(connection, is_losable=is_losable, apart=apart)
+                tx = kind(connection, is_losable=is_losable, apart=apart, vault=self.vault)
                 try:
                     yield tx
                     tx.commit()

@@ -11,7 +11,8 @@ from uuid import UUID
 
 from orchestrator.core.changes import SessionMemberGone, SessionWritten
 from orchestrator.core.shared import folded
-from orchestrator.store.session import Transaction, to_json
+from orchestrator.store.sealing import private
+from orchestrator.store.session import Transaction
 
 _STATE = "CASE WHEN state = 'active' AND expires_at <= clock_timestamp() THEN 'expired' ELSE state END"
 _COLUMNS = f"id, tenant_id, session_key, data, {_STATE}, created_at, updated_at, expires_at"
@@ -52,7 +53,7 @@ def insert(
         "INSERT INTO sessions (id, tenant_id, session_key, data, state, created_at, updated_at, expires_at) "
         "VALUES (%s, %s, %s, %s, 'active', clock_timestamp(), clock_timestamp(), %s) "
         f"ON CONFLICT (tenant_id, session_key) DO NOTHING RETURNING {_COLUMNS}",
-        (session_id, tenant_id, session_key, to_json(data), expires_at),
+        (session_id, tenant_id, session_key, private(data), expires_at),
     )
     return _session_of(rows[0]) if rows else None
 
@@ -77,7 +78,7 @@ def put_data(tx: Transaction, session_id: UUID, data: Any) -> bool:
     """Replace the data; False if there is no such session."""
     return bool(
         tx.execute(
-            "UPDATE sessions SET data = %s, updated_at = clock_timestamp() WHERE id = %s", (to_json(data), session_id)
+            "UPDATE sessions SET data = %s, updated_at = clock_timestamp() WHERE id = %s", (private(data), session_id)
         )
     )
 

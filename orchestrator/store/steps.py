@@ -13,7 +13,8 @@ from uuid import UUID
 from orchestrator.core.model import Claim, NodeKey, Step
 from orchestrator.store import task_events
 from orchestrator.store.rows import STEP_COLUMNS, claim_of, step_of
-from orchestrator.store.session import Transaction, to_json
+from orchestrator.store.sealing import private
+from orchestrator.store.session import Transaction
 
 _STEP = ", ".join(f"s.{name.strip()}" for name in STEP_COLUMNS.split(","))
 
@@ -219,7 +220,7 @@ def save_checkpoint(tx: Transaction, step_id: UUID, token: UUID, checkpoint: Any
         tx.execute(
             "UPDATE steps SET heartbeat_at = clock_timestamp(), checkpoint = %s, checkpoint_seq = checkpoint_seq + 1 "
             "WHERE id = %s AND token = %s AND state = 'claimed' AND checkpoint_seq = %s",
-            (to_json(checkpoint), step_id, token, sequence),
+            (private(checkpoint), step_id, token, sequence),
         )
     )
 

@@ -509,6 +509,28 @@ schedule_runs = Table(
     Index("schedule_runs_instance_id_idx", "instance_id"),
 )
 
+credentials = Table(
+    "credentials",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    _moment("expires_at"),
+    Column("refresh_url", Text),
+    Column("refresh_token", Text),
+    Column("description", Text),
+    _moment("created_at", nullable=False),
+    _moment("updated_at", nullable=False),
+    # Who renews the value, and until when nobody else does.
+    Column("renewal", Uuid),
+    _moment("renewal_until"),
+    # The credentials of a tenant, by id.
+    Index("credentials_tenant_id_idx", "tenant_id", "id"),
+)
+
 effects = Table(
     "effects",
     metadata,

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from orchestrator.store.session import Transaction, to_json
+from orchestrator.store.sealing import PrivateText, private
+from orchestrator.store.session import Transaction
 
 _COLUMNS = (
     "slug, tenant_id, namespace, sequence_name, version, trigger_type, config, secret, enabled, created_at, updated_at"
@@ -34,9 +35,14 @@ class Trigger:
     updated_at: datetime
 
 
-def _trigger_of(row: Sequence[Any]) -> Trigger:
+def _trigger_of(tx: Transaction, row: Sequence[Any]) -> Trigger:
     names = [name.strip() for name in _COLUMNS.split(",")]
-    return Trigger(**dict(zip(names, row, strict=True)))
+    members = dict(zip(names, row, strict=True))
+    return Trigger(**{**members, "secret": tx.opened_text(members["secret"])})
+
+
+def _private_text(text: str | None) -> PrivateText | None:
+    return None if text is None else PrivateText(text)
 
 
 def _row(t: Trigger) -> tuple[Any, ...]:
@@ -47,8 +53,8 @@ def _row(t: Trigger) -> tuple[Any, ...]:
         t.sequence_name,
         t.version,
         t.trigger_type,
-        to_json(t.config),
-        t.secret,
+        private(t.config),
+        _private_text(t.secret),
         t.enabled,
         t.created_at,
         t.updated_at,
@@ -65,7 +71,7 @@ def insert(tx: Transaction, trigger: Trigger) -> bool:
 def get(tx: Transaction, slug: str, *, lock: bool = False) -> Trigger | None:
     """Read a trigger; None if there is none of that slug."""
     rows = tx.query(f"SELECT {_COLUMNS} FROM triggers WHERE slug = %s" + (" FOR UPDATE" if lock else ""), (slug,))
-    return _trigger_of(rows[0]) if rows else None
+    return _trigger_of(tx, rows[0]) if rows else None
 
 
 def find(tx: Transaction, tenant_id: str | None, limit: int) -> list[Trigger]:
@@ -75,7 +81,7 @@ def find(tx: Transaction, tenant_id: str | None, limit: int) -> list[Trigger]:
         "ORDER BY slug LIMIT %(limit)s",
         {"tenant": tenant_id, "limit": limit},
     )
-    return [_trigger_of(row) for row in rows]
+    return [_trigger_of(tx, row) for row in rows]
 
 
 def update(tx: Transaction, trigger: Trigger) -> None:
@@ -83,7 +89,7 @@ def update(tx: Transaction, trigger: Trigger) -> None:
     tx.execute(
         "UPDATE triggers SET version = %s, config = %s, secret = %s, enabled = %s, updated_at = clock_timestamp() "
         "WHERE slug = %s",
-        (trigger.version, to_json(trigger.config), trigger.secret, trigger.enabled, trigger.slug),
+        (trigger.version, private(trigger.config), _private_text(trigger.secret), trigger.enabled, trigger.slug),
     )
 
 

@@ -11,7 +11,8 @@ from typing import Any, Final
 from uuid import UUID
 
 from orchestrator.core.changes import WebhookQueued
-from orchestrator.store.session import Transaction, to_json
+from orchestrator.store.sealing import private
+from orchestrator.store.session import Transaction
 
 _COLUMNS = (
     "id, url, event_type, instance_id, payload, status, attempts, last_error, delivery_id, due_at, claimed_at, "
@@ -133,7 +134,7 @@ def new_row(instance_id: UUID, queued: WebhookQueued) -> tuple[Any, ...]:
         queued.url,
         queued.event_type,
         instance_id,
-        to_json(payload),
+        private(payload),
         queued.created_at,
         queued.created_at,
     )

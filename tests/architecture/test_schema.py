@@ -23,6 +23,7 @@ from orchestrator.store import (
     apply,
     breakers,
     change_feed,
+    credentials,
     dispatch,
     instances,
     letters,
@@ -238,6 +239,7 @@ QUERIES: dict[str, tuple[str, Callable[[Any], object]]] = {
     "the key of a request": ("api_keys_digest_key", lambda tx: api_keys.in_force(tx, ["0", "1"])),
     "the change feed": ("transitions_feed_idx", lambda tx: change_feed.after(tx, "t", None, 100)),
     "how far change feeds go": ("transitions_feed_idx", lambda tx: change_feed.newest(tx, ["t"])),
+    "the credentials of a tenant": ("credentials_tenant_id_idx", lambda tx: credentials.find(tx, "t", 10)),
     "the keys of a tenant": ("api_keys_tenant_id_idx", lambda tx: api_keys.find(tx, "t", limit=10)),
     "instances of a sequence": (
         "instances_sequence_id_idx",

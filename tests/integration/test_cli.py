@@ -143,6 +143,28 @@ def test_a_ready_definition_becomes_the_tenants_own(cli: Cli) -> None:
     assert (shown["tenant_id"], shown["id"]) == ("north", stored[0].out.strip())
 
 
+def test_credentials_are_stored_from_files_and_never_shown(
+    cli: Cli, write: Callable[[Any], str], tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("r3fresh\n")
+    value = "@" + write({"access_token": "s3cret"})
+    renewed = ("--refresh-url", "https://login.example.invalid/", "--refresh-token", f"@{token}")
+    refused = cli("credentials", "create", "mail", "--value", value, "--kind", "oauth2", *renewed)
+    assert refused.code == ExitCode.USAGE
+    until = ("--expires-at", "2099-01-01")
+    made = cli("credentials", "create", "mail", "--value", value, "--kind", "oauth2", *renewed, *until)
+    assert (made.code, "oauth2" in made.out) == (0, True)
+    shown = cli("credentials", "show", "mail", "-o", "json")
+    assert (shown.json["has_refresh_token"], shown.json["expires_at"][:4]) == (True, "2099")
+    assert cli("credentials", "change", "mail", "--disable", "-o", "json").json["enabled"] is False
+    listed = cli("credentials", "list")
+    assert listed.out.splitlines()[1].split()[:4] == ["mail", "mail", "oauth2", "no"]
+    assert not any(secret in each.out for each in (made, shown, listed) for secret in ("s3cret", "r3fresh"))
+    assert cli("credentials", "delete", "mail").code == 0
+    assert cli("credentials", "show", "mail").code == ExitCode.NOT_FOUND
+
+
 # -- instances -------------------------------------------------------------------------------------------------------
 
 

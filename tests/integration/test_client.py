@@ -14,7 +14,7 @@ import pytest
 
 from orchestrator import errors
 from orchestrator.api.app import create_app
-from orchestrator.client import AsyncClient, Client, InstanceState, Patience, StartOptions
+from orchestrator.client import AsyncClient, Client, InstanceState, Patience, Renewal, StartOptions
 from orchestrator.client.calls import parts
 from orchestrator.client.shapes import Instance
 from orchestrator.client.waiting import Watch
@@ -95,6 +95,23 @@ def test_the_async_client_does_the_same(url: str, engine: Engine, greet: UUID) -
 
     instance, output = asyncio.run(talk())
     assert (instance.state, output) == (InstanceState.COMPLETED, {"n": 1})
+
+
+def test_credentials_are_stored_changed_and_removed(client: Client) -> None:
+    renewal = Renewal(url="https://login.example.invalid/", token="r3", expires_at=datetime(2099, 1, 1, tzinfo=UTC))
+    made = client.create_credential("mail", '{"token": "t"}', kind="oauth2", renewal=renewal, description="d")
+    assert (made.name, made.kind, made.has_refresh_token, made.refresh_url) == ("mail", "oauth2", True, renewal.url)
+    assert client.credentials() == (made,)
+    assert "r3" not in repr(renewal)
+    with pytest.raises(errors.AlreadyExists):
+        client.create_credential("mail", "v")
+    assert client.change_credential("mail", {"enabled": False}).enabled is False
+    assert client.credential("mail").enabled is False
+    client.delete_credential("mail")
+    with pytest.raises(errors.NotFound):
+        client.credential("mail")
+    with pytest.raises(errors.InvalidArgument, match="time zone"):
+        client.create_credential("x", "v", expires_at=datetime(2099, 1, 1))  # noqa: DTZ001
 
 
 def test_both_clients_have_the_same_methods() -> None:

@@ -2,6 +2,7 @@
 
 from uuid import uuid4
 
+from orchestrator.credential_use import CredentialUse
 from orchestrator.engine import Engine
 from orchestrator.settings import Settings
 from orchestrator.store.steps import Worker
@@ -11,7 +12,7 @@ from workers.registry import HandlerSource
 from workers.step_events import StepEvents
 
 
-def hands_of(engine: Engine, settings: Settings, handlers: HandlerSource) -> Executor:
+def hands_of(engine: Engine, settings: Settings, handlers: HandlerSource, use: CredentialUse | None = None) -> Executor:
     """Make an executor that serves the default queue."""
     return Executor(
         engine,
@@ -21,4 +22,5 @@ def hands_of(engine: Engine, settings: Settings, handlers: HandlerSource) -> Exe
         settings,
         StepEvents(None, "w", is_enabled=False),  # type: ignore[arg-type]
         Overtime(None),
+        use=use,
     )
