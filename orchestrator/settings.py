@@ -8,11 +8,13 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Literal
 
+import orjson
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from orchestrator.encryption import Vault
 from orchestrator.errors import ConfigurationError
+from orchestrator.pricing import Price
 from orchestrator.store.apart import DEFAULT_THRESHOLD, Apart, Mode
 from orchestrator.store.pool import Pooler
 from sequences.durations import parse_duration
@@ -274,6 +276,12 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("ORCHESTRATOR_ENV_COLOR", "ORCH8_ENV_COLOR"),
         description="colour of the environment, shown by /info",
     )
+    model_pricing: Annotated[dict[str, Price], NoDecode] = Field(
+        {},
+        validation_alias=AliasChoices("ORCHESTRATOR_MODEL_PRICING", "ORCH8_MODEL_PRICING"),
+        description="US dollars for a million tokens, laid over the built-in prices: JSON such as "
+        '`{"my-model": {"input": 1.5, "output": 6}}`, by the beginning of a model\'s name',
+    )
     imports: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         validation_alias=AliasChoices("ORCHESTRATOR_IMPORT"),
@@ -317,6 +325,11 @@ class Settings(BaseSettings):
     def tick_seconds(self) -> float:
         """How late an idle loop may see what is due; loops may not spin."""
         return 0.1 if self.tick_interval_ms is None else max(0.01, self.tick_interval_ms / 1000)
+
+    @field_validator("model_pricing", mode="before")
+    @classmethod
+    def _decode(cls, value: object) -> object:
+        return orjson.loads(value or "{}") if isinstance(value, str) else value
 
     @property
     def apart(self) -> Apart:

@@ -38,6 +38,7 @@ from orchestrator.api import (
     tasks,
     tooling,
     triggers,
+    usage,
     webhooks,
 )
 from orchestrator.api.answers import add_error_answers
@@ -81,6 +82,7 @@ _PRODUCT = (
     dispatch.router,
     webhooks.router,
     api_keys.router,
+    usage.router,
 )
 _ROOT = (health.router, documentation.router, inbound.router)
 

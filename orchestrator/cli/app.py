@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import credentials, instances, keys, operations, people, processes, resources, sequences
+from orchestrator.cli import credentials, instances, keys, operations, people, processes, resources, sequences, usage
 from orchestrator.cli.exits import errors_as_exits
 from orchestrator.cli.session import DEFAULT_URL, Output, Session, hoisted
 from orchestrator.whose import check_packages
@@ -43,6 +43,7 @@ def orchestrator(
 
 
 processes.add_to(app)
+app.command("usage")(usage.usage)
 for name, group in (
     ("sequences", sequences.app),
     ("instances", instances.app),

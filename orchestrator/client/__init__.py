@@ -45,6 +45,9 @@ from orchestrator.client.shapes import (
     StoredSequence,
     Task,
     TreeNode,
+    Usage,
+    UsageGroup,
+    UsageRow,
     WorkerView,
 )
 from orchestrator.client.synchronous import Client
@@ -81,5 +84,8 @@ __all__ = [
     "StoredSequence",
     "Task",
     "TreeNode",
+    "Usage",
+    "UsageGroup",
+    "UsageRow",
     "WorkerView",
 ]

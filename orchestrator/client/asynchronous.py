@@ -27,6 +27,7 @@ from orchestrator.client.shapes import (
     StoredSequence,
     Task,
     TreeNode,
+    Usage,
     WorkerView,
 )
 from orchestrator.client.transport import Call, Patience, Tries, http_options, result_of
@@ -419,6 +420,20 @@ class AsyncClient(AsyncResourceMethods):
     async def delete_credential(self, credential_id: str) -> None:
         """Remove a credential; steps that name it fail from then on."""
         await self._do(credential_calls.delete(credential_id))
+
+    # -- usage ---------------------------------------------------------------------------------------------------
+
+    async def usage(
+        self, *, start: datetime | None = None, end: datetime | None = None, group_by: str | None = None
+    ) -> Usage:
+        """Sum up the tokens that models have used for this client's tenant, with an estimate of their cost.
+
+        Args:
+            start: An aware time; None for 30 days before the end.
+            end: An aware time; None for now.
+            group_by: `step`, `instance`, `sequence` or `provider` adds sums for each of them, the largest first.
+        """
+        return await self._do(calls.usage(self.tenant, start=start, end=end, group_by=group_by))
 
     # -- travelling ----------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from orchestrator.client.shapes import (
     StoredSequence,
     Task,
     TreeNode,
+    Usage,
     WorkerView,
 )
 from orchestrator.client.transport import Call
@@ -384,7 +385,22 @@ def revoke_key(key_id: str) -> Call[None]:
     return Call(method="DELETE", path=f"/api-keys/{_part(key_id)}", read=_nothing, may_repeat=True)
 
 
+# -- usage -----------------------------------------------------------------------------------------------------------
+
+
+def usage(tenant: str | None, *, start: datetime | None, end: datetime | None, group_by: str | None) -> Call[Usage]:
+    """Sum up what models have used."""
+    query = {"tenant": tenant, "start": _moment("start", start), "end": _moment("end", end), "group_by": group_by}
+    return Call(method="GET", path="/usage", query=query, read=_one(Usage), may_repeat=True)
+
+
 # -- parts -----------------------------------------------------------------------------------------------------------
+
+
+def _moment(name: str, moment: datetime | None) -> str | None:
+    if moment is not None and moment.tzinfo is None:
+        raise InvalidArgument(f"{name} needs a time zone")
+    return None if moment is None else moment.isoformat()
 
 
 def _part(written: Id) -> str:

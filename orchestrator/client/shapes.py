@@ -287,3 +287,45 @@ class NewApiKey(Shape):
     secret: str
     created_at: datetime
     expires_at: datetime | None = None
+
+
+class UsageRow(Shape):
+    """What one model has used.
+
+    Attributes:
+        cost_usd: An estimate; None for a model without a known price.
+    """
+
+    kind: str
+    model: str
+    events: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None = None
+
+
+class UsageGroup(Shape):
+    """What one step, instance, sequence or provider has used.
+
+    Attributes:
+        key: Its id or name; None for an unknown provider.
+        sequence_id: Whose step or instance it is.
+    """
+
+    key: str | None = None
+    sequence_id: UUID | None = None
+    events: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None = None
+
+
+class Usage(Shape):
+    """What the models of a tenant have used between two moments; costs are estimates."""
+
+    tenant: str
+    start: datetime
+    end: datetime
+    usage: tuple[UsageRow, ...]
+    total_cost_usd: float
+    groups: tuple[UsageGroup, ...] = ()

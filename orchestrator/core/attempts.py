@@ -213,7 +213,7 @@ def _complete(turn: Turn, step: Step, outcome: Completed, *, is_reused: bool = F
         _store(turn, replace(step, cache_key=None), outcome, None)
         return
     turn.record_attempt(step, "completed")
-    budgets.record_usage(turn, outcome.output)
+    budgets.record_usage(turn, step, outcome.output)
     if interceptors.hold_back(turn, step, outcome.output, merges=outcome.merges):
         context.apply_effects(turn, outcome.effects)
     else:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from orchestrator.core.model import Step, Usage
 from orchestrator.core.turn import Turn
 
 REASON = "budget_exceeded"
@@ -57,14 +58,46 @@ def _used(turn: Turn) -> dict[str, int]:
     }
 
 
-def record_usage(turn: Turn, output: Any) -> None:
-    """Add the tokens that an output reports in its `usage`, by the names of either family of providers."""
+def record_usage(turn: Turn, step: Step, output: Any) -> None:
+    """Write down the tokens that an output reports in its `usage`, and count them; none is no report."""
+    usage = usage_in(output)
+    if usage is None:
+        return
+    turn.amend(
+        input_tokens=turn.instance.input_tokens + usage.input_tokens,
+        output_tokens=turn.instance.output_tokens + usage.output_tokens,
+    )
+    turn.record_usage(step, usage)
+
+
+def usage_in(output: Any) -> Usage | None:
+    """Read what an output reports, by the names of either family of providers; None if that is nothing.
+
+    Model and provider stand in `usage` or beside it, as in the outputs of model calls.
+
+    >>> usage_in({"usage": {"prompt_tokens": 3}, "model": "m"})
+    Usage(model='m', provider=None, input_tokens=3, output_tokens=0, kind='llm_tokens')
+    >>> usage_in({"usage": {"input_tokens": 0}}) is None
+    True
+    """
     usage = output.get("usage") if isinstance(output, dict) else None
-    if isinstance(usage, dict):
-        turn.amend(
-            input_tokens=turn.instance.input_tokens + _tokens(usage, "input_tokens", "prompt_tokens"),
-            output_tokens=turn.instance.output_tokens + _tokens(usage, "output_tokens", "completion_tokens"),
-        )
+    if not isinstance(usage, dict):
+        return None
+    read = _tokens(usage, "input_tokens", "prompt_tokens")
+    written = _tokens(usage, "output_tokens", "completion_tokens")
+    if not read and not written:
+        return None
+    model = _name(usage.get("model")) or _name(output.get("model")) or UNKNOWN_MODEL
+    provider = _name(usage.get("provider")) or _name(output.get("provider"))
+    return Usage(model=model, provider=provider, input_tokens=read, output_tokens=written)
+
+
+UNKNOWN_MODEL = "unknown"
+MAX_NAME_CHARACTERS = 200
+
+
+def _name(written: Any) -> str | None:
+    return written.strip()[:MAX_NAME_CHARACTERS] or None if isinstance(written, str) else None
 
 
 MAX_TOKENS = 2**40

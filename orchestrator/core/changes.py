@@ -284,6 +284,25 @@ class WebhookQueued:
     created_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageRecorded:
+    """A finished step has reported what a model has used for it.
+
+    Args:
+        model: `unknown` if the report does not say.
+        provider: None if the report does not say.
+    """
+
+    id: UUID
+    block_id: str
+    kind: str
+    model: str
+    provider: str | None
+    input_tokens: int
+    output_tokens: int
+    created_at: datetime
+
+
 Change = (
     InstancePut
     | NodePut
@@ -315,6 +334,7 @@ Change = (
     | PlanReplaced
     | DefinitionHeld
     | WebhookQueued
+    | UsageRecorded
 )
 
 

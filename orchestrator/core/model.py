@@ -137,6 +137,17 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a model has used for a step: the tokens it has read and written."""
+
+    model: str
+    provider: str | None
+    input_tokens: int
+    output_tokens: int
+    kind: str = "llm_tokens"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
     """The data of a session as they were read; any JSON value."""
 

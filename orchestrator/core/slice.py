@@ -42,6 +42,7 @@ from orchestrator.core.changes import (
     TimerPut,
     TimersShifted,
     TransitionRecorded,
+    UsageRecorded,
     WebhookQueued,
 )
 from orchestrator.core.letters import Letter
@@ -318,7 +319,7 @@ class Slice:
                         self.letters.pop(letter_id, None)
                 case TimersShifted() | TransitionRecorded():
                     pass
-                case CheckpointSaved() | DefinitionHeld() | WebhookQueued():
+                case CheckpointSaved() | DefinitionHeld() | WebhookQueued() | UsageRecorded():
                     pass
                 case OutputsTrimmed() | ChildCreated() | LetterWritten():
                     pass

@@ -5,6 +5,7 @@ A turn is private to `decide`: it is thrown away when the decision needs more, a
 
 from collections import deque
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -40,6 +41,7 @@ from orchestrator.core.changes import (
     TimerPut,
     TimersShifted,
     TransitionRecorded,
+    UsageRecorded,
     WebhookQueued,
 )
 from orchestrator.core.events import Signal
@@ -58,6 +60,7 @@ from orchestrator.core.model import (
     Shared,
     Step,
     StepError,
+    Usage,
 )
 from orchestrator.core.overlay import Overlay
 from orchestrator.core.plan import Injection, Plan
@@ -347,6 +350,12 @@ class Turn(Overlay):
                 details=details,
                 created_at=self.now,
             )
+        )
+
+    def record_usage(self, step: Step, usage: Usage) -> None:
+        """Write down what a model has used for a step."""
+        self._added.append(
+            UsageRecorded(id=self.new_id(), block_id=step.key.block_id, created_at=self.now, **asdict(usage))
         )
 
     def tell_outside(self, event_type: str, data: Mapping[str, Any]) -> None:

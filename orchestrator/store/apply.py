@@ -41,10 +41,11 @@ from orchestrator.core.changes import (
     TimerPut,
     TimersShifted,
     TransitionRecorded,
+    UsageRecorded,
     WebhookQueued,
 )
 from orchestrator.core.model import ROOT_KEY, Instance, Iteration, NodeKey
-from orchestrator.store import breakers, checkpoints, definitions, payloads, sessions, webhooks
+from orchestrator.store import breakers, checkpoints, definitions, payloads, sessions, usage, webhooks
 from orchestrator.store.apart import Apart
 from orchestrator.store.injections import injection_row
 from orchestrator.store.letters import GRACE
@@ -235,6 +236,7 @@ class WriteSet:
     letters: list[Row] = field(default_factory=list)
     opened_letters: list[Row] = field(default_factory=list)
     webhooks: list[Row] = field(default_factory=list)
+    usage: list[Row] = field(default_factory=list)
 
     def add(self, instance: Instance, changes: Iterable[Change]) -> None:  # noqa: PLR0912, PLR0915 - one case each
         """Collect the changes of one instance."""
@@ -304,6 +306,8 @@ class WriteSet:
                     self.letters.append((*letter_row(letter), GRACE))
                 case LetterOpened(id=letter_id):
                     self.opened_letters.append((owner, letter_id))
+                case UsageRecorded():
+                    self.usage.append(usage.row(instance, change))
                 case WebhookQueued():
                     self.webhooks.append(webhooks.new_row(owner, change))
                 case _:
@@ -450,6 +454,7 @@ def _rare(tx: Transaction, writes: WriteSet) -> list[str]:
         *_insert(tx, _WRITE_LETTERS, writes.letters, _LETTER_TEMPLATE),
         *_remove_letters(tx, writes.opened_letters),
         *_insert(tx, webhooks.QUEUE, writes.webhooks, webhooks.NEW_ROW),
+        *_insert(tx, usage.ADD, writes.usage, usage.ROW),
     ]
 
 

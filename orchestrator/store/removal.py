@@ -19,7 +19,11 @@ from orchestrator.store.tables import metadata
 
 AT_ONCE: Final = 100
 """Instances that one transaction removes."""
-_OF_INSTANCES: Final = tuple(table.name for table in metadata.sorted_tables if "instance_id" in table.columns)
+_OUTLIVES: Final = "usage_events"
+"""The table whose rows name an instance and stay: what was used has been paid for."""
+_OF_INSTANCES: Final = tuple(
+    table.name for table in metadata.sorted_tables if "instance_id" in table.columns and table.name != _OUTLIVES
+)
 """Every table whose rows belong to an instance."""
 _LOCKED_BY_OTHERS: Final = "steps"
 """The table whose rows others lock without holding the instance; always in ascending order of their id."""

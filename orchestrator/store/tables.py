@@ -531,6 +531,24 @@ credentials = Table(
     Index("credentials_tenant_id_idx", "tenant_id", "id"),
 )
 
+usage_events = Table(
+    "usage_events",
+    metadata,
+    Column("tenant_id", Text, nullable=False),
+    _moment("created_at", nullable=False),
+    Column("id", Uuid, nullable=False),
+    Column("instance_id", Uuid, nullable=False),
+    Column("sequence_id", Uuid, nullable=False),
+    Column("block_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("provider", Text),
+    Column("model", Text, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    # What a tenant has used between two moments.
+    PrimaryKeyConstraint("tenant_id", "created_at", "id"),
+)
+
 effects = Table(
     "effects",
     metadata,

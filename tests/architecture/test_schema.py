@@ -34,6 +34,7 @@ from orchestrator.store import (
     steps,
     tables,
     task_events,
+    usage,
     webhooks,
 )
 from orchestrator.store.prepared import Form, Prepared
@@ -51,6 +52,7 @@ PUSH_QUEUE = dispatch.DispatchConfig(
     created_at=datetime(2026, 1, 1, tzinfo=UTC),
     updated_at=datetime(2026, 1, 1, tzinfo=UTC),
 )
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 WORKER = Worker(id=UUID(int=2), name="worker", slot=1)
 
 
@@ -240,6 +242,11 @@ QUERIES: dict[str, tuple[str, Callable[[Any], object]]] = {
     "the change feed": ("transitions_feed_idx", lambda tx: change_feed.after(tx, "t", None, 100)),
     "how far change feeds go": ("transitions_feed_idx", lambda tx: change_feed.newest(tx, ["t"])),
     "the credentials of a tenant": ("credentials_tenant_id_idx", lambda tx: credentials.find(tx, "t", 10)),
+    "what a tenant has used": ("usage_events_pkey", lambda tx: usage.sums(tx, "t", MOMENT, None)),
+    "what a tenant has used, by step": (
+        "usage_events_pkey",
+        lambda tx: usage.grouped(tx, "t", MOMENT, None, usage.Grouping.STEP),
+    ),
     "the keys of a tenant": ("api_keys_tenant_id_idx", lambda tx: api_keys.find(tx, "t", limit=10)),
     "instances of a sequence": (
         "instances_sequence_id_idx",

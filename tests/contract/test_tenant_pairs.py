@@ -36,6 +36,8 @@ class Answer(Enum):
     """403: the body names another tenant."""
     SCOPED = auto()
     """2xx about the stranger's own things, and nothing of the owner's."""
+    TAKEN = auto()
+    """409: the name is taken, by whom is not said."""
     SIGNED = auto()
     """401: open to whoever can sign, of any tenant."""
     COMMON = auto()
@@ -70,6 +72,7 @@ FILTER = {"filter": OWNERS}
 POLL = {"handler_name": "outside", "worker_id": "mallory-1"}
 RATE = {"tenant_id": OWNER, "resource_key": "{rate_limit}", "max_count": 1, "window_seconds": 1}
 CRON = {**START, "cron_expr": "0 0 1 1 *"}
+CREDENTIAL = {"id": "{credential}", "name": "x", "kind": "api_key", "value": "x", "tenant_id": OWNER}
 EVENT = {"tenant_id": OWNER, "event_name": "e", "producer_event_id": "p", "correlation_key": "c"}
 
 
@@ -224,6 +227,15 @@ ACTS: dict[str, list[Act]] = {
     "POST /queues/dispatch": [forbidden({"tenant_id": OWNER, "queue_name": "{push_queue}", "mode": "poll"})],
     "GET /queues/dispatch": [LISTED],
     "DELETE /queues/dispatch/{tenant_id}/{queue_name:path}": [ABSENT],
+    "GET /changes": [LISTED],
+    "GET /changes/stream": [],  # does not end; sends the rows of the list
+    # credentials
+    "POST /credentials": [forbidden(CREDENTIAL), Act(Answer.TAKEN, {**CREDENTIAL, "tenant_id": STRANGER})],
+    "GET /credentials": [LISTED],
+    "GET /credentials/{id}": [ABSENT],
+    "PATCH /credentials/{id}": [absent({"enabled": False})],
+    "DELETE /credentials/{id}": [ABSENT],
+    "GET /usage": [Act(Answer.SCOPED, query={"tenant": OWNER, "group_by": "step"})],
     # administration: refused to tenants before it is routed; what is a tenant's is scoped for the root key as well
     "GET /webhooks/outbox": [],
     "POST /webhooks/outbox/{id}/redeliver": [],
@@ -246,6 +258,7 @@ IDS = {
     "pools": "pool",
     "workers": "task",
     "api-keys": "api_key",
+    "credentials": "credential",
     "events": "event",
 }
 PARAMETERS = {
@@ -340,6 +353,8 @@ def world(owner: httpx.Client, stranger: httpx.Client, engine: Engine) -> World:
     api.start_of(failing, context={"data": {"secret": MARK}})
     api.fail(MARK, handler=ids["handler"])
     api.start_of(api.sequence(step("a", queue_name=ids["queue"]), name=f"{MARK}-queued"))
+    api.start_of(api.sequence(step("a"), name=f"{MARK}-model"))
+    api.complete({"usage": {"input_tokens": 7, "model": MARK}})
     ids["session"] = made("/sessions", session_key=ids["session_key"], data=MARK)["id"]
     ids["sequence"] = api.sequence(step("a"), step("b"), name=MARK)
     ids["instance"] = api.start_of(
@@ -358,6 +373,8 @@ def world(owner: httpx.Client, stranger: httpx.Client, engine: Engine) -> World:
     made("/plugins", name=MARK, plugin_type="wasm", source=MARK)
     event = {"event_name": MARK, "producer_event_id": MARK, "correlation_key": MARK}
     ids["event"] = made("/events", **event)["event_id"]
+    ids["credential"] = f"{MARK}-credential"
+    made("/credentials", id=ids["credential"], name=MARK, kind="api_key", value=MARK)
     ids["api_key"] = made("/api-keys", name=MARK)["id"]
 
     theirs = Api(stranger, engine)
@@ -381,11 +398,13 @@ OF_THE_OWNER = (
     "/triggers",
     "/cron",
     "/plugins",
+    "/credentials",
     "/events",
     "/queues/dispatch",
     "/workers/tasks",
     "/approvals",
     f"/api-keys?tenant_id={OWNER}",
+    "/usage?group_by=step&start=2026-01-01T00:00:00Z&end=2099-01-01T00:00:00Z",
 )
 
 
@@ -417,6 +436,8 @@ def complaint(call: Callable[..., httpx.Response], method: str, path: str, act: 
             return None if is_the_same else f"{told}, but of an unknown one {other.text[:200]}"
         case Answer.FORBIDDEN:
             return None if answer.status_code == 403 and "error" in answer.json() else told
+        case Answer.TAKEN:
+            return None if answer.status_code == 409 and OWNER not in answer.text else told
         case Answer.SIGNED:
             return None if answer.status_code == 401 else told
         case Answer.SCOPED | Answer.COMMON:

@@ -307,6 +307,21 @@ def test_a_key_is_made_listed_and_revoked(cli: Cli) -> None:
     assert cli("keys", "create", "--capability", "king").code == ExitCode.REFUSED
 
 
+# -- usage -----------------------------------------------------------------------------------------------------------
+
+
+def test_usage_is_shown_by_model_and_by_step(cli: Cli, write: Callable[[Any], str], engine: Engine) -> None:
+    cli("sequences", "create", write({"id": "ask-model", "blocks": [{"id": "ask", "handler": "charge"}]}))
+    cli("instances", "start", "ask-model")
+    work(engine, "default", Completed(output={"model": "gpt-4o", "usage": {"input_tokens": 1_000_000}}))
+    shown = cli("usage")
+    assert shown.out.splitlines()[1].split() == ["gpt-4o", "1", "1000000", "0", "2.5000"]
+    assert "2.5000 USD" in shown.err
+    assert cli("usage", "--by", "step").out.splitlines()[1].split()[0] == "ask"
+    assert cli("usage", "--days", "7", "-o", "json").json["total_cost_usd"] == 2.5
+    assert cli("usage", "--by", "colour").code == ExitCode.USAGE
+
+
 # -- people ----------------------------------------------------------------------------------------------------------
 
 

@@ -37,6 +37,7 @@ from orchestrator.core.changes import (
     TimerPut,
     TimersShifted,
     TransitionRecorded,
+    UsageRecorded,
     WebhookQueued,
 )
 from orchestrator.core.model import BESIDE, Instance, ItemKey, NodeKey, OutputKey, Step
@@ -160,6 +161,8 @@ def _write(tx: Base, rows: Rows, owner: UUID, change: Change) -> None:  # noqa: 
             tx.journal.insert(rows.injections, injection.number, injection)
         case PlanReplaced():
             pass  # the instance's row names the new definition
+        case UsageRecorded():
+            tx.journal.insert(rows.usage, change.id, change)
         case WebhookQueued():
             tx.journal.insert(rows.webhooks, change.id, change)
         case DefinitionHeld():
