@@ -113,6 +113,7 @@ class Engine:
             first_wait=timedelta(milliseconds=settings.tick_interval_ms or 0),
             webhook_urls=settings.webhook_urls,
             known_handlers=self._known.latest,
+            routes=self._known.routes,
             randomness=randomness,
             machine=machine,
             plans=plans,
@@ -243,7 +244,14 @@ class Engine:
         return held
 
     def claim_tasks(
-        self, worker_name: str, *, handler: str, queue: str | None, tenant_id: str | None, limit: int
+        self,
+        worker_name: str,
+        *,
+        handler: str,
+        queue: str | None,
+        tenant_id: str | None,
+        limit: int,
+        rank: tuple[int, ...] | None = None,
     ) -> list[Claim]:
         """Claim tasks for a worker that polls over HTTP; a plain poll (no queue) takes tasks without a queue."""
         with self.store.transaction() as tx:
@@ -253,7 +261,7 @@ class Engine:
                 handler=handler,
                 tenant_id=tenant_id,
                 limit=limit,
-                worker=Worker(id=None, name=worker_name),
+                worker=Worker(id=None, name=worker_name, rank=rank),
             )
         self._forget(claims)
         return claims
@@ -447,6 +455,10 @@ class Engine:
         with self.store.transaction() as tx:
             found = tx.newest_checkpoints(instance_id, 1)
         return (found[0][1], found[0][2]) if found else None
+
+    def forget_routes(self) -> None:
+        """Have this process read at its next commit what it knows of handlers and routes."""
+        self._known.forget()
 
     def now(self) -> datetime:
         """Give the database's time."""

@@ -1,9 +1,13 @@
-"""Which handlers the living Celery workers know: steps of others wait for a worker that polls over HTTP."""
+"""Which handlers the living Celery workers know, and where rules lead tasks: read now and then, not at each step.
+
+Steps of other handlers wait for a worker that polls over HTTP.
+"""
 
 from datetime import timedelta
 from threading import Lock
 
 from orchestrator.clock import MACHINE_TIME, MachineTime
+from orchestrator.core.routing import Routes
 from orchestrator.errors import StoreUnavailable
 from orchestrator.store.interface import Store
 
@@ -11,13 +15,14 @@ FRESH_SECONDS = 2.0
 
 
 class KnownHandlers:
-    """The handlers of all living worker processes, read from the store at most every two seconds."""
+    """The handlers of all living worker processes, and the routes, read from the store at most every two seconds."""
 
     def __init__(self, store: Store, alive_within: timedelta, machine: MachineTime = MACHINE_TIME) -> None:
         self._store = store
         self._monotonic = machine.monotonic
         self._alive_within = alive_within
         self._names: frozenset[str] = frozenset()
+        self._routes: Routes = {}
         self._read_at = float("-inf")
         self._lock = Lock()
 
@@ -26,7 +31,7 @@ class KnownHandlers:
         if self._monotonic() - self._read_at > FRESH_SECONDS and self._lock.acquire(blocking=False):
             try:
                 self._read_at = self._monotonic()
-                self._names = self._read()
+                self._names, self._routes = self._read()
             except StoreUnavailable:
                 pass
             finally:
@@ -37,7 +42,15 @@ class KnownHandlers:
         """Give the names as `names` has read them last, without touching the store."""
         return self._names
 
-    def _read(self) -> frozenset[str]:
+    def routes(self) -> Routes:
+        """Give the routes as `names` has read them last, without touching the store."""
+        return self._routes
+
+    def forget(self) -> None:
+        """Have `names` read at once when it is asked next."""
+        self._read_at = float("-inf")
+
+    def _read(self) -> tuple[frozenset[str], Routes]:
         with self._store.transaction() as tx:
-            alive = tx.workers_alive(self._alive_within)
-        return frozenset(name for worker in alive for name in worker["handlers"])
+            alive, routes = tx.workers_alive(self._alive_within), tx.routes()
+        return frozenset(name for worker in alive for name in worker["handlers"]), routes

@@ -19,6 +19,7 @@ from orchestrator.core.facts import Facts
 from orchestrator.core.ids import IdMaker
 from orchestrator.core.model import ROOT_KEY, Claim, Instance, NodeKey, Step, is_beside
 from orchestrator.core.plan import Plan
+from orchestrator.core.routing import Routes
 from orchestrator.core.slice import Needs, Slice
 from orchestrator.core.states import StepState
 from orchestrator.errors import SequenceGone
@@ -61,6 +62,7 @@ class Turnstile:
         first_wait: See `Facts`.
         webhook_urls: See `Facts`.
         known_handlers: See `Facts`; asked without touching the store.
+        routes: See `Facts`; asked in the same way.
         randomness: Where jitter and random numbers come from; None for a source of its own.
         machine: Tells durations, and waits between tries.
         plans: Compiled definitions, if others share them; None for its own.
@@ -75,6 +77,7 @@ class Turnstile:
         first_wait: timedelta = timedelta(0),
         webhook_urls: tuple[str, ...] = (),
         known_handlers: Callable[[], Collection[str]] = frozenset,
+        routes: Callable[[], Routes] = dict,
         randomness: random.Random | None = None,
         machine: MachineTime = MACHINE_TIME,
         plans: Plans | None = None,
@@ -91,6 +94,7 @@ class Turnstile:
         self._first_wait = first_wait
         self._webhook_urls = webhook_urls
         self._known_handlers = known_handlers
+        self._routes = routes
 
     def facts(self, now: datetime) -> Facts:
         """Give what decisions at this moment depend on."""
@@ -103,6 +107,7 @@ class Turnstile:
             first_wait=self._first_wait,
             webhook_urls=self._webhook_urls,
             known_handlers=self._known_handlers(),
+            routes=self._routes(),
         )
 
     def new_id(self, now: datetime) -> UUID:

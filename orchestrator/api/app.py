@@ -40,6 +40,7 @@ from orchestrator.api import (
     triggers,
     usage,
     webhooks,
+    worker_orders,
 )
 from orchestrator.api.answers import add_error_answers
 from orchestrator.api.edge import PREFIX, Door, Edge
@@ -81,6 +82,7 @@ _PRODUCT = (
     queues.router,
     dispatch.router,
     webhooks.router,
+    worker_orders.router,
     api_keys.router,
     usage.router,
 )

@@ -113,12 +113,12 @@ def list_workers(
                 "worker_id": name,
                 "handlers": handlers,
                 "queues": queues,
-                "version": None,
+                "version": version,
                 "last_seen_at": seen_at,
                 "alive": is_alive,
                 "in_flight": in_flight,
             }
-            for key, name, kind, handlers, queues, seen_at, is_alive, in_flight in rows
+            for key, name, kind, handlers, queues, seen_at, is_alive, in_flight, version in rows
             if (is_alive or include_stale)
             and (kind != "http" or caller.tenant is None or key == worker_key(caller.tenant, name))
         ]

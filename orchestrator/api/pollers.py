@@ -22,18 +22,27 @@ class Pollers:
     """Writes down polls, each kind of poll every few seconds. Safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._written: dict[tuple[UUID, str, str | None], float] = {}
+        self._written: dict[tuple[UUID, str, str | None, str | None], float] = {}
         self._lock = Lock()
 
-    def heard(self, store: Store, tenant: str | None, worker: str, handler: str, queue: str | None) -> None:
+    def heard(
+        self, store: Store, tenant: str | None, worker: str, handler: str, queue: str | None, version: str | None
+    ) -> None:
         """Note that a worker has polled for a handler."""
         key = worker_key(tenant, worker)
-        if not self._is_due((key, handler, queue)):
+        if not self._is_due((key, handler, queue, version)):
             return
         with store.transaction(is_losable=True) as tx:
-            tasks.note_poller(tx, key, name=worker, queues=[queue] if queue is not None else [], handlers=[handler])
+            tasks.note_poller(
+                tx,
+                key,
+                name=worker,
+                queues=[queue] if queue is not None else [],
+                handlers=[handler],
+                version=version,
+            )
 
-    def _is_due(self, poll: tuple[UUID, str, str | None]) -> bool:
+    def _is_due(self, poll: tuple[UUID, str, str | None, str | None]) -> bool:
         now = time.monotonic()
         with self._lock:
             if now - self._written.get(poll, float("-inf")) < WRITTEN_AGAIN_AFTER:

@@ -38,6 +38,7 @@ from orchestrator.errors import Conflict, InvalidArgument, NotFound, PayloadTooL
 from orchestrator.exchange import Report
 from orchestrator.store import steps, task_events, tasks
 from orchestrator.store.steps import HeldTask
+from orchestrator.versions import rank_of
 
 router = APIRouter(tags=["workers"])
 
@@ -68,7 +69,7 @@ def poll_queue(serving: Serving, caller: CallerDependency, body: Body) -> Respon
 
 def _poll(serving: Services, caller: Caller, request: Poll, queue: str | None) -> Response:
     _check_poll(request, queue)
-    serving.pollers.heard(serving.store, caller.tenant, request.worker_id, request.handler_name, queue)
+    serving.pollers.heard(serving.store, caller.tenant, request.worker_id, request.handler_name, queue, request.version)
     if runs_in_process(request.handler_name):
         return Json([])
     limit = min(request.limit, MAX_CLAIMED_AT_ONCE)
@@ -86,6 +87,8 @@ def _check_poll(request: Poll, queue: str | None) -> None:
     for name, limit in limits.items():
         if len(getattr(request, name).encode()) > limit:
             raise InvalidArgument(f"{name} is longer than {limit} bytes")
+    if request.version is not None and len(request.version.encode()) > MAX_NAME_BYTES:
+        raise InvalidArgument(f"version is longer than {MAX_NAME_BYTES} bytes")
     if queue is not None and len(queue.encode()) > MAX_NAME_BYTES:
         raise InvalidArgument(f"queue_name is longer than {MAX_NAME_BYTES} bytes")
 
@@ -94,7 +97,12 @@ def _claim(serving: Services, caller: Caller, request: Poll, queue: str | None, 
     if limit <= 0:
         return []
     return serving.engine.claim_tasks(
-        request.worker_id, handler=request.handler_name, queue=queue, tenant_id=caller.tenant, limit=limit
+        request.worker_id,
+        handler=request.handler_name,
+        queue=queue,
+        tenant_id=caller.tenant,
+        limit=limit,
+        rank=None if request.version is None else rank_of(request.version),
     )
 
 

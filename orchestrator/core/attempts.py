@@ -16,6 +16,7 @@ from orchestrator.core.interceptors import Called
 from orchestrator.core.model import NodeKey, Step
 from orchestrator.core.outcomes import Completed, Failed, FailureKind, Outcome, Suspended
 from orchestrator.core.retries import backoff, may_retry
+from orchestrator.core.routing import routed
 from orchestrator.core.states import Activity, NodeState, StepState
 from orchestrator.core.steps import (
     DEFAULT_QUEUE,
@@ -29,6 +30,7 @@ from orchestrator.core.steps import (
     offer,
     passed_before,
     ready_activity,
+    runs_in_process,
 )
 from orchestrator.core.turn import Reuse, Turn
 from orchestrator.core.values import replace
@@ -57,14 +59,15 @@ def enter_step(turn: Turn, key: NodeKey) -> None:
         turn.put_step(replace(former, former=None))
         return
     reached_at = former.entered_at if former is not None else turn.now
+    queue = _queue_of(turn, block)
     step = Step(
         key=key,
         id=turn.new_id(),
         state=StepState.READY,
         activity=ready_activity(block.handler),
         handler=block.handler,
-        queue=block.queue_name or DEFAULT_QUEUE,
-        is_queue_named=block.queue_name is not None,
+        queue=queue or DEFAULT_QUEUE,
+        is_queue_named=queue is not None,
         tenant_id=turn.instance.tenant_id,
         priority=turn.instance.priority,
         timeout=block.timeout,
@@ -88,6 +91,13 @@ def enter_step(turn: Turn, key: NodeKey) -> None:
             )
             return
     _pass_window(turn, step)
+
+
+def _queue_of(turn: Turn, block: document.Step) -> str | None:
+    """Give the queue of a new step; None if it has none. Rules are for tasks, not for what the engine runs itself."""
+    if not turn.facts.routes or runs_in_process(block.handler):
+        return block.queue_name
+    return routed(turn.facts.routes, turn.instance.tenant_id, block.handler, block.queue_name)
 
 
 def _delay_due(turn: Turn, delay: document.Delay, reached_at: datetime) -> datetime:

@@ -18,6 +18,7 @@ from uuid import UUID
 from orchestrator.core.changes import Change
 from orchestrator.core.model import Claim, Instance, NodeKey
 from orchestrator.core.plan import Injection
+from orchestrator.core.routing import Routes
 from orchestrator.core.slice import Needs, Slice
 from orchestrator.store.definitions import StoredDefinition
 from orchestrator.store.effects import EffectDone
@@ -253,6 +254,9 @@ class Transaction(Protocol):
 
     def workers_alive(self, within: timedelta) -> list[dict[str, Any]]:
         """List worker processes that take hints and have sent a heartbeat within the given time."""
+
+    def routes(self) -> Routes:
+        """Read the rules that lead new tasks to other queues."""
 
     def read_fact(self, name: str) -> str | None:
         """Read one fact of the installation; None if it was never written."""

@@ -28,6 +28,7 @@ from orchestrator.store import (
     steps,
     triggers,
     upkeep,
+    worker_orders,
     workers,
 )
 from orchestrator.store.apart import Apart
@@ -90,6 +91,7 @@ class PostgresTransaction(session.Transaction):
     remove_worker = workers.remove
     remove_silent_workers = workers.remove_silent
     workers_alive = workers.alive
+    routes = worker_orders.routes
     read_fact = installation.read
     write_fact = installation.write
     remove_of_deleted = removal.remove_of_deleted

@@ -48,17 +48,24 @@ _FREE_TASK = """
 SELECT id FROM steps
 WHERE state = 'ready' AND queue = %(queue)s AND is_queue_named = %(is_named)s AND handler = %(handler)s
   AND (%(tenant_id)s IS NULL OR tenant_id = %(tenant_id)s)
+  AND NOT EXISTS (SELECT 1 FROM version_pins p WHERE p.tenant_id = steps.tenant_id AND p.handler_name = steps.handler
+                  AND (%(rank)s::bigint[] IS NULL OR p.rank > %(rank)s::bigint[]))
 ORDER BY ready_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """Who claims: a worker process, and the child (by pid) that will run the step."""
+    """Who claims: a worker process, and the child (by pid) that will run the step.
+
+    Args:
+        rank: Of its version, as `orchestrator.versions` gives it; None for a worker without one.
+    """
 
     id: UUID | None
     name: str
     slot: int | None = None
+    rank: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +145,7 @@ def claim_tasks(
         "handler": handler,
         "tenant_id": tenant_id,
         "limit": limit,
+        "rank": None if worker.rank is None else list(worker.rank),
     }
     return _claimed(tx.query(_CLAIM.format(_FREE_TASK), parameters))
 

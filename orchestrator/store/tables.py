@@ -755,6 +755,45 @@ counters = Table(
     Column("value", BigInteger, nullable=False),
 )
 
+worker_commands = Table(
+    "worker_commands",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("worker_id", Text, nullable=False),
+    Column("command", Text, nullable=False),
+    Column("payload", JSON(none_as_null=False)),
+    _moment("created_at", nullable=False),
+    # What one worker was told.
+    Index("worker_commands_worker_id_idx", "worker_id", "id"),
+)
+
+version_pins = Table(
+    "version_pins",
+    metadata,
+    Column("tenant_id", Text, nullable=False),
+    Column("handler_name", Text, nullable=False),
+    Column("min_version", Text, nullable=False),
+    # The same, as it is compared.
+    Column("rank", ARRAY(BigInteger), nullable=False),
+    _moment("created_at", nullable=False),
+    _moment("updated_at", nullable=False),
+    PrimaryKeyConstraint("tenant_id", "handler_name"),
+)
+
+routing_rules = Table(
+    "routing_rules",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("handler_name", Text, nullable=False),
+    Column("match_queue", Text),
+    Column("queue_override", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    _moment("created_at", nullable=False),
+    _moment("updated_at", nullable=False),
+)
+
 workers = Table(
     "workers",
     metadata,
@@ -767,6 +806,7 @@ workers = Table(
     Column("started_at", DateTime(timezone=True), nullable=False),
     _moment("heartbeat_at", nullable=False),
     Column("is_draining", Boolean, nullable=False, server_default=text("false")),
+    Column("version", Text),
     postgresql_with={"fillfactor": "50"},
 )
 

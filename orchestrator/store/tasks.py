@@ -133,32 +133,38 @@ def named_queues(tx: Transaction, handler: str, tenant_id: str | None) -> list[s
 
 
 def note_poller(
-    tx: Transaction, worker_key: UUID, *, name: str, queues: Sequence[str], handlers: Sequence[str]
+    tx: Transaction,
+    worker_key: UUID,
+    *,
+    name: str,
+    queues: Sequence[str],
+    handlers: Sequence[str],
+    version: str | None = None,
 ) -> None:
     """Write that a worker has polled; what it polls for is added to what it polled for before."""
     tx.execute(
-        "INSERT INTO workers (id, name, kind, queues, handlers, slots, started_at, heartbeat_at) "
-        "VALUES (%s, %s, 'http', %s, %s, 0, clock_timestamp(), clock_timestamp()) ON CONFLICT (id) DO UPDATE SET "
+        "INSERT INTO workers (id, name, kind, queues, handlers, slots, started_at, heartbeat_at, version) "
+        "VALUES (%s, %s, 'http', %s, %s, 0, clock_timestamp(), clock_timestamp(), %s) ON CONFLICT (id) DO UPDATE SET "
         "queues = ARRAY(SELECT DISTINCT unnest(workers.queues || EXCLUDED.queues) ORDER BY 1), "
         "handlers = ARRAY(SELECT DISTINCT unnest(workers.handlers || EXCLUDED.handlers) ORDER BY 1), "
-        "heartbeat_at = EXCLUDED.heartbeat_at",
-        (worker_key, name, list(queues), list(handlers)),
+        "heartbeat_at = EXCLUDED.heartbeat_at, version = EXCLUDED.version",
+        (worker_key, name, list(queues), list(handlers), version),
     )
 
 
 def heard_of(
     tx: Transaction, alive_within: timedelta
-) -> list[tuple[UUID, str, str, list[str], list[str], datetime, bool, int]]:
+) -> list[tuple[UUID, str, str, list[str], list[str], datetime, bool, int, str | None]]:
     """List all workers that have left a row.
 
     Returns:
-        Rows of id, name, kind, handlers, queues, heartbeat_at, whether that is recent, number of claims.
+        Rows of id, name, kind, handlers, queues, heartbeat_at, whether that is recent, number of claims, version.
     """
     rows = tx.query(
         "SELECT w.id, w.name, w.kind, w.handlers, w.queues, w.heartbeat_at, w.heartbeat_at >= clock_timestamp() - %s, "
         "(SELECT count(*) FROM steps s WHERE s.state = 'claimed' AND "
-        "CASE WHEN w.kind = 'http' THEN s.worker_id IS NULL AND s.worker_name = w.name ELSE s.worker_id = w.id END) "
-        "FROM workers w ORDER BY w.name, w.id",
+        "CASE WHEN w.kind = 'http' THEN s.worker_id IS NULL AND s.worker_name = w.name ELSE s.worker_id = w.id END), "
+        "w.version FROM workers w ORDER BY w.name, w.id",
         (alive_within,),
     )
     return [tuple(row) for row in rows]

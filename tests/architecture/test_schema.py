@@ -36,6 +36,7 @@ from orchestrator.store import (
     task_events,
     usage,
     webhooks,
+    worker_orders,
 )
 from orchestrator.store.prepared import Form, Prepared
 from orchestrator.store.session import Store, Transaction
@@ -177,6 +178,10 @@ QUERIES: dict[str, tuple[str, Callable[[Any], object]]] = {
     "new tasks of a push queue": (
         "steps_ready_idx",
         lambda tx: dispatch.claim(tx, PUSH_QUEUE, lease=timedelta(seconds=30), limit=16),
+    ),
+    "what a worker was told": (
+        "worker_commands_worker_id_idx",
+        lambda tx: worker_orders.commands_of(tx, "w", 100),
     ),
     "timers that are due": ("timers_due_at_idx", lambda tx: steps.due_timers(tx, 200)),
     "the next timer": ("timers_due_at_idx", steps.next_due),

@@ -223,6 +223,11 @@ ACTS: dict[str, list[Act]] = {
     "GET /workers/tasks/{id}/attempts": [ABSENT],
     "GET /workers/tasks/stats": [LISTED],
     "GET /workers": [SCOPED],
+    "GET /handlers": [SCOPED],
+    "POST /routing-rules": [forbidden({"tenant_id": OWNER, "handler_name": "x", "queue_override": "y"})],
+    "GET /routing-rules": [LISTED],
+    "GET /routing-rules/{id}": [ABSENT],
+    "DELETE /routing-rules/{id}": [ABSENT],
     "GET /queues": [LISTED],
     "POST /queues/dispatch": [forbidden({"tenant_id": OWNER, "queue_name": "{push_queue}", "mode": "poll"})],
     "GET /queues/dispatch": [LISTED],
@@ -243,6 +248,12 @@ ACTS: dict[str, list[Act]] = {
     "DELETE /webhooks/outbox/{id}": [],
     "GET /webhooks/deliveries": [],
     "GET /webhooks/deliveries/{delivery_id}": [],
+    "POST /workers/commands": [],
+    "DELETE /workers/commands/{id}": [],
+    "GET /workers/{worker_id:path}/commands": [],
+    "POST /workers/version-pins": [forbidden({"tenant_id": OWNER, "handler_name": "x", "min_version": "1"})],
+    "GET /workers/version-pins": [LISTED],
+    "DELETE /workers/version-pins/{tenant_id}/{handler_name:path}": [ABSENT],
     "GET /cluster/nodes": [],
     "POST /cluster/nodes/{id}/drain": [],
     "POST /api-keys": [forbidden({"tenant_id": OWNER})],
@@ -260,6 +271,7 @@ IDS = {
     "api-keys": "api_key",
     "credentials": "credential",
     "events": "event",
+    "routing-rules": "rule",
 }
 PARAMETERS = {
     "tenant_id": "owner",
@@ -272,6 +284,8 @@ PARAMETERS = {
     "block_id": "block",
     "delivery_id": "task",
     "queue_name": "push_queue",
+    "worker_id": "task",
+    "handler_name": "handler",
 }
 """Names of the world for parameters of paths; `id` depends on the first segment."""
 
@@ -367,6 +381,8 @@ def world(owner: httpx.Client, stranger: httpx.Client, engine: Engine) -> World:
     made("/rate-limits", resource_key=ids["rate_limit"], max_count=7, window_seconds=7)
     made("/circuit-breakers", handler=ids["handler"], failure_threshold=7)
     made("/queues/dispatch", queue_name=ids["push_queue"], mode="poll")
+    ids["rule"] = made("/routing-rules", handler_name=ids["handler"], queue_override=MARK)["id"]
+    made("/workers/version-pins", handler_name=f"{MARK}-pinned", min_version="1")
     made("/triggers", slug=ids["slug"], sequence_name=MARK, secret=MARK)
     schedule = {"namespace": "default", "sequence_id": ids["sequence"], "cron_expr": "0 0 1 1 *", "metadata": MARK}
     ids["schedule"] = made("/cron", **schedule)["id"]
@@ -401,6 +417,8 @@ OF_THE_OWNER = (
     "/credentials",
     "/events",
     "/queues/dispatch",
+    "/routing-rules",
+    "/workers/version-pins",
     "/workers/tasks",
     "/approvals",
     f"/api-keys?tenant_id={OWNER}",

@@ -80,6 +80,7 @@ class MemoryTransaction(Base):
     remove_worker = workers.remove
     remove_silent_workers = workers.remove_silent
     workers_alive = workers.alive
+    routes = workers.routes
     read_fact = workers.read_fact
     write_fact = workers.write_fact
     remove_of_deleted = workers.remove_of_deleted

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from orchestrator.core.routing import Routes
 from orchestrator.core.states import StepState
 from orchestrator.store.memory.base import Base
 from orchestrator.store.memory.tables import WorkerRow
@@ -78,6 +79,11 @@ def alive(tx: Base, within: timedelta) -> list[dict[str, Any]]:
 def read_fact(tx: Base, name: str) -> str | None:
     """Read one fact of the installation; None if it was never written."""
     return tx.tables.facts.get(name)
+
+
+def routes(_tx: Base) -> Routes:
+    """Give no rules: there is nobody to make them."""
+    return {}
 
 
 def write_fact(tx: Base, name: str, value: str) -> None:
