@@ -27,13 +27,14 @@ from orchestrator.api.shapes import (
     PollQueue,
     WorkerTask,
 )
+from orchestrator.api.step_logs import store_logs
 from orchestrator.api.task_views import open_task_view
 from orchestrator.catalogue import MAX_LONG_NAME_BYTES, MAX_NAME_BYTES
 from orchestrator.core.model import Claim
 from orchestrator.core.outcomes import Completed, Failed, FailureKind, Outcome
 from orchestrator.core.states import StepState
 from orchestrator.core.steps import runs_in_process
-from orchestrator.credential_use import cleared
+from orchestrator.credential_use import cleared, without
 from orchestrator.errors import Conflict, InvalidArgument, NotFound, PayloadTooLarge
 from orchestrator.exchange import Report
 from orchestrator.store import steps, task_events, tasks
@@ -133,7 +134,8 @@ def complete(serving: Serving, caller: CallerDependency, task_id: TaskId, body: 
     limit = serving.settings.max_output_bytes
     if len(orjson.dumps(request.output)) > limit:
         raise PayloadTooLarge(f"output is larger than {limit} bytes")
-    return _report(serving, caller, task_id, request, Completed(output=request.output, merges=True))
+    outcome = Completed(output=request.output, merges=True)
+    return _report(serving, caller, task_id, request, outcome, request.logs)
 
 
 @router.post("/workers/tasks/{id}/fail", openapi_extra=accepts(FailTask))
@@ -143,28 +145,34 @@ def fail(serving: Serving, caller: CallerDependency, task_id: TaskId, body: Body
     failure = Failed(
         message=request.message[:MAX_MESSAGE_CHARACTERS], retryable=request.retryable, details=request.details
     )
-    return _report(serving, caller, task_id, request, failure)
+    return _report(serving, caller, task_id, request, failure, request.logs)
 
 
-def _without_secrets(serving: Services, claim: Claim, outcome: Outcome) -> Outcome:
-    """Clear what a worker says of a failure of the credentials that it was given."""
-    if not isinstance(outcome, Failed):
-        return outcome
-    for work in serving.engine.inputs([claim]):
-        outcome = cleared(outcome, serving.credential_use.known(work))
-    return outcome
+def _without_secrets(
+    serving: Services, claim: Claim, outcome: Outcome, logs: list[Any] | None
+) -> tuple[Outcome, list[Any] | None]:
+    """Clear what a worker says of a failure, and what it logs, of the credentials that it was given."""
+    if not isinstance(outcome, Failed) and not logs:
+        return outcome, logs
+    for each in serving.engine.inputs([claim]):
+        work = serving.credential_use.known(each)
+        outcome, logs = cleared(outcome, work), without(logs, work.secrets)
+    return outcome, logs
 
 
-def _report(serving: Services, caller: Caller, task_id: UUID, lease: Lease, outcome: Outcome) -> Response:
+def _report(
+    serving: Services, caller: Caller, task_id: UUID, lease: Lease, outcome: Outcome, logs: list[Any] | None
+) -> Response:
     """Commit an outcome; 200 without effect when the instance was ended or paused under the worker's hands."""
     act = "complete" if isinstance(outcome, Completed) else "fail"
     for _ in range(2):
         held = _held(serving, caller, task_id, lease, act, LEASE_CHANGED)
         if held is None:
             return Response()
-        outcome = _without_secrets(serving, held.claim, outcome)
+        outcome, logs = _without_secrets(serving, held.claim, outcome, logs)
         finished = serving.engine.finish([Report(claim=held.claim, outcome=outcome)])
         if not finished.stale:
+            store_logs(serving, held.claim.instance_id, held.claim.key.block_id, logs)
             return Response()
     raise Conflict(LEASE_CHANGED)
 

@@ -342,6 +342,18 @@ transitions = Table(
     Index("transitions_feed_idx", "tenant_id", "xid", "id"),
 )
 
+step_logs = Table(
+    "step_logs",
+    metadata,
+    Column("instance_id", Uuid, nullable=False),
+    Column("id", Uuid, nullable=False),
+    Column("block_id", Text, nullable=False),
+    Column("ts", JSON(none_as_null=False)),
+    Column("level", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    PrimaryKeyConstraint("instance_id", "id"),
+)
+
 state_values = Table(
     "state_values",
     metadata,

@@ -215,7 +215,8 @@ def test_s12_secret_is_in_no_list_of_tasks_and_no_row(api: Api):
     assert SECRET not in api.http.get("/workers/tasks").text
     assert SECRET not in api.http.get(f"/workers/tasks/{task['id']}").text
     said = {"said": f"no entry for {SECRET}", f"x{SECRET}": [SECRET]}
-    assert api.report(task, "fail", message=f"bad key {SECRET}", details=said).status_code == 200
+    logs = [{"ts": 1, "level": "info", "message": f"sent {SECRET}"}, SECRET]
+    assert api.report(task, "fail", message=f"bad key {SECRET}", details=said, logs=logs).status_code == 200
     seen = [
         api.http.get(path).text
         for path in (
@@ -224,11 +225,13 @@ def test_s12_secret_is_in_no_list_of_tasks_and_no_row(api: Api):
             f"/instances/{instance}/tree",
             f"/instances/{instance}/audit",
             f"/instances/{instance}/attempts",
+            f"/instances/{instance}/logs",
             "/workers/tasks",
         )
     ]
     assert not any(SECRET in text for text in seen)
-    assert any("bad key [REDACTED]" in text for text in seen)
+    for said_of_it in ("bad key [REDACTED]", "sent [REDACTED]"):
+        assert any(said_of_it in text for text in seen)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,49 @@
+"""What workers have logged while they ran steps, as they reported it with an outcome."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from orchestrator.store.session import Transaction, to_json
+
+MAX_SHOWN: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One line.
+
+    Args:
+        ts: When it was written, as the worker said it; anything JSON can say.
+    """
+
+    ts: Any
+    level: str
+    message: str
+
+
+def insert(
+    tx: Transaction, instance_id: UUID, block_id: str, lines: Sequence[Line], new_id: Callable[[], UUID]
+) -> None:
+    """Store the lines of one report, in their order; nothing if the instance is gone."""
+    rows = [(instance_id, new_id(), block_id, to_json(line.ts), line.level, line.message) for line in lines]
+    if rows:
+        written = tx.values("(%s::uuid, %s::uuid, %s, %s::json, %s, %s)", rows)
+        tx.execute(
+            "INSERT INTO step_logs (instance_id, id, block_id, ts, level, message) "
+            f"SELECT v.* FROM (VALUES {written}) AS v (owner) JOIN instances i ON i.id = v.owner"
+        )
+
+
+def find(tx: Transaction, instance_id: UUID) -> list[tuple[Any, ...]]:
+    """Read the newest lines of an instance, the oldest of them first.
+
+    Returns:
+        Rows of block_id, ts, level, message.
+    """
+    rows = tx.query(
+        "SELECT block_id, ts, level, message FROM step_logs WHERE instance_id = %s ORDER BY id DESC LIMIT %s",
+        (instance_id, MAX_SHOWN),
+    )
+    return rows[::-1]
