@@ -22,6 +22,25 @@ JITTERED = 1.5
 """How many times the wait that a tick asks for a loop may sleep at the most."""
 
 
+class Durations:
+    """How long the rounds of some loops took lately, for whoever keeps count. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._seconds: list[float] = []
+        self._lock = threading.Lock()
+
+    def note(self, seconds: float) -> None:
+        """Note a round."""
+        with self._lock:
+            self._seconds.append(seconds)
+
+    def take(self) -> list[float]:
+        """Take what was noted since the last time."""
+        with self._lock:
+            taken, self._seconds = self._seconds, []
+        return taken
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TickResult:
     """What one tick did.
@@ -71,11 +90,16 @@ def together_or_alone(act: Callable[[Sequence[T]], int], things: Sequence[T], fa
 
 
 class LoopRunner:
-    """Runs one loop in a thread of its own until it is stopped."""
+    """Runs one loop in a thread of its own until it is stopped.
 
-    def __init__(self, loop: Loop) -> None:
+    Args:
+        durations: Told how long each round took; None for nobody.
+    """
+
+    def __init__(self, loop: Loop, durations: Durations | None = None) -> None:
         self.loop = loop
         self.ticked_at = time.monotonic()
+        self._durations = durations
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=loop.name, daemon=True)
@@ -113,5 +137,7 @@ class LoopRunner:
         finally:
             self.ticked_at = time.monotonic()
             SECONDS.labels(self.loop.name).observe(self.ticked_at - started)
+            if self._durations is not None:
+                self._durations.note(self.ticked_at - started)
         TICKS.labels(self.loop.name, "done").inc()
         return result

@@ -13,7 +13,8 @@ from orchestrator.dispatcher import Dispatcher
 from orchestrator.doorbell import Doorbell
 from orchestrator.egress import Egress
 from orchestrator.engine import Engine
-from orchestrator.loops import Loop, LoopRunner
+from orchestrator.loops import Durations, Loop, LoopRunner
+from orchestrator.meter import Meter
 from orchestrator.outbox import Outbox
 from orchestrator.postman import Postman
 from orchestrator.pusher import Pusher
@@ -29,6 +30,8 @@ from queues.connection import EpochMark, connect
 
 log = structlog.get_logger()
 
+SCHEDULING = (Dispatcher.name, Timers.name)
+"""Loops whose rounds are shown as those of the scheduling."""
 STUCK_AFTER_SECONDS = 120.0
 """A loop sleeps for a minute and a half at the most; one that has not ended a round for longer hangs."""
 
@@ -56,7 +59,9 @@ class Service:
         engine = Engine(self._store, self._doorbell, settings)
         outbox = Outbox(self._store, engine.new_id, settings)
         mark = EpochMark(connect(settings.home_of_hints), name)
+        durations = Durations()
         loops: tuple[Loop, ...] = (
+            Meter(self._store, durations),
             Dispatcher(self._store, self._doorbell, mark, settings),
             Timers(engine),
             Postman(engine),
@@ -67,7 +72,7 @@ class Service:
             *([Retention(self._store, settings.instance_retention)] if settings.instance_retention else []),
             Renewer(self._store, Egress(allow_internal=settings.allow_internal_urls)),
         )
-        self._runners = [LoopRunner(loop) for loop in loops]
+        self._runners = [LoopRunner(loop, durations if loop.name in SCHEDULING else None) for loop in loops]
 
     def start(self) -> None:
         """Start all loops."""

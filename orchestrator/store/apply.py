@@ -47,6 +47,7 @@ from orchestrator.core.changes import (
 from orchestrator.core.model import ROOT_KEY, Instance, Iteration, NodeKey
 from orchestrator.store import breakers, checkpoints, definitions, payloads, sessions, usage, webhooks
 from orchestrator.store.apart import Apart
+from orchestrator.store.counters import COMPACTED
 from orchestrator.store.injections import injection_row
 from orchestrator.store.letters import GRACE
 from orchestrator.store.prepared import Prepared, prepared
@@ -146,8 +147,20 @@ _ADD_OUTPUTS = prepared(
     "output_size int, attempt int, created_at timestamptz, version bigint",
     "INSERT INTO outputs ({columns}) SELECT * FROM {rows}",
 )
+
+
+def _counting(deletion: str) -> str:
+    """Count the rows of outputs that a statement deletes, beside what it does to them."""
+    return payloads.WITH_OUTPUTS.format(deletion).replace(
+        ") DELETE FROM payloads",
+        "), counted AS (INSERT INTO counters (name, value) "
+        f"SELECT '{COMPACTED}:' || right(instance_id::text, 1), count(*) FROM gone GROUP BY 1 ORDER BY 1 "
+        "ON CONFLICT (name) DO UPDATE SET value = counters.value + EXCLUDED.value) DELETE FROM payloads",
+    )
+
+
 # The rows behind the newest `keep` of their block and lane (outputs_newest_idx). Runs after new rows are in.
-_TRIM_OUTPUTS = payloads.WITH_OUTPUTS.format(
+_TRIM_OUTPUTS = _counting(
     "DELETE FROM outputs o USING (VALUES {}) AS w (instance_id, block_id, lane, keep, since) "
     "WHERE o.instance_id = w.instance_id AND o.block_id = w.block_id AND o.lane[1:cardinality(w.lane)] = w.lane "
     "AND (w.since IS NULL OR o.iteration < w.since) "
