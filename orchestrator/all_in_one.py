@@ -51,6 +51,7 @@ class ServerOptions:
         host: Address the API listens on.
         port: Its port.
         is_insecure: Ask nobody for a key.
+        stores_openly: Need no key for what is stored.
         parts: What to run.
         workers: How many worker processes.
         queues: Queues each of them serves.
@@ -61,6 +62,7 @@ class ServerOptions:
     host: str
     port: int
     is_insecure: bool = False
+    stores_openly: bool = False
     parts: frozenset[Part] = frozenset(Part)
     workers: int = 1
     queues: tuple[str, ...] = ("default",)
@@ -141,8 +143,8 @@ def _api_spec(options: ServerOptions, command: tuple[str, ...]) -> ChildSpec:
         ),
     }
     argv = (*command, "api", "--host", options.host, "--port", str(options.port))
-    if options.is_insecure:
-        argv = (*argv, "--insecure")
+    flags = {"--insecure-auth": options.is_insecure, "--insecure-storage": options.stores_openly}
+    argv = (*argv, *(flag for flag, is_set in flags.items() if is_set))
     return ChildSpec(
         name="api",
         argv=argv,

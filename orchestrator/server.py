@@ -28,11 +28,12 @@ GRACE_SECONDS = 3
 """How long requests that are being answered may take once the process is told to end."""
 
 
-def serve(settings: Settings, *, host: str, port: int, is_insecure: bool = False) -> None:
+def serve(settings: Settings, *, host: str, port: int, is_insecure: bool = False, stores_openly: bool = False) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
         settings: Of this process; with `is_insecure` their key is not asked for.
+        stores_openly: Need no key for what is stored.
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
 
@@ -41,6 +42,8 @@ def serve(settings: Settings, *, host: str, port: int, is_insecure: bool = False
             in use, or PostgreSQL is reached through a pooler that is not set.
     """
     check_configuration(settings, is_insecure=is_insecure)
+    if not stores_openly and not settings.encryption_key.get_secret_value():
+        raise ConfigurationError("ORCH8_ENCRYPTION_KEY is not set: set it, or start with --insecure-storage")
     if not settings.database_url:
         raise ConfigurationError("DATABASE_URL is not set: name a PostgreSQL server, or use `orchestrator dev`")
     if not settings.celery_broker_url:

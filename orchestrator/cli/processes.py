@@ -81,6 +81,7 @@ def api(
         host=host or default_host,
         port=default_port if port is None else port,
         is_insecure=insecure or insecure_auth,
+        stores_openly=insecure or insecure_storage,
     )
 
 
@@ -118,6 +119,7 @@ def server(
         host=host or default_host,
         port=default_port if port is None else port,
         is_insecure=insecure or insecure_auth,
+        stores_openly=insecure or insecure_storage,
         parts=frozenset(Part) - left_out,
         workers=workers,
         queues=_names(queues),

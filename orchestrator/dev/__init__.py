@@ -115,6 +115,8 @@ def _api_spec(options: DevOptions, command: tuple[str, ...]) -> ChildSpec:
     if not any(os.environ.get(name) for name in KEY_VARIABLES):
         argv = (*argv, "--insecure")
         env["ORCH8_REQUIRE_TENANT_HEADER"] = os.environ.get("ORCH8_REQUIRE_TENANT_HEADER", "false")
+    else:
+        argv = (*argv, "--insecure-storage")
     live = f"http://{HOST}:{options.api_port}/health/live"
     return ChildSpec(name="api", argv=argv, env=env, ready=lambda: answers(live))
 

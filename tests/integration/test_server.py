@@ -169,13 +169,19 @@ def test_a_server_that_nobody_gave_a_key_ends_and_says_so(server: Callable[..., 
     assert "ORCH8_API_KEY is not set" in refused.log.read_text()
 
 
+def test_a_server_that_has_no_key_for_what_it_stores_ends_and_says_so(server: Callable[..., Server]) -> None:
+    refused = server("--insecure-auth", "--without", "loops", "--without", "workers")
+    assert refused.process.wait(60) == 2
+    assert "ORCH8_ENCRYPTION_KEY is not set" in refused.log.read_text()
+
+
 def test_options_of_the_server_become_command_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ORCHESTRATOR_READY_NEEDS", "ORCHESTRATOR_READY_WITHOUT_SERVICE", "ORCHESTRATOR_SHUTDOWN_GRACE"):
         monkeypatch.delenv(name, raising=False)
     options = ServerOptions(host="::", port=80, is_insecure=True, workers=2, queues=("a", "b"), imports=("m",))
     specs = {spec.name: spec for spec in child_specs(options, Settings(run_migrations=True))}
     assert list(specs) == ["worker-1", "worker-2", "api", "loops"]
-    assert specs["api"].argv[3:] == ("api", "--host", "::", "--port", "80", "--insecure")
+    assert specs["api"].argv[3:] == ("api", "--host", "::", "--port", "80", "--insecure-auth")
     assert specs["api"].env["ORCHESTRATOR_READY_NEEDS"] == "redis,workers"
     assert specs["worker-2"].argv[-4:] == ("--queues", "a,b", "--import", "m")
     assert {spec.env["ORCHESTRATOR_AWAIT_MIGRATIONS"] for spec in specs.values()} == {"True"}
