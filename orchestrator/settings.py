@@ -231,6 +231,12 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("ORCHESTRATOR_OLD_ENCRYPTION_KEY", "ORCH8_OLD_ENCRYPTION_KEY"),
         description="64 hex characters: the former key, for reading until everything has been sealed again",
     )
+    key_requests_per_second: int = Field(
+        0,
+        ge=0,
+        description="requests that each API process takes of one tenant key in any second, the others get 429; "
+        "0 for no limit, and the root key has none",
+    )
     allow_no_tenant_isolation: bool = Field(
         default=False,
         validation_alias=AliasChoices("ORCHESTRATOR_ALLOW_NO_TENANT_ISOLATION", "ORCH8_ALLOW_NO_TENANT_ISOLATION"),

@@ -6,6 +6,7 @@ keys, tenants, and the two addresses of each endpoint.
 
 import asyncio
 import re
+import time
 import traceback
 import uuid
 from functools import partial
@@ -16,10 +17,11 @@ import psycopg2
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from orchestrator.api.auth import Refused, identify
+from orchestrator.api.auth import Caller, Refused, identify
 from orchestrator.api.capabilities import PUBLIC_PATHS, is_public, is_webhook
 from orchestrator.api.event_stream import MEDIA_TYPE
 from orchestrator.api.services import Services
+from orchestrator.api.throttle import Throttle
 from orchestrator.errors import StoreUnavailable
 from orchestrator.settings import Settings
 from orchestrator.store.api_keys import KeyInForce
@@ -102,6 +104,8 @@ class Door:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
         self._settings = settings
+        limit = settings.key_requests_per_second
+        self._throttle = Throttle(limit) if limit else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -115,6 +119,7 @@ class Door:
                 caller = await identify(
                     _headers(scope), scope["method"], _bare(path), self._settings, partial(_find_key, services)
                 )
+                self._count(caller)
             except Refused as refused:
                 await _answer(send, refused.status, refused.body, b"application/json" if refused.body else None)
                 return
@@ -128,6 +133,13 @@ class Door:
             await self._app(scope, receive, send)
         else:
             await self._app({**scope, "path": PREFIX + path, "raw_path": None}, receive, _with_notice(scope, send))
+
+    def _count(self, caller: Caller) -> None:
+        """Refuse a tenant key that asks too often. The root key is not counted: it must get in to revoke such a key."""
+        if self._throttle is None or caller.key_id is None or caller.is_admin:
+            return
+        if not self._throttle.admit(("key", caller.key_id), time.monotonic()):
+            raise Refused(429, f'{{"error":"rate limit exceeded: key {caller.key_id}"}}'.encode())
 
 
 def _bare(path: str) -> str:

@@ -445,6 +445,34 @@ def test_a_pepper_that_can_be_guessed_is_refused_at_start(guarded: Settings):
         check_configuration(guarded.model_copy(update={"api_key_peppers": (PEPPER, "short")}), is_insecure=False)
 
 
+# -- how often -------------------------------------------------------------------------------------------------------
+
+
+def test_api_2_a_key_that_asks_too_often_is_told_so(
+    reception: Reception, engine: Engine, guarded: Settings, make: Make
+):
+    key, other = make(), make()
+    url = reception.address(engine, guarded.model_copy(update={"key_requests_per_second": 3}))
+    with httpx.Client(base_url=url, **CALL) as client:
+        assert [client.get("/nowhere", headers=held(key)).status_code for _ in range(3)] == [404] * 3
+        refused = wait_until(lambda: _refused(client.get("/nowhere", headers=held(key))), "a request too many")
+        assert refused.json() == {"error": f"rate limit exceeded: key {key['id']}"}
+        assert "x-request-id" in refused.headers
+        assert client.get("/nowhere", headers=held(other)).status_code == 404
+        root = {"x-api-key": ROOT, "X-Tenant-Id": TENANT}
+        assert {client.get("/nowhere", headers=root).status_code for _ in range(20)} == {404}
+        wait_until(lambda: client.get("/nowhere", headers=held(key)).status_code == 404, lambda: "the next second")
+
+
+def _refused(answer: httpx.Response) -> httpx.Response | None:
+    return answer if answer.status_code == 429 else None
+
+
+def test_there_is_no_limit_by_default(stranger: httpx.Client, make: Make):
+    key = make()
+    assert {stranger.get("/nowhere", headers=held(key)).status_code for _ in range(60)} == {404}
+
+
 # -- client ----------------------------------------------------------------------------------------------------------
 
 

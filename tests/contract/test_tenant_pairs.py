@@ -142,6 +142,7 @@ ACTS: dict[str, list[Act]] = {
     "GET /instances/{id}/timeline": [ABSENT],
     "GET /instances/{id}/attempts": [ABSENT],
     "GET /instances/{id}/stream": [ABSENT],
+    "GET /instances/{id}/logs": [ABSENT],
     "PATCH /instances/bulk/state": [scoped({**FILTER, "state": "cancelled"})],
     "PATCH /instances/bulk/reschedule": [scoped({**FILTER, "offset_secs": 60})],
     "POST /instances/batch-action": [scoped({**FILTER, "action": "cancel"})],
