@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import credentials, instances, keys, operations, people, processes, resources, sequences, usage
+from orchestrator.cli import (
+    credentials,
+    instances,
+    keys,
+    operations,
+    people,
+    processes,
+    resources,
+    sequences,
+    starting,
+    usage,
+)
 from orchestrator.cli.exits import errors_as_exits
 from orchestrator.cli.session import DEFAULT_URL, Output, Session, hoisted
 from orchestrator.whose import check_packages
@@ -52,6 +63,8 @@ for name, group in (
     ("queues", operations.queues),
     ("workers", operations.workers),
     ("tasks", operations.tasks),
+    ("triggers", starting.triggers),
+    ("cron", starting.cron),
     ("pools", resources.pools),
     ("limits", resources.limits),
     ("breakers", resources.breakers),

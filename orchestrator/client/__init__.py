@@ -50,6 +50,7 @@ from orchestrator.client.shapes import (
     UsageRow,
     WorkerView,
 )
+from orchestrator.client.starting_calls import Fired, NewSchedule, Schedule, Trigger
 from orchestrator.client.synchronous import Client
 from orchestrator.client.transport import Patience
 from orchestrator.core.states import InstanceState, NodeState
@@ -66,9 +67,11 @@ __all__ = [
     "Context",
     "Credential",
     "Definition",
+    "Fired",
     "Instance",
     "InstanceState",
     "NewApiKey",
+    "NewSchedule",
     "NodeState",
     "OutputRow",
     "Page",
@@ -79,11 +82,13 @@ __all__ = [
     "RateLimit",
     "Renewal",
     "Resource",
+    "Schedule",
     "StartOptions",
     "Started",
     "StoredSequence",
     "Task",
     "TreeNode",
+    "Trigger",
     "Usage",
     "UsageGroup",
     "UsageRow",

@@ -30,6 +30,7 @@ from orchestrator.client.shapes import (
     Usage,
     WorkerView,
 )
+from orchestrator.client.starting_methods import StartingMethods
 from orchestrator.client.transport import Call, Patience, Tries, http_options, result_of
 from orchestrator.client.waiting import Watch
 from orchestrator.core.states import InstanceState
@@ -38,7 +39,7 @@ from orchestrator.errors import ServerUnavailable
 Result = TypeVar("Result")
 
 
-class Client(ResourceMethods):
+class Client(ResourceMethods, StartingMethods):
     """Talks to a server. Safe to share between threads; close it, or use it in a `with` block.
 
     Every method raises the errors of `orchestrator.errors`: `NotFound`, `InvalidArgument`, `Conflict` and the other

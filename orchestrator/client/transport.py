@@ -70,6 +70,7 @@ class Call(Generic[Result]):
         path: Under the prefix of the API.
         query: Parameters; those that are None are left out.
         body: Anything JSON can say; None for no body.
+        headers: Beside those that every request of the client has.
         read: Makes the result of status and decoded body.
         may_repeat: Whether a second one, after a first one that was carried out, does no harm.
     """
@@ -79,6 +80,7 @@ class Call(Generic[Result]):
     read: Callable[[int, Any], Result]
     query: Mapping[str, Any] = field(default_factory=dict)
     body: Any = None
+    headers: Mapping[str, str | bytes] = field(default_factory=dict)
     may_repeat: bool = False
 
     def arguments(self) -> dict[str, Any]:
@@ -88,9 +90,12 @@ class Call(Generic[Result]):
             InvalidArgument: The body holds what JSON cannot say.
         """
         query = {name: value for name, value in self.query.items() if value is not None}
+        headers: dict[str, str | bytes] = dict(self.headers)
         arguments: dict[str, Any] = {"method": self.method, "url": PREFIX + self.path, "params": query}
+        arguments["headers"] = headers
         if self.body is not None:
-            arguments |= {"content": _encoded(self.body), "headers": {"content-type": "application/json"}}
+            headers["content-type"] = "application/json"
+            arguments["content"] = _encoded(self.body)
         return arguments
 
 
@@ -187,6 +192,8 @@ def result_of(call: Call[Result], response: httpx.Response) -> Result:
 def error_of(response: httpx.Response) -> OrchestratorError:
     """Translate a refusal into the error the engine itself would have raised."""
     message, status = _message(response), response.status_code
+    if status == 401 and message == "unauthorized":
+        return NotAuthorized("the thing has another secret; pass the right one")
     if status == 401:
         return NotAuthorized("the server does not know the key; pass the right one")
     prefix, separator, rest = message.partition(": ")

@@ -257,6 +257,40 @@ def test_a_list_that_goes_on_says_so(cli: Cli, write: Callable[[Any], str]) -> N
     assert cli("instances", "list", "--limit", "2", "--offset", "2").err == ""
 
 
+# -- what starts flows -----------------------------------------------------------------------------------------------
+
+
+def test_triggers_are_made_fired_and_removed(cli: Cli, write: Callable[[Any], str]) -> None:
+    cli("sequences", "create", write(GREET))
+    made = cli("triggers", "create", "orders", "greet", "--secret", "s3cret", "-o", "json").json
+    assert (made["slug"], made["secret"], made["version"]) == ("orders", "[REDACTED]", None)
+    assert "orders" in cli("triggers", "list").out
+    started = cli("triggers", "fire", "orders", "--payload", '{"n": 1}', "--secret", "s3cret").out.strip()
+    assert cli("instances", "get", started, "-o", "json").json["context"]["data"] == {"n": 1}
+    assert "secret" in cli("triggers", "fire", "orders", "--secret", "wrong").err
+    assert cli("triggers", "update", "orders").code == ExitCode.REFUSED
+    assert cli("triggers", "update", "orders", "--disable", "-o", "json").json["enabled"] is False
+    assert "newest" in cli("triggers", "get", "orders").out
+    assert cli("triggers", "delete", "orders", "-o", "json").json == {"slug": "orders", "deleted": True}
+    assert cli("triggers", "get", "orders").code == ExitCode.NOT_FOUND
+
+
+def test_schedules_are_made_shown_and_removed(cli: Cli, write: Callable[[Any], str]) -> None:
+    cli("sequences", "create", write(GREET))
+    said = cli("cron", "create", "greet", "0 12 29 2 *", "--timezone", "Europe/Berlin", "--metadata", '{"a": 1}')
+    assert said.err.startswith("version 1 of greet, next at ")
+    made = said.out.strip()
+    assert cli("cron", "next-fires", made, "-n", "2").out.count("-02-29 11:00:00Z\n") == 2
+    assert len(cli("cron", "next-fires", made, "-o", "json").json) == 5
+    assert "0 12 29 2 *" in cli("cron", "list").out
+    changed = cli("cron", "update", made, "--overlap", "skip", "--disable", "-o", "json").json
+    assert (changed["overlap_policy"], changed["enabled"], changed["metadata"]) == ("skip", False, {"a": 1})
+    assert "Europe/Berlin" in cli("cron", "get", made).out
+    assert cli("cron", "create", "greet", "every day").code == ExitCode.REFUSED
+    assert cli("cron", "delete", made, "-o", "json").json == {"id": made, "deleted": True}
+    assert cli("cron", "get", made).code == ExitCode.NOT_FOUND
+
+
 # -- keys ------------------------------------------------------------------------------------------------------------
 
 

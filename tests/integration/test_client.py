@@ -146,6 +146,40 @@ def test_pools_limits_and_breakers(client: Client) -> None:
     assert (breaker.state, breaker.on_open, breaker.opened_at) == ("closed", "defer", None)
 
 
+def test_triggers(client: Client, greet: UUID) -> None:
+    made = client.create_trigger("orders", "greet", secret="gehört uns", config={"idempotency_key": "order"})
+    assert (made.secret, client.list_triggers(), client.get_trigger("orders")) == ("[REDACTED]", (made,), made)
+    first, again = (client.fire_trigger("orders", {"order": 7}, secret="gehört uns") for _ in range(2))
+    assert (first.deduplicated, again.deduplicated, again.instance_id) == (False, True, first.instance_id)
+    assert client.get(first.instance_id).data == {"order": 7}
+    for secret in (None, "wrong"):
+        with pytest.raises(errors.NotAuthorized, match="another secret"):
+            client.fire_trigger("orders", secret=secret)
+    changed = client.change_trigger("orders", {"enabled": False, "secret": None})
+    assert (changed.enabled, changed.secret) == (False, None)
+    with pytest.raises(errors.InvalidArgument, match="disabled"):
+        client.fire_trigger("orders")
+    client.delete_trigger("orders")
+    with pytest.raises(errors.NotFound):
+        client.get_trigger("orders")
+
+
+def test_schedules(client: Client, greet: UUID) -> None:
+    made = client.create_schedule(greet, "0 0 29 2 *", metadata={"a": 1}, overlap_policy="skip")
+    (found,) = client.list_schedules()
+    assert (found, found.next_fire_at) == (client.get_schedule(made.id), made.next_fire_at)
+    assert (found.sequence_id, found.metadata, found.overlap_policy) == (greet, {"a": 1}, "skip")
+    changed = client.change_schedule(made.id, {"timezone": "Europe/Berlin", "enabled": False})
+    assert (changed.enabled, changed.timezone) == (False, "Europe/Berlin")
+    fires = client.next_fires(made.id, 2)
+    assert [(fire.month, fire.day, fire.hour) for fire in fires] == [(2, 28, 23)] * 2
+    with pytest.raises(errors.InvalidArgument, match="cron_expr"):
+        client.create_schedule(greet, "every day")
+    client.delete_schedule(made.id)
+    with pytest.raises(errors.NotFound):
+        client.next_fires(made.id)
+
+
 def test_versions_are_promoted_and_withdrawn(client: Client, greet: UUID) -> None:
     assert client.promote("greet").id == greet
     client.unpublish("greet")
