@@ -18,6 +18,7 @@ OF_PROCESSES = frozenset(
         "test_library",
         "test_workers",
         "test_workers_bad_handlers",
+        "test_workers_drain",
         "test_workers_start",
     }
 )
