@@ -143,6 +143,8 @@ ACTS: dict[str, list[Act]] = {
     "GET /instances/{id}/attempts": [ABSENT],
     "GET /instances/{id}/stream": [ABSENT],
     "GET /instances/{id}/logs": [ABSENT],
+    "GET /instances/dlq/groups": [LISTED],
+    "POST /instances/dlq/groups/{fingerprint}/retry": [],  # names no thing of a tenant: a fingerprint is of a cause
     "PATCH /instances/bulk/state": [scoped({**FILTER, "state": "cancelled"})],
     "PATCH /instances/bulk/reschedule": [scoped({**FILTER, "offset_secs": 60})],
     "POST /instances/batch-action": [scoped({**FILTER, "action": "cancel"})],
