@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from orchestrator.egress import is_public, parse_url
+from orchestrator.encryption import is_sealed
 from orchestrator.errors import AlreadyExists, InvalidArgument, NotFound, PayloadTooLarge
 from orchestrator.step_errors import PermanentError
 from orchestrator.store import credentials
@@ -111,6 +112,9 @@ def _check(credential: Credential) -> None:
     for name in ("tenant_id", "name", "value"):
         if not getattr(credential, name).strip():
             raise InvalidArgument(f"{name} must not be empty")
+    for name in ("value", "refresh_token"):
+        if is_sealed(getattr(credential, name) or ""):
+            raise InvalidArgument(f"{name} looks like one that this server has sealed")
     if credential.kind is CredentialKind.OAUTH2 and credential.refresh_url and not credential.refresh_token:
         raise InvalidArgument("refresh_url needs a refresh_token")
     texts = ("tenant_id", "name", "value", "refresh_url", "refresh_token", "description")

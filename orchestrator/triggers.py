@@ -8,6 +8,7 @@ import orjson
 
 from orchestrator.catalogue import MAX_LONG_NAME_BYTES, check_name
 from orchestrator.emitting import request_of, sequence_of
+from orchestrator.encryption import is_sealed
 from orchestrator.engine import Engine
 from orchestrator.errors import AlreadyExists, InvalidArgument, NotFound, Unauthorized
 from orchestrator.exchange import Started
@@ -144,6 +145,8 @@ def _at(payload: Any, path: str) -> Any:
 def _check_secret(secret: str | None) -> None:
     if secret is not None and not secret.strip():
         raise InvalidArgument("secret must not be empty")
+    if secret is not None and is_sealed(secret):
+        raise InvalidArgument("secret looks like one that this server has sealed")
 
 
 def _owned(found: Trigger | None, slug: str, tenant: str | None) -> Trigger:

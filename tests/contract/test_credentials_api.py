@@ -103,6 +103,8 @@ def test_api_18_1_id_is_unique_over_all_tenants(api: Api):
         ({"id": "x\n"}, 400),
         ({"name": " "}, 400),
         ({"value": ""}, 400),
+        ({"value": "enc:v1:AAAA"}, 400),
+        ({"refresh_token": "enc:v2:AAAA"}, 400),
         ({"kind": "oauth2", "refresh_url": URL}, 400),
         ({"kind": "oauth2", "refresh_url": URL, "refresh_token": ""}, 400),
         ({"refresh_url": "ftp://example.com/", "refresh_token": "t"}, 400),

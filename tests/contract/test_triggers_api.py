@@ -178,6 +178,14 @@ def test_api_15_a_secret_may_be_any_text(api: Api, create: Create) -> None:
     assert fire(api, {}, headers={"x-trigger-secret": "gehort uns"}).status_code == 401
 
 
+@pytest.mark.parametrize("secret", ["enc:v1:AAAA", "enc:v2:AAAA"])
+def test_api_15_a_secret_that_looks_sealed_is_refused(api: Api, create: Create, target: str, secret: str) -> None:
+    assert api.http.post("/triggers", json=body(target, secret=secret)).status_code == 400
+    create()
+    assert api.http.patch("/triggers/orders", json={"secret": secret}).status_code == 400
+    assert api.http.get("/triggers").status_code == 200
+
+
 def test_api_15_the_sequence_is_found_when_the_trigger_fires(api: Api, create: Create, target: str) -> None:
     create()
     newer = definition(step("newer"), name=target, version=2)
