@@ -5,7 +5,7 @@ second commit. Steps it does not take are rung for directly, a few for each queu
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
@@ -16,6 +16,7 @@ from orchestrator.core.states import Activity, StepState
 from orchestrator.core.steps import runs_in_process
 from orchestrator.core.values import replace
 from orchestrator.store.steps import Worker
+from queues.broker import Hint
 from sequences.durations import after
 
 DEADLINE_GRACE = timedelta(seconds=1)
@@ -120,3 +121,12 @@ def claimed(step: Step, worker: Worker, now: datetime) -> Step:
         claim_epoch=step.claim_epoch + 1,
         expires_at=expires_at,
     )
+
+
+def hints_for(ready: Iterable[Step]) -> list[Hint]:
+    """Give the hints that a commit has promised for the steps it left ready."""
+    return [
+        Hint(step_id=step.id, attempt=step.attempt, queue=step.queue, hint_id=uuid4())
+        for step in ready
+        if step.state is StepState.READY and step.hinted_at is not None
+    ]

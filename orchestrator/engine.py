@@ -8,14 +8,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from orchestrator import bindings, forking
-from orchestrator.carry import CarryOn, ReadySteps
+from orchestrator import forking
+from orchestrator.briefing import Briefing
+from orchestrator.carry import CarryOn, ReadySteps, hints_for
 from orchestrator.clock import MACHINE_TIME, MachineTime
-from orchestrator.core.asides import block_of_claim
-from orchestrator.core.changes import BlocksForgotten, Change
-from orchestrator.core.decider import Decision, decide
+from orchestrator.core.changes import BlocksForgotten
+from orchestrator.core.decider import Decision
 from orchestrator.core.events import (
     AttemptFinished,
     AttemptLost,
@@ -23,7 +23,6 @@ from orchestrator.core.events import (
     BatchActed,
     BlocksInjected,
     ContextReplaced,
-    Created,
     Event,
     Migrated,
     Rescheduled,
@@ -32,20 +31,12 @@ from orchestrator.core.events import (
     StateForced,
     TimerFired,
 )
-from orchestrator.core.inputs import InputError, prepare
-from orchestrator.core.model import Claim, Instance, NodeKey, Step
-from orchestrator.core.outcomes import Failed, FailureKind
-from orchestrator.core.plan import Plan
-from orchestrator.core.sections import context_view, runtime_section
+from orchestrator.core.model import Claim, Instance
 from orchestrator.core.signalling import event_of_signal
-from orchestrator.core.slice import Needs, Slice, Unloaded
 from orchestrator.core.states import InstanceState, StepState
-from orchestrator.core.steps import runs_in_process
-from orchestrator.core.turn import Turn
-from orchestrator.core.values import replace
 from orchestrator.emitting import Emission, Emitted, Emitter
 from orchestrator.errands import Errands, Messenger
-from orchestrator.errors import InvalidArgument, NotFound, PayloadTooLarge, SequenceGone
+from orchestrator.errors import InvalidArgument, NotFound, PayloadTooLarge
 from orchestrator.exchange import (
     Begun,
     Finished,
@@ -63,14 +54,13 @@ from orchestrator.exchange import (
 from orchestrator.handlers_known import KnownHandlers
 from orchestrator.settings import Settings
 from orchestrator.slices import Plans
-from orchestrator.store.instances import IdempotencyKey
+from orchestrator.starting import Starter
 from orchestrator.store.interface import Store, Transaction
 from orchestrator.store.rows import claim_of
 from orchestrator.store.steps import Due, Worker
-from orchestrator.turnstile import Events, Passed, Turnstile, left_ready
+from orchestrator.turnstile import Events, Passed, Turnstile
 from queues.broker import Hint
 from sequences import document
-from sequences.references import ALL, References
 from sequences.signals import SignalType
 
 AT_ONCE = 100
@@ -118,6 +108,8 @@ class Engine:
             machine=machine,
             plans=plans,
         )
+        self._starter = Starter(self._turnstile, self._known, settings, rings=self._rings)
+        self._briefing = Briefing(store, self._turnstile)
         self._messenger = Messenger(store, self._pass_alone)
 
     # -- starting ------------------------------------------------------------------------------------------------
@@ -140,77 +132,12 @@ class Engine:
 
     def begin(self, tx: Transaction, requests: Sequence[NewInstance]) -> Begun:
         """Accept instances in a transaction of the caller's, who calls `see_off` after its commit."""
-        # Asked without the store: a second transaction would wait for a connection that this one holds.
-        ready = ReadySteps(None, self._known.latest(), rings=self._rings)
-        now = tx.now()
-        started, accepted = self._accept(tx, requests, now)
-        plans = self._turnstile.plans(tx, [request.sequence_id for _, request in accepted])
-        tx.insert_instances([(instance, request.profile) for instance, request in accepted])
-        decided: list[tuple[Instance, tuple[Change, ...]]] = []
-        begun = Begun(started=started)
-        for instance, request in accepted:
-            changes = self._first_changes(tx, plans[instance.sequence_id], instance, request, now)
-            changes = ready.rewrite(instance.id, changes, now)
-            decided.append((instance, changes))
-            begun.errands.note(changes)
-            begun.hints += hints_for(left_ready(changes))
-        tx.write(decided)
-        return begun
+        return self._starter.begin(tx, requests)
 
     def see_off(self, begun: Begun) -> None:
         """Ring for what new instances have left ready, and start their children."""
         self._ring(begun.hints)
         self._messenger.run(begun.errands)
-
-    def _accept(
-        self, tx: Transaction, requests: Sequence[NewInstance], now: datetime
-    ) -> tuple[list[Started], list[tuple[Instance, NewInstance]]]:
-        instances = [self._instance_of(request, now) for request in requests]
-        first: dict[IdempotencyKey, UUID] = {}
-        for instance, request in zip(instances, requests, strict=True):
-            if (key := request.idempotency_key) is not None:
-                first.setdefault(key, instance.id)
-        first |= tx.reserve_keys(first)
-        started, accepted = [], []
-        for instance, request in zip(instances, requests, strict=True):
-            key = request.idempotency_key
-            of_key = instance.id if key is None else first[key]
-            if of_key == instance.id:
-                accepted.append((instance, request))
-            started.append(Started(id=of_key, is_duplicate=of_key != instance.id))
-        return started, accepted
-
-    def _instance_of(self, request: NewInstance, now: datetime) -> Instance:
-        return Instance(
-            id=request.id or self._turnstile.new_id(now),
-            tenant_id=request.tenant_id,
-            namespace=request.namespace,
-            sequence_id=request.sequence_id,
-            state=InstanceState.SCHEDULED,
-            priority=request.priority,
-            timezone=request.timezone,
-            run_id=self._turnstile.new_id(now),
-            dry_run=request.dry_run,
-            dry_run_auto_approve=request.dry_run_auto_approve,
-            session_id=request.session_id,
-            budget=request.budget,
-            created_at=now,
-            updated_at=now,
-        )
-
-    def _first_changes(
-        self, tx: Transaction, plan: Plan, instance: Instance, request: NewInstance, now: datetime
-    ) -> tuple[Change, ...]:
-        not_before = request.not_before
-        if not_before is None and self.settings.tick_interval_ms:
-            not_before = now + timedelta(milliseconds=self.settings.tick_interval_ms)
-        profile = request.profile
-        new = Slice.of_new(plan, instance, profile.data, profile.config, profile.audit, profile.metadata)
-        facts = self._turnstile.facts(now)
-        # Of a new instance there is nothing to load but what it shares with others, and sequences that it names.
-        while isinstance(decision := decide(new, Created(not_before=not_before), facts), Needs):
-            tx.fill([(new, decision)])
-        return decision.changes
 
     # -- claiming and reporting ----------------------------------------------------------------------------------
 
@@ -273,68 +200,7 @@ class Engine:
 
     def inputs(self, claims: Sequence[Claim]) -> list[Work]:
         """Build what the handlers of some claims are given; claims whose instance is gone are left out."""
-        slices: dict[UUID, Slice] = {}
-        for claim in claims:
-            if claim.instance_id not in slices and (known := self._turnstile.take(claim.instance_id)) is not None:
-                slices[claim.instance_id] = known
-        work: dict[UUID, Work] = {}
-        missing = self._prepare(claims, slices, work)
-        if missing:
-            with self.store.transaction() as tx:
-                while missing:
-                    self._load_for(tx, missing, slices)
-                    missing = self._prepare([c for c, _ in missing if c.instance_id in slices], slices, work)
-        for current in slices.values():
-            self._turnstile.keep(current)
-        return [work[claim.token] for claim in claims if claim.token in work]
-
-    def _prepare(
-        self, claims: Sequence[Claim], slices: Mapping[UUID, Slice], work: dict[UUID, Work]
-    ) -> list[tuple[Claim, Needs | None]]:
-        """Build inputs as far as what is loaded allows; returns the claims for which more is needed."""
-        missing: list[tuple[Claim, Needs | None]] = []
-        for claim in claims:
-            current = slices.get(claim.instance_id)
-            if current is None:
-                missing.append((claim, None))
-                continue
-            try:
-                work[claim.token] = self._work(current, claim)
-            except Unloaded as unloaded:
-                missing.append((claim, unloaded.needs))
-        return missing
-
-    def _work(self, current: Slice, claim: Claim) -> Work:
-        turn = Turn(current, self._turnstile.facts(current.instance.updated_at))
-        step = turn.step(claim.key)
-        work = Work(
-            claim=claim,
-            block=block_of_claim(turn, claim),
-            instance=current.instance,
-            sequence_name=current.plan.definition.name,
-        )
-        if step is None or step.token != claim.token:
-            lost = Failed(message="the claim has ended", retryable=True, kind=FailureKind.LOST)
-            return replace(work, failure=lost)
-        try:
-            inputs = prepare(turn, claim.key, whole_context=not runs_in_process(claim.handler))
-        except InputError as error:
-            return replace(work, failure=Failed(message=str(error), retryable=False, kind=FailureKind.INPUT))
-        return replace(work, params=inputs.params, scope=inputs.scope)
-
-    def _load_for(
-        self, tx: Transaction, missing: Sequence[tuple[Claim, Needs | None]], slices: dict[UUID, Slice]
-    ) -> None:
-        unknown: dict[UUID, set[NodeKey]] = {}
-        for claim, needs in missing:
-            if needs is None:
-                unknown.setdefault(claim.instance_id, set()).add(claim.key)
-        if unknown:
-            first = {i: _steps_needed(keys) for i, keys in unknown.items()}
-            slices |= self._turnstile.load(tx, list(unknown), first, lock=False)
-        wanted = [(slices[claim.instance_id], needs) for claim, needs in missing if needs is not None]
-        for current, needs in wanted:
-            tx.fill([(current, needs)])
+        return self._briefing.inputs(claims)
 
     def finish(self, reports: Sequence[Report], carry_on: CarryOn | None = None) -> Finished:
         """Commit the outcomes of attempts, and claim what the worker carries on with, in one transaction.
@@ -401,15 +267,7 @@ class Engine:
 
     def outputs_seen(self, claim: Claim) -> dict[str, Any]:
         """Read the newest output of every finished block, as the claimed step sees them."""
-        with self.store.transaction() as tx:
-            needs = {claim.instance_id: _steps_needed([claim.key])}
-            current = self._turnstile.load(tx, [claim.instance_id], needs, lock=False)[claim.instance_id]
-            while True:
-                turn = Turn(current, self._turnstile.facts(current.instance.updated_at))
-                try:
-                    return dict(turn.scope(claim.key, References(outputs=ALL)).outputs)
-                except Unloaded as unloaded:
-                    tx.fill([(current, unloaded.needs)])
+        return self._briefing.outputs_seen(claim)
 
     def state_values(self, instance_id: UUID) -> dict[str, Any]:
         """Read the key-value state of an instance."""
@@ -423,24 +281,7 @@ class Engine:
 
     def look_at(self, instance_id: UUID, *, tenant_id: str) -> OtherFlow | None:
         """Read what the handlers of another instance may see of one; None if there is none in this tenant."""
-        with self.store.transaction() as tx:
-            seen = tx.look_at(instance_id, tenant_id)
-            if seen is None:
-                return None
-            try:
-                plan = self._turnstile.plan_of(tx, seen.record.instance)
-            except SequenceGone:
-                return None
-            [record] = bindings.laid_over(tx, {instance_id: plan}, [seen.record])
-        instance, profile = record.instance, record.profile
-        runtime = runtime_section(instance, attempt=record.attempt)
-        return OtherFlow(
-            state=instance.state,
-            context=context_view(profile.data, profile.config, runtime, audit=profile.audit),
-            created_at=instance.created_at,
-            ended_at=seen.ended_at,
-            current_node=seen.newest_block or instance.current_step or plan.root[0],
-        )
+        return self._briefing.look_at(instance_id, tenant_id=tenant_id)
 
     def emit(self, emission: Emission) -> Emitted:
         """Start the flow of a trigger in the name of a step; the same answer whenever the same step asks again.
@@ -651,17 +492,3 @@ def _stale_claims(events: Mapping[UUID, Sequence[Event]], passed: Mapping[UUID, 
         for event, decision in zip(events[instance_id], each.decisions, strict=True)
         if decision.is_stale and isinstance(event, AttemptFinished)
     )
-
-
-def _steps_needed(keys: Iterable[NodeKey]) -> Callable[[Plan], Needs]:
-    wanted = frozenset(keys)
-    return lambda _plan: Needs(steps=wanted)
-
-
-def hints_for(ready: Iterable[Step]) -> list[Hint]:
-    """Give the hints that a commit has promised for the steps it left ready."""
-    return [
-        Hint(step_id=step.id, attempt=step.attempt, queue=step.queue, hint_id=uuid4())
-        for step in ready
-        if step.state is StepState.READY and step.hinted_at is not None
-    ]
