@@ -7,6 +7,7 @@ import typer
 
 from orchestrator.cli import (
     credentials,
+    doctor,
     instances,
     keys,
     operations,
@@ -55,6 +56,7 @@ def orchestrator(
 
 processes.add_to(app)
 app.command("usage")(usage.usage)
+app.command("doctor")(doctor.doctor)
 for name, group in (
     ("sequences", sequences.app),
     ("instances", instances.app),

@@ -267,6 +267,18 @@ def _broker_url(settings: "Settings") -> str:
     return settings.celery_broker_url
 
 
+def read_settings() -> "Settings":
+    """Read the settings of a command that needs both servers.
+
+    Raises:
+        ConfigurationError: They name none.
+    """
+    settings = _settings()
+    _database_url(settings)
+    _broker_url(settings)
+    return settings
+
+
 def _names(text: str) -> tuple[str, ...]:
     """Split names at commas.
 
