@@ -7,6 +7,7 @@ import typer
 
 from orchestrator.cli import (
     credentials,
+    deliveries,
     doctor,
     instances,
     keys,
@@ -70,6 +71,11 @@ for name, group in (
     ("pools", resources.pools),
     ("limits", resources.limits),
     ("breakers", resources.breakers),
+    ("webhooks", deliveries.webhooks),
+    ("dispatch", deliveries.dispatch),
+    ("commands", deliveries.commands),
+    ("pins", deliveries.pins),
+    ("routes", deliveries.routes),
     ("keys", keys.app),
     ("credentials", credentials.app),
 ):

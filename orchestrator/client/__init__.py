@@ -27,6 +27,17 @@ False
 from orchestrator.client.asynchronous import AsyncClient
 from orchestrator.client.calls import StartOptions
 from orchestrator.client.credential_calls import Credential, Renewal
+from orchestrator.client.delivery_calls import (
+    Delivery,
+    DeliveryAttempt,
+    Dispatch,
+    Handlers,
+    RedeliverPreview,
+    RoutingRule,
+    VersionPin,
+    Webhook,
+    WorkerCommand,
+)
 from orchestrator.client.resource_calls import Breaker, Pool, Promoted, RateLimit, Resource
 from orchestrator.client.shapes import (
     ApiKey,
@@ -67,7 +78,11 @@ __all__ = [
     "Context",
     "Credential",
     "Definition",
+    "Delivery",
+    "DeliveryAttempt",
+    "Dispatch",
     "Fired",
+    "Handlers",
     "Instance",
     "InstanceState",
     "NewApiKey",
@@ -80,8 +95,10 @@ __all__ = [
     "Promoted",
     "QueueView",
     "RateLimit",
+    "RedeliverPreview",
     "Renewal",
     "Resource",
+    "RoutingRule",
     "Schedule",
     "StartOptions",
     "Started",
@@ -92,5 +109,8 @@ __all__ = [
     "Usage",
     "UsageGroup",
     "UsageRow",
+    "VersionPin",
+    "Webhook",
+    "WorkerCommand",
     "WorkerView",
 ]

@@ -11,6 +11,7 @@ import httpx
 from orchestrator.client import calls, credential_calls
 from orchestrator.client.calls import Id, StartOptions
 from orchestrator.client.credential_calls import Credential, Renewal
+from orchestrator.client.delivery_methods import DeliveryMethods
 from orchestrator.client.resource_methods import ResourceMethods
 from orchestrator.client.shapes import (
     ApiKey,
@@ -39,7 +40,7 @@ from orchestrator.errors import ServerUnavailable
 Result = TypeVar("Result")
 
 
-class Client(ResourceMethods, StartingMethods):
+class Client(ResourceMethods, StartingMethods, DeliveryMethods):
     """Talks to a server. Safe to share between threads; close it, or use it in a `with` block.
 
     Every method raises the errors of `orchestrator.errors`: `NotFound`, `InvalidArgument`, `Conflict` and the other

@@ -551,3 +551,29 @@ def test_dev_runs_a_flow_without_keys_or_tenants_and_leaves_nothing_behind(
     finally:
         embedded.remove(home)
         shutil.rmtree(parent)
+
+
+def test_workers_are_told_pinned_and_routed(cli: Cli) -> None:
+    told = cli("commands", "send", "w1", "place", "--payload", '{"zone": "b"}').out.strip()
+    assert [each["payload"] for each in cli("commands", "list", "w1", "-o", "json").json] == [{"zone": "b"}]
+    assert "place" in cli("commands", "list", "w1").out
+    assert cli("commands", "delete", told).code == ExitCode.OK
+    assert cli("commands", "delete", told).code == ExitCode.NOT_FOUND
+    assert cli("pins", "set", "paint", "1.4").out == "paint: at least 1.4\n"
+    assert "1.4" in cli("pins", "list").out
+    assert cli("pins", "delete", "paint").out == "paint: any version\n"
+    rule = cli("routes", "add", "paint", "gpu", "--priority", "7").out.strip()
+    assert [each["priority"] for each in cli("routes", "list", "-o", "json").json] == [7]
+    assert "gpu" in cli("routes", "list").out
+    assert cli("routes", "delete", rule).code == ExitCode.OK
+
+
+def test_what_leaves_the_engine_is_shown(cli: Cli) -> None:
+    nobody = "0197c0de-0000-7000-8000-000000000000"
+    assert cli("webhooks", "list", "-o", "json").json == []
+    assert cli("webhooks", "deliveries", "--failed", "-o", "json").json == []
+    for verb in ("preview", "redeliver", "delete", "attempts"):
+        assert cli("webhooks", verb, nobody).code == ExitCode.NOT_FOUND
+    assert cli("dispatch", "list", "-o", "json").json == []
+    assert cli("dispatch", "push", "mail", "http://127.0.0.1/").code == ExitCode.REFUSED
+    assert cli("dispatch", "poll", "mail").code == ExitCode.NOT_FOUND

@@ -500,3 +500,30 @@ def test_looks_grow_rarer_and_an_outage_is_endured_for_a_minute() -> None:
         watch.after(running)
     parked = running.model_copy(update={"state": InstanceState.PAUSED, "parked_reason": "poison"})
     assert watch.after(parked) is None
+
+
+def test_push_queues_and_administration_of_workers(client: Client) -> None:
+    with pytest.raises(errors.InvalidArgument, match="push_url"):
+        client.push_queue("mail", "http://127.0.0.1/")
+    assert client.list_dispatch() == ()
+    with pytest.raises(errors.NotFound):
+        client.poll_queue("mail")
+    assert "noop" in client.handlers().builtin
+    told = client.tell_worker("w/1", "place", {"zone": "b"})
+    assert (client.list_commands("w/1"), told.payload) == ((told,), {"zone": "b"})
+    client.delete_command(told.id)
+    assert client.list_commands("w/1") == ()
+    pin = client.pin_version("a/b", "1.4.2")
+    assert (client.list_pins(), pin.min_version) == ((pin,), "1.4.2")
+    client.unpin_version("a/b")
+    rule = client.route("paint", "gpu", match_queue="slow", priority=7)
+    assert (client.list_routes("paint"), client.get_route(rule.id)) == ((rule,), rule)
+    client.delete_route(rule.id)
+    assert client.list_routes() == ()
+
+
+def test_webhooks_that_were_not_sent(client: Client) -> None:
+    assert (client.list_webhooks(), client.list_deliveries(delivered=False, error_class="dns")) == ((), ())
+    for act in (client.preview_redelivery, client.redeliver, client.delete_webhook, client.get_delivery):
+        with pytest.raises(errors.NotFound):
+            act(uuid4())
