@@ -11,6 +11,8 @@ from uuid import UUID
 
 from celery import Celery
 
+from queues import transport
+
 HINT_TASK = "orchestrator.hint"
 
 
@@ -57,6 +59,7 @@ def celery_settings(broker_url: str, installation: str = "") -> dict[str, Any]:
     Args:
         installation: Whose queues are meant, where several share a Redis; empty for a Redis of its own.
     """
+    transport.use()
     return {
         "broker_url": broker_url,
         "task_serializer": "json",

@@ -1,8 +1,12 @@
 """The connections of one process: opened when they are needed, and kept for the next transaction."""
 
+import os
+import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from enum import StrEnum
 from typing import Any
 
@@ -16,6 +20,12 @@ WAIT_SECONDS = 5.0
 """How long a transaction waits for a connection that another one holds."""
 MAX_AGE_SECONDS = 1800.0
 """Older connections are not used again: what a server keeps for one only grows."""
+SILENCE_SECONDS = 45.0
+"""How long a transaction may last before its server counts as silent: three times its longest statement.
+
+A server that stands still, and a network that swallows an answer, tell nobody: the kernel of the other side goes on
+acknowledging, so neither keep-alives nor `tcp_user_timeout` notice, and the server's own time-outs stand still with it.
+"""
 
 _OPTIONS: dict[str, Any] = {
     "connect_timeout": 5,
@@ -86,6 +96,7 @@ class Pool:
         overflow: Further connections opened under load.
         pooler: What stands between us and the server.
         loads: Decodes the text of a `json` column.
+        silence: Seconds after which a connection that is still lent is cut: whoever waits on it is told.
     """
 
     def __init__(
@@ -96,7 +107,9 @@ class Pool:
         overflow: int,
         pooler: Pooler = Pooler.SESSION,
         loads: Callable[[str], Any] = orjson.loads,
+        silence: float = SILENCE_SECONDS,
     ) -> None:
+        self._silence = silence
         self._dsn = without_driver(url)
         self._loads = loads
         self._keeps_session = pooler is Pooler.SESSION
@@ -107,6 +120,9 @@ class Pool:
     def forget(self) -> None:
         """Drop all connections without closing them: they belong to the process that has forked this one."""
         self._idle: list[Connection] = []
+        self._lent: dict[Connection, float] = {}
+        self._watch: threading.Thread | None = None
+        self._is_closed = threading.Event()
         self._generation = 0
         self._free = threading.BoundedSemaphore(self._most)
         self._lock = threading.Lock()
@@ -122,14 +138,23 @@ class Pool:
         if not self._free.acquire(timeout=WAIT_SECONDS):
             raise StoreUnavailable(f"all {self._most} connections to PostgreSQL are in use")
         try:
-            return self._kept() or self._opened()
+            connection = self._kept() or self._opened()
         except BaseException:
             self._free.release()
             raise
+        with self._lock:
+            self._lent[connection] = time.monotonic()
+            if self._watch is None and not self._is_closed.is_set():
+                self._watch = threading.Thread(
+                    target=_cut_silent, args=(weakref.ref(self), self._is_closed, self._silence), daemon=True
+                )
+                self._watch.start()
+        return connection
 
     def give(self, connection: Connection) -> None:
         """Take a connection back."""
         with self._lock:
+            del self._lent[connection]
             is_kept = self._is_usable(connection) and len(self._idle) < self._size
             if is_kept:
                 self._idle.append(connection)
@@ -141,11 +166,20 @@ class Pool:
 
     def close(self) -> None:
         """Close the connections that nobody uses, and the others when they are given back."""
+        self._is_closed.set()
         with self._lock:
             self._generation += 1
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+
+    def cut_silent(self) -> None:
+        """Cut the connections that have been lent for too long."""
+        with self._lock:  # so that none is given back, and lent anew, in between
+            latest = time.monotonic() - self._silence
+            for connection, since in self._lent.items():
+                if since < latest:
+                    _cut(connection)
 
     def _kept(self) -> Connection | None:
         while True:
@@ -182,6 +216,19 @@ class Pool:
         psycopg2.extras.register_default_json(connection, loads=self._loads)
         psycopg2.extras.register_default_jsonb(connection, loads=orjson.loads)
         return connection
+
+
+def _cut_silent(pool: weakref.ref[Pool], is_closed: threading.Event, silence: float) -> None:
+    """Look for silent connections as long as the pool is in use."""
+    while not is_closed.wait(silence / 4) and (found := pool()) is not None:
+        found.cut_silent()
+        del found
+
+
+def _cut(connection: Connection) -> None:
+    """End a connection under the thread that waits for its answer."""
+    with suppress(OSError, psycopg2.Error), socket.socket(fileno=os.dup(connection.fileno())) as end:
+        end.shutdown(socket.SHUT_RDWR)
 
 
 def _check_options(connection: Connection) -> None:

@@ -1,5 +1,7 @@
 """Transactions in few messages, statements that the server keeps, and connections that are lost."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -12,7 +14,7 @@ import pytest
 from orchestrator.errors import StoreUnavailable
 from orchestrator.store.pool import Pool, Pooler
 from orchestrator.store.prepared import form, prepared
-from orchestrator.store.session import Store, Transaction
+from orchestrator.store.session import Store, Transaction, is_unavailable
 
 COLUMNS = (
     "id int, name text, path int[], token uuid, is_held boolean, moment timestamptz, lasts interval, document json"
@@ -249,3 +251,36 @@ def test_old_connections_are_not_used_again(store: Store, monkeypatch: pytest.Mo
     assert second is not first
     assert first.closed
     pool.give(second)
+
+
+def test_a_server_that_stands_still_is_given_up(store: Store) -> None:
+    pool = Pool(store.url, size=1, overflow=0, silence=1)
+    connection = pool.take()
+    session = connection.info.backend_pid
+    os.kill(session, signal.SIGSTOP)
+    try:
+        with connection.cursor() as cursor, pytest.raises(psycopg2.Error) as caught:
+            cursor.execute("SELECT 1")
+    finally:
+        os.kill(session, signal.SIGCONT)
+    assert is_unavailable(caught.value)
+    pool.give(connection)
+    fresh = pool.take()
+    assert fresh is not connection
+    with fresh.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    pool.give(fresh)
+    pool.close()
+
+
+def test_a_connection_that_waits_for_use_is_not_cut(store: Store) -> None:
+    pool = Pool(store.url, size=1, overflow=0, silence=60)
+    connection = pool.take()
+    pool.give(connection)
+    pool.cut_silent()
+    assert pool.take() is connection
+    pool.cut_silent()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    pool.give(connection)
+    pool.close()

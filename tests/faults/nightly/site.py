@@ -67,7 +67,12 @@ class Site:
                 env_of=through_links,
             ) as stack:
                 links[TO_API] = Proxy(_port(stack.api_url), seed)
-                load = Load(f"http://127.0.0.1:{links[TO_API].port}", stack.define(BLOCKS), per_second=per_second)
+                load = Load(
+                    f"http://127.0.0.1:{links[TO_API].port}",
+                    stack.define(BLOCKS),
+                    per_second=per_second,
+                    count_open=lambda: _count_open(stack),
+                )
                 load.start()
                 try:
                     yield cls(stack, links, load)
@@ -150,6 +155,14 @@ class Tail:
                     self._owners[line["nonce"]] = line["key"].partition(":")[0]
                 if (owner := self._owners.get(line["nonce"])) is not None:
                     self._lines.setdefault(owner, []).append(line)
+
+
+def _count_open(stack: Stack) -> int | None:
+    try:
+        [[count]] = stack.query("SELECT count(DISTINCT instance_id) FROM steps")
+    except StoreUnavailable:
+        return None
+    return int(count)
 
 
 def _port(url: str) -> int:
