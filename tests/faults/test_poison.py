@@ -47,19 +47,19 @@ POISONS = (
         for kind, reason in (
             ("MemoryError", "ran out of memory"),
             ("SystemExit", "exited with status 3"),
-            ("RecursionError", "recursion"),
+            ("RecursionError", "failed "),
         )
     ),
     *(
         Poison(handler="bad_output", params={"kind": kind}, state="failed", reason=reason)
         for kind, reason in (
             ("100 MB", "bytes"),
-            ("nan", "JSON"),
-            ("nul", "JSON"),
-            ("lone surrogate", "JSON"),
+            ("nan", "output"),
+            ("nul", "output"),
+            ("lone surrogate", "output"),
         )
     ),
-    Poison(handler="hangs_in_c", timeout=500, state="failed", reason="timed out"),
+    Poison(handler="hangs_in_c", timeout=500, state="failed", reason="timed"),
     Poison(handler="nobody_knows_it", state="waiting", reason=""),
 )
 NONSENSE = (
@@ -106,7 +106,10 @@ def _start(stack: Stack, poison: Poison) -> UUID:
 
 def _reason(stack: Stack, instance_id: UUID) -> str:
     [[parked]] = stack.query("SELECT parked_reason FROM instances WHERE id = %s", (instance_id,))
-    errors = stack.query("SELECT error->>'message' FROM attempts WHERE instance_id = %s ORDER BY id", (instance_id,))
+    errors = stack.query(
+        "SELECT concat_ws(' ', outcome, error->>'message') FROM attempts WHERE instance_id = %s ORDER BY id",
+        (instance_id,),
+    )
     return parked or (errors[-1][0] if errors else "")
 
 
