@@ -10,6 +10,7 @@ import orjson
 import pytest
 from redis import Redis
 
+from queues.broker import key_prefix
 from tests.faults import checkers
 from tests.faults.journey import BLOCKS, EFFECTS, ITEMS, STEPS, record
 from tests.faults.long import only_long
@@ -128,10 +129,15 @@ def _work(stack: Stack, count: int, poisons: Sequence[Poison]) -> tuple[float, l
     return count * STEPS / (time.monotonic() - began), healthy, poisoned
 
 
+def _queue(stack: Stack) -> str:
+    """Give the key of the queue in Redis."""
+    return key_prefix(stack.store.installation()) + "default"
+
+
 def _send_nonsense(stack: Stack) -> None:
     redis = Redis.from_url(stack.servers.broker_url)
     for body in NONSENSE:
-        redis.lpush("default", body)
+        redis.lpush(_queue(stack), body)
     redis.close()
 
 
@@ -170,7 +176,7 @@ def test_messages_that_nobody_can_decode_are_dropped(stack: Stack) -> None:
     _, healthy, _ = _work(stack, 10, ())
     _check_healthy(stack, healthy)
     redis = Redis.from_url(stack.servers.broker_url)
-    wait_until(lambda: redis.llen("default") == 0, "the messages to be taken")
+    wait_until(lambda: redis.llen(_queue(stack)) == 0, "the messages to be taken")
     redis.close()
     assert [stack.pid(name) for name in stack.workers] == workers
 
