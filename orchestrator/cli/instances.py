@@ -94,6 +94,17 @@ def _wait(session: Session, client: "Client", instance_id: str, timeout: float |
     exit_by_state(client, instance)
 
 
+@app.command()
+def watch(context: typer.Context, instance: InstanceId) -> None:
+    """Show what happens to an instance as it happens, until it has ended; in JSON one line for each event."""
+    from orchestrator.cli import printing  # noqa: PLC0415 - slow
+
+    session = session_of(context)
+    with session.client() as client:
+        for event in client.follow(instance):
+            printing.show_event(session.output, event)
+
+
 @app.command("get")
 def get_one(context: typer.Context, instance: InstanceId) -> None:
     """Show one instance."""

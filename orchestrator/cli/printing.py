@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from orchestrator.client import TreeNode
+    from orchestrator.client import StreamEvent, TreeNode
 
 Row = TypeVar("Row")
 Column = tuple[str, Callable[[Row], Any]]
@@ -63,6 +63,18 @@ def show_one(output: Output, value: BaseModel, fields: Iterable[tuple[str, Any]]
         if field is not None and field != "":
             table.add_row(title, _cell(field, longest=None))
     _console().print(table)
+
+
+def show_event(output: Output, event: "StreamEvent") -> None:
+    """Show one event of a stream, at once: a line of JSON, or one for people."""
+    if output is Output.JSON:
+        shown = {"event": event.name, "cursor": event.cursor, "data": event.data}
+        typer.echo(orjson.dumps(shown).decode())
+        return
+    data = event.data
+    what = compact(data["output"]) if event.name == "output" else data.get("state", data.get("error", ""))
+    block = f"{data['block_id']}  " if event.name == "output" else ""
+    typer.echo(f"{event.name}  {block}{what}")
 
 
 def show_tree(nodes: Sequence["TreeNode"]) -> None:

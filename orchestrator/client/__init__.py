@@ -38,6 +38,7 @@ from orchestrator.client.delivery_calls import (
     Webhook,
     WorkerCommand,
 )
+from orchestrator.client.following import StreamEvent
 from orchestrator.client.resource_calls import Breaker, Pool, Promoted, RateLimit, Resource
 from orchestrator.client.shapes import (
     ApiKey,
@@ -103,6 +104,7 @@ __all__ = [
     "StartOptions",
     "Started",
     "StoredSequence",
+    "StreamEvent",
     "Task",
     "TreeNode",
     "Trigger",

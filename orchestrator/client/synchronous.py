@@ -12,6 +12,7 @@ from orchestrator.client import calls, credential_calls
 from orchestrator.client.calls import Id, StartOptions
 from orchestrator.client.credential_calls import Credential, Renewal
 from orchestrator.client.delivery_methods import DeliveryMethods
+from orchestrator.client.following import FollowingMethods
 from orchestrator.client.resource_methods import ResourceMethods
 from orchestrator.client.shapes import (
     ApiKey,
@@ -40,7 +41,7 @@ from orchestrator.errors import ServerUnavailable
 Result = TypeVar("Result")
 
 
-class Client(ResourceMethods, StartingMethods, DeliveryMethods):
+class Client(ResourceMethods, StartingMethods, DeliveryMethods, FollowingMethods):
     """Talks to a server. Safe to share between threads; close it, or use it in a `with` block.
 
     Every method raises the errors of `orchestrator.errors`: `NotFound`, `InvalidArgument`, `Conflict` and the other

@@ -190,6 +190,9 @@ def test_an_instance_from_start_to_end(
     assert "2 steps done" in waited.err
     assert [row["block_id"] for row in cli("instances", "outputs", instance, "-o", "json").json] == ["noop", "charge"]
     assert cli("instances", "outputs", instance, "--block", "charge").json == {"n": 1}
+    assert cli("instances", "watch", instance).out.splitlines()[-2:] == ['output  charge  {"n":1}', "done  completed"]
+    lines = cli("instances", "watch", instance, "-o", "json").out.splitlines()
+    assert [json.loads(line)["event"] for line in lines] == ["state", "output", "output", "done"]
     assert "charge  step  completed" in cli("instances", "tree", instance).out
     assert {node["state"] for node in cli("instances", "tree", instance, "-o", "json").json} == {"completed"}
     assert cli("instances", "audit", instance, "-o", "json").json[0]["to_state"] == "completed"
