@@ -2,8 +2,8 @@
 
 from uuid import UUID
 
+from orchestrator.api.instance_shapes import StartInstance
 from orchestrator.api.services import Services
-from orchestrator.api.shapes import StartInstance
 from orchestrator.errors import InvalidArgument, NotFound
 from orchestrator.store import sessions
 from orchestrator.store.session import Transaction

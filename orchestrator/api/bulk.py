@@ -15,17 +15,17 @@ from starlette.responses import Response
 from orchestrator.api.answers import Json
 from orchestrator.api.auth import Caller, CallerDependency
 from orchestrator.api.bodies import Body, Rejection
-from orchestrator.api.documentation import accepts
-from orchestrator.api.services import Services, Serving
-from orchestrator.api.shapes import (
+from orchestrator.api.bulk_shapes import (
     BatchAction,
     BatchActionKind,
     BatchResult,
     BulkReschedule,
     BulkState,
-    Count,
     InstanceFilter,
 )
+from orchestrator.api.documentation import accepts
+from orchestrator.api.services import Services, Serving
+from orchestrator.api.shapes import Count
 from orchestrator.core.states import InstanceState
 from orchestrator.errors import InvalidArgument
 from orchestrator.store import instances

@@ -11,8 +11,8 @@ from orchestrator.api.answers import Json, error
 from orchestrator.api.auth import Caller, CallerDependency
 from orchestrator.api.change_watch import changes_of
 from orchestrator.api.event_stream import EventStream
+from orchestrator.api.instance_shapes import AuditRow
 from orchestrator.api.services import Serving
-from orchestrator.api.shapes import AuditRow
 from orchestrator.api.stream import LastEventId
 from orchestrator.api.streams import TooManyStreams
 from orchestrator.api.views import audit_view

@@ -12,9 +12,10 @@ from orchestrator.api.answers import Json
 from orchestrator.api.auth import CallerDependency
 from orchestrator.api.bodies import Body
 from orchestrator.api.documentation import accepts
+from orchestrator.api.instance_shapes import Checkpoint, PruneCheckpoints, SaveCheckpoint
 from orchestrator.api.instances import check_owned
 from orchestrator.api.services import Serving
-from orchestrator.api.shapes import Checkpoint, Count, Id, PruneCheckpoints, SaveCheckpoint
+from orchestrator.api.shapes import Count, Id
 from orchestrator.errors import NotFound, PayloadTooLarge
 from orchestrator.store import checkpoints
 

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from orchestrator.api.auth import Caller
 from orchestrator.api.binding import session_to_bind
+from orchestrator.api.instance_shapes import PRIORITIES, Context, CreateInstance, StartInstance
 from orchestrator.api.services import Services
-from orchestrator.api.shapes import PRIORITIES, Context, CreateInstance, StartInstance
 from orchestrator.catalogue import MAX_LONG_NAME_BYTES, MAX_NAME_BYTES
 from orchestrator.core.context import context_bytes
 from orchestrator.errors import Conflict, InvalidArgument, NotFound, PayloadTooLarge, Unprocessable

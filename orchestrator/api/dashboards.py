@@ -12,7 +12,7 @@ from orchestrator.api.answers import Json
 from orchestrator.api.auth import CallerDependency
 from orchestrator.api.pollers import worker_key
 from orchestrator.api.services import Services, Serving
-from orchestrator.api.shapes import TaskEventView, TaskStats, WorkerTask, WorkerView
+from orchestrator.api.task_shapes import TaskEventView, TaskStats, WorkerTask, WorkerView
 from orchestrator.api.task_views import ended_task_view, open_task_view, task_event_view
 from orchestrator.core.steps import runs_in_process
 from orchestrator.errors import InvalidArgument, NotFound

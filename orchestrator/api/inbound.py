@@ -12,8 +12,8 @@ from starlette.responses import Response
 from orchestrator.api.answers import Json
 from orchestrator.api.bodies import RawBody, Rejection, decode, read_limited
 from orchestrator.api.creation import check_context_size
+from orchestrator.api.instance_shapes import Context
 from orchestrator.api.services import Serving, services_of
-from orchestrator.api.shapes import Context
 from orchestrator.api.signatures import signed_nonce
 from orchestrator.api.trigger_shapes import WebhookTaken
 from orchestrator.api.triggers import Slug

@@ -18,9 +18,7 @@ from orchestrator.api.creation import (
     new_instance,
 )
 from orchestrator.api.documentation import accepts
-from orchestrator.api.services import Services, Serving
-from orchestrator.api.shapes import (
-    Count,
+from orchestrator.api.instance_shapes import (
     CreateBatch,
     CreateInstance,
     InstanceCreated,
@@ -29,6 +27,8 @@ from orchestrator.api.shapes import (
     SetState,
     StartInstance,
 )
+from orchestrator.api.services import Services, Serving
+from orchestrator.api.shapes import Count
 from orchestrator.errors import InvalidArgument, NotFound
 from orchestrator.exchange import Started
 from orchestrator.store import instances

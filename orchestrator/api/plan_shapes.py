@@ -5,7 +5,8 @@ from uuid import UUID
 
 from pydantic import Field, StrictBool
 
-from orchestrator.api.shapes import InstanceFilter, Shape
+from orchestrator.api.bulk_shapes import InstanceFilter
+from orchestrator.api.shapes import Shape
 from orchestrator.core.states import InstanceState
 
 Position = Annotated[int, Field(strict=True, lt=2**31)]

@@ -10,9 +10,7 @@ from orchestrator import bindings
 from orchestrator.api.addresses import InstanceId, Limit, Offset
 from orchestrator.api.answers import Json
 from orchestrator.api.auth import Caller, CallerDependency
-from orchestrator.api.instances import check_owned
-from orchestrator.api.services import Services, Serving
-from orchestrator.api.shapes import (
+from orchestrator.api.instance_shapes import (
     Attempt,
     AuditRow,
     BlockOutput,
@@ -22,6 +20,8 @@ from orchestrator.api.shapes import (
     Timeline,
     TreeNode,
 )
+from orchestrator.api.instances import check_owned
+from orchestrator.api.services import Services, Serving
 from orchestrator.api.views import attempt_view, audit_view, effect_view, instance_view, output_views, timeline_entry
 from orchestrator.core import tree
 from orchestrator.core.states import InstanceState

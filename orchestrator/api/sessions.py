@@ -13,15 +13,10 @@ from orchestrator.api.answers import Json
 from orchestrator.api.auth import Caller, CallerDependency
 from orchestrator.api.bodies import Body
 from orchestrator.api.documentation import accepts
+from orchestrator.api.instance_shapes import TaskInstance
 from orchestrator.api.services import Services, Serving
-from orchestrator.api.shapes import (
-    Count,
-    CreateSession,
-    SessionView,
-    SetSessionData,
-    SetSessionState,
-    TaskInstance,
-)
+from orchestrator.api.session_shapes import CreateSession, SessionView, SetSessionData, SetSessionState
+from orchestrator.api.shapes import Count
 from orchestrator.api.views import instance_view
 from orchestrator.core.states import InstanceState
 from orchestrator.errors import AlreadyExists, InvalidArgument, NotFound, PayloadTooLarge

@@ -12,9 +12,9 @@ from orchestrator.api.answers import Json
 from orchestrator.api.auth import CallerDependency
 from orchestrator.api.bodies import Body, Rejection
 from orchestrator.api.documentation import accepts
+from orchestrator.api.instance_shapes import Approvals, SendSignal, SignalAccepted
 from orchestrator.api.instances import check_owned
 from orchestrator.api.services import Serving
-from orchestrator.api.shapes import Approvals, SendSignal, SignalAccepted
 from orchestrator.core.leaving import former_plan
 from orchestrator.core.plan import Plan
 from orchestrator.store import instances, reading

@@ -17,7 +17,8 @@ from orchestrator.api.auth import Caller, CallerDependency
 from orchestrator.api.bodies import Body
 from orchestrator.api.documentation import accepts
 from orchestrator.api.services import Services, Serving
-from orchestrator.api.shapes import (
+from orchestrator.api.step_logs import store_logs
+from orchestrator.api.task_shapes import (
     CheckpointSequence,
     CompleteTask,
     FailTask,
@@ -27,7 +28,6 @@ from orchestrator.api.shapes import (
     PollQueue,
     WorkerTask,
 )
-from orchestrator.api.step_logs import store_logs
 from orchestrator.api.task_views import open_task_view
 from orchestrator.catalogue import MAX_LONG_NAME_BYTES, MAX_NAME_BYTES
 from orchestrator.core.model import Claim

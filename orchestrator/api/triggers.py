@@ -12,8 +12,8 @@ from orchestrator.api.auth import CallerDependency
 from orchestrator.api.bodies import Body, RawBody
 from orchestrator.api.creation import check_context_size
 from orchestrator.api.documentation import accepts
+from orchestrator.api.instance_shapes import Context
 from orchestrator.api.services import Serving
-from orchestrator.api.shapes import Context
 from orchestrator.api.signatures import is_same, signed_nonce
 from orchestrator.api.trigger_shapes import ChangeTrigger, CreateTrigger, TriggerFired, TriggerView
 from orchestrator.errors import Unauthorized

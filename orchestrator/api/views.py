@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from orchestrator.api.shapes import PRIORITIES
+from orchestrator.api.instance_shapes import PRIORITIES
 from orchestrator.core.sections import context_view, runtime_section
 from orchestrator.store.effects import EffectDone
 from orchestrator.store.instances import Record
