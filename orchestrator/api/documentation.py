@@ -39,17 +39,46 @@ def describe(app: FastAPI) -> dict[str, Any]:
     for operations in document["paths"].values():
         for operation in operations.values():
             operation["responses"].pop("422", None)
+            operation["responses"] = _refusals("requestBody" in operation) | operation["responses"]
     for name, shape in _accepted.items():
         written = shape.model_json_schema(ref_template=_REFERENCE)
         schemas |= {**written.pop("$defs", {}), name: written}
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
+    schemas["Refusal"] = {
+        "title": "Refusal",
+        "description": "Why a request was refused: a prefix for its kind, and a message.",
+        "type": "object",
+        "properties": {"error": {"type": "string"}},
+        "required": ["error"],
+    }
     document["components"]["securitySchemes"] = {
         "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
         "tenant": {"type": "apiKey", "in": "header", "name": "X-Tenant-Id"},
     }
     document["security"] = [{"key": [], "tenant": []}]
     return document
+
+
+def _refusals(has_body: bool) -> dict[str, Any]:
+    """Describe how any operation may be refused; what a request looked like decides between the two forms of 4xx."""
+    told = {"application/json": {"schema": {"$ref": _REFERENCE.format(model="Refusal")}}}
+    either = told | {"text/plain": {"schema": {"type": "string"}}}
+    refusals: dict[str, Any] = {
+        "400": {"description": "An argument is invalid, or the tenant is missing (no body)", "content": either},
+        "401": {"description": "The key is missing or unknown (no body), or a secret is wrong", "content": told},
+        "403": {"description": "The key may not do this (it may have no body)", "content": told},
+        "404": {"description": "There is no such thing for this tenant", "content": told},
+        "409": {"description": "It exists already, or its state does not allow it", "content": told},
+        "429": {"description": "Too many requests", "content": told},
+        "500": {"description": "A fault of the server, which its log explains", "content": told},
+        "503": {"description": "The store does not answer now; try again", "content": told},
+    }
+    if has_body:
+        refusals["413"] = {"description": "The body, or what it would store, is too large", "content": either}
+        refusals["415"] = {"description": "The body is not JSON", "content": {"text/plain": either["text/plain"]}}
+        refusals["422"] = {"description": "The body does not have the shape asked for", "content": either}
+    return refusals
 
 
 @router.get("/api-docs/openapi.json", include_in_schema=False)

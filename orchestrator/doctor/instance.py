@@ -14,7 +14,7 @@ _WAITS = {
     "gate": ("waits for a human", "answer it: orchestrator approvals list"),
     "window": ("waits for its send window to open", "nothing"),
     "delayed": ("waits for its delay to be over", "nothing"),
-    "backoff": ("has failed, and waits for its next attempt", "read the error: orchestrator instances show"),
+    "backoff": ("has failed, and waits for its next attempt", "read the error: orchestrator instances attempts"),
     "asleep": ("sleeps", "nothing"),
     "held": ("is held while the instance is paused", "resume the instance"),
     "intercepted": ("waits for an interceptor", "see the interceptor's step"),
@@ -46,7 +46,7 @@ def _state(found: dict[str, Any]) -> Iterator[Finding]:
     if found["parked_reason"]:
         yield warning("parked", f"it was parked: {found['parked_reason']}", "remove the cause, then resume it")
     elif found["is_held"]:
-        yield note("paused", "it is paused", "resume it: orchestrator signals send ID resume")
+        yield note("paused", "it is paused", "resume it: orchestrator instances resume")
     if found["is_cancelling"]:
         yield note("cancelling", "it is being cancelled: steps that cannot be are run to their end")
     yield note("state", f"it is {found['state']}, unchanged for {_seconds(found['age'])} s")

@@ -404,5 +404,16 @@ def test_openapi_describes_every_endpoint(api: Api):
     assert "<script" not in page.text
 
 
+def test_openapi_describes_every_refusal(api: Api):
+    document = api.http.get(f"{api.root}/api-docs/openapi.json").json()
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            described = operation["responses"].keys()
+            assert {"400", "401", "403", "404", "409", "500", "503"} <= described, (method, path)
+            assert "requestBody" not in operation or {"413", "415", "422"} <= described, (method, path)
+            assert any(status.startswith("2") for status in described), (method, path)
+    assert document["components"]["schemas"]["Refusal"]["required"] == ["error"]
+
+
 def test_threads_are_no_more_than_connections(engine: Engine):
     assert THREADS == 20
