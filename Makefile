@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test model simulation check coverage-of-contract format bench bench-guard faults faults-nightly lock clean
+.PHONY: help install demo dev test model simulation check coverage-of-contract format bench bench-guard faults faults-nightly recovery lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 24
@@ -64,6 +64,9 @@ faults: $(STAMP) ## Kill, flush and restart real processes under load, with nega
 
 faults-nightly: $(STAMP) ## Strike an installation for HOURS, with the faults that SEED draws; goes on where it was cut off.
 	$(BIN)/python -m tests.faults.nightly --hours $(HOURS) $(if $(SEED),--seed $(SEED))
+
+recovery: $(STAMP) ## Kill 200 workers that hold steps, and empty Redis; measure when work goes on.
+	$(BIN)/python -m tests.faults.recovery --kills 200
 
 lock: $(STAMP) ## Pin all dependencies anew, with hashes.
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --all-extras --upgrade pyproject.toml -o requirements.lock
