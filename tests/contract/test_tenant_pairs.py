@@ -143,6 +143,8 @@ ACTS: dict[str, list[Act]] = {
     "GET /instances/{id}/attempts": [ABSENT],
     "GET /instances/{id}/stream": [ABSENT],
     "GET /instances/{id}/logs": [ABSENT],
+    "GET /instances/{id}/fork-preview": [Act(Answer.ABSENT, query={"from_block_id": "a"})],
+    "GET /instances/{id}/compare/{other}": [],  # both are looked up as any instance is; see test_debugging_api
     "GET /instances/dlq/groups": [LISTED],
     "POST /instances/dlq/groups/{fingerprint}/retry": [],  # names no thing of a tenant: a fingerprint is of a cause
     "PATCH /instances/bulk/state": [scoped({**FILTER, "state": "cancelled"})],
