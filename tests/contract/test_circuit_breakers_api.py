@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from orchestrator.core.outcomes import Completed, Failed, Outcome
+from orchestrator.core.outcomes import Completed, Failed, FailureKind, Outcome
 from orchestrator.exchange import Report, Wish
 from orchestrator.store.steps import Worker
 from tests.contract.client import TENANT, Api, step
@@ -130,6 +130,7 @@ def test_s13_6_pure_built_ins_and_what_never_ran_are_not_tracked(api: Api):
     api.run_builtins()
     api.start(step("a", params={"x": "{{ nonsense.y }}"}))
     api.poll()
+    report_together(api, [Failed(message="x", retryable=False, kind=FailureKind.INPUT)])
     running = api.start(step("a"))
     api.poll()
     api.signal(running, "cancel")
