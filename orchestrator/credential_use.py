@@ -8,7 +8,7 @@ the reference. What a failure or a log line then says is cleared of the secrets 
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -32,6 +32,14 @@ _REFERENCE: Final = re.compile(r"credentials://([A-Za-z0-9._-]{1,255})(?:/(.+))?
 _MAX_DEPTH: Final = 64
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filled:
+    """Params with their secrets, and these as texts."""
+
+    params: Any = field(repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+
 class CredentialUse:
     """Puts secrets into the params of steps that are about to run."""
 
@@ -46,20 +54,28 @@ class CredentialUse:
         """
         if work.failure is not None or not has_reference(work.params):
             return work
-        tenant, ids = work.instance.tenant_id, {name for name, _ in _references(work.params)}
+        filled = self.fill(work.params, work.instance.tenant_id, is_dry_run=work.instance.dry_run)
+        if isinstance(filled, Failed):
+            return replace(work, failure=filled)
+        return replace(work, params=filled.params, secrets=filled.secrets)
+
+    def fill(self, params: Any, tenant_id: str, *, is_dry_run: bool) -> Filled | Failed:
+        """Give params with the secrets that they name; the failure of the attempt if one cannot be had."""
+        if not has_reference(params):
+            return Filled(params=params)
+        ids = {name for name, _ in _references(params)}
         with postgres_of(self._store).transaction() as tx:
-            found = credentials.of_tenant(tx, tenant, ids)
+            found = credentials.of_tenant(tx, tenant_id, ids)
             now = tx.now()
         try:
             usable = {name: _enabled(found.get(name), name) for name in ids}
-            if not work.instance.dry_run:
+            if not is_dry_run:
                 usable = {name: self._renewer.fresh(each, now) for name, each in usable.items()}
-            values = {name: _parsed(each.value) for name, each in usable.items()}
-            params = _replaced(work.params, values)
+            filled = _replaced(params, {name: _parsed(each.value) for name, each in usable.items()})
         except (PermanentError, RetryableError) as error:
             kind = FailureKind.NETWORK if error.retryable else FailureKind.INPUT
-            return replace(work, failure=Failed(message=error.message, retryable=error.retryable, kind=kind))
-        return replace(work, params=params, secrets=_secrets_of(usable))
+            return Failed(message=error.message, retryable=error.retryable, kind=kind)
+        return Filled(params=filled, secrets=_secrets_of(usable))
 
     def known(self, work: Work) -> Work:
         """Give work that knows its secrets, as they are stored now; its params keep the references."""

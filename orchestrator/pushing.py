@@ -6,6 +6,7 @@ for the moment of its report; if somebody has polled it meanwhile, the answer is
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -15,11 +16,13 @@ import structlog
 
 from orchestrator.core.outcomes import Completed, Failed, FailureKind, Outcome
 from orchestrator.core.states import StepState
+from orchestrator.credential_use import CredentialUse
 from orchestrator.egress import Egress
 from orchestrator.engine import Engine
 from orchestrator.errors import InvalidArgument, StoreUnavailable
 from orchestrator.exchange import Report
 from orchestrator.posting import ErrorClass, Posted, Posting, post_all
+from orchestrator.renewal import Renewer
 from orchestrator.slices import Plans
 from orchestrator.storable import check_storable
 from orchestrator.store import counters, dispatch, steps
@@ -59,6 +62,7 @@ class Pushes:
         self._plans = Plans()
         self._max_output_bytes = engine.settings.max_output_bytes
         self._egress = egress or Egress(allow_internal=engine.settings.allow_internal_urls)
+        self._use = CredentialUse(store, Renewer(store, self._egress))
 
     def push_due(self, limit: int) -> int:
         """Push what is due, of every push queue up to `limit` tasks, at the same time; returns how many."""
@@ -98,10 +102,21 @@ class Pushes:
         with self._store.transaction() as tx:
             held = [each for each in steps.held_tasks(tx, step_ids) if each.step.state is StepState.READY]
             made = inputs_now(self._plans, tx, held, with_outputs=True)
+        ready: dict[UUID, tuple[HeldTask, TaskInputs]] = {}
         for task in held:
-            if task.step.id not in made:
-                self._report(task, Failed(message=NO_INPUTS, retryable=False, kind=FailureKind.INPUT))
-        return {task.step.id: (task, made[task.step.id]) for task in held if task.step.id in made}
+            inputs = made.get(task.step.id)
+            failure = Failed(message=NO_INPUTS, retryable=False, kind=FailureKind.INPUT)
+            filled = failure if inputs is None else self._with_secrets(task, inputs)
+            if isinstance(filled, Failed):
+                self._report(task, filled)
+            else:
+                ready[task.step.id] = (task, filled)
+        return ready
+
+    def _with_secrets(self, task: HeldTask, inputs: TaskInputs) -> TaskInputs | Failed:
+        dry_run = bool(inputs.scope.runtime.get("dry_run"))
+        filled = self._use.fill(inputs.params, task.step.tenant_id, is_dry_run=dry_run)
+        return filled if isinstance(filled, Failed) else replace(inputs, params=filled.params)
 
     def _posting(self, config: DispatchConfig, task: HeldTask, made: TaskInputs) -> Posting:
         step = task.step

@@ -15,6 +15,7 @@ import orjson
 import structlog
 
 from orchestrator.egress import Egress, OutboundRequest
+from orchestrator.encryption import is_sealed
 from orchestrator.loops import TickResult
 from orchestrator.step_errors import PermanentError, RetryableError
 from orchestrator.store import credentials
@@ -203,7 +204,8 @@ def _object(value: str) -> dict[str, Any] | None:
 
 
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value and "\0" not in value else None
+    is_usable = isinstance(value, str) and bool(value) and "\0" not in value and not is_sealed(value)
+    return value if is_usable else None
 
 
 def _duration(seconds: Any) -> timedelta:

@@ -69,7 +69,7 @@ def _defaults() -> dict[str, Any]:
 def _installation_of(settings: Settings) -> str:
     if settings.await_migrations:
         wait_for_upgrade(settings.database_url)
-    store = PostgresStore(settings.database_url, pooler=settings.database_pooler)
+    store = PostgresStore(settings.database_url, pooler=settings.database_pooler, vault=settings.vault)
     try:
         return store.installation()
     finally:

@@ -13,6 +13,7 @@ from orchestrator.api.documentation import accepts
 from orchestrator.api.services import Serving
 from orchestrator.catalogue import MAX_LONG_NAME_BYTES, MAX_NAME_BYTES
 from orchestrator.egress import refuse_private
+from orchestrator.encryption import is_sealed
 from orchestrator.errors import InvalidArgument, NotFound
 from orchestrator.step_errors import PermanentError
 from orchestrator.store import dispatch
@@ -50,6 +51,8 @@ def _check(request: ConfigureDispatch) -> None:
         raise InvalidArgument("queue_name must not be empty")
     if request.mode == "push" and not (request.push_url or "").strip():
         raise InvalidArgument("a push queue needs a push_url")
+    if is_sealed(request.secret or ""):
+        raise InvalidArgument("secret looks like one that this server has sealed")
     limits = {"tenant_id": MAX_NAME_BYTES, "queue_name": MAX_NAME_BYTES}
     for name, limit in {**limits, "push_url": MAX_LONG_NAME_BYTES, "secret": MAX_LONG_NAME_BYTES}.items():
         if len((getattr(request, name) or "").encode()) > limit:

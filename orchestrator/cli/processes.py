@@ -50,6 +50,7 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
     for command in (dev, server, api, service, worker, flower, migrate):
         app.command(rich_help_panel=PROCESSES)(command)
+    app.command("rotate-encryption", rich_help_panel=PROCESSES)(rotate_encryption)
 
 
 def migrate() -> None:
@@ -61,6 +62,25 @@ def migrate() -> None:
     migrations.upgrade(url)
     after = migrations.current(url)
     typer.echo(f"the database stands at {after} already" if before == after else f"the database went to {after}")
+
+
+def rotate_encryption() -> None:
+    """Seal what is stored with ORCH8_ENCRYPTION_KEY: what ORCH8_OLD_ENCRYPTION_KEY has sealed, and what nobody has.
+
+    While everything runs, in pages; broken off, it is run again. Before it all processes must know both keys.
+    """
+    from orchestrator.store.postgres import PostgresStore  # noqa: PLC0415 - slow
+    from orchestrator.store.sealed import seal_everything  # noqa: PLC0415 - slow
+
+    settings = _settings()
+    if settings.vault is None:
+        raise ConfigurationError("ORCH8_ENCRYPTION_KEY is not set: there is nothing to encrypt with")
+    store = PostgresStore(_database_url(settings), pooler=settings.database_pooler, vault=settings.vault)
+    try:
+        store.try_out()
+        typer.echo(f"{seal_everything(store, settings.vault)} rows were sealed; the old key is not needed any more")
+    finally:
+        store.close()
 
 
 def api(

@@ -46,7 +46,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
         what = f"the database stands at migration {stands_at}, this version needs {migrate.head()}"
         yield error("schema", what, "run `orchestrator migrate`; if the database is newer, run the newer version")
         return
-    store = PostgresStore(settings.database_url, pooler=settings.database_pooler)
+    store = PostgresStore(settings.database_url, pooler=settings.database_pooler, vault=settings.vault)
     try:
         with store.transaction() as tx:
             yield from _server(tx)

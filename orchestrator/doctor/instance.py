@@ -28,7 +28,7 @@ def explain(settings: Settings, instance_id: UUID) -> list[Finding]:
         NotFound: There is no such instance.
         StoreUnavailable: PostgreSQL does not answer.
     """
-    store = PostgresStore(settings.database_url, pooler=settings.database_pooler)
+    store = PostgresStore(settings.database_url, pooler=settings.database_pooler, vault=settings.vault)
     try:
         with store.transaction() as tx:
             found = examination.instance(tx, instance_id)

@@ -64,14 +64,12 @@ from orchestrator.store.rows import (
     node_row,
     step_row,
 )
-from orchestrator.store.sealing import PrivateOf, private, private_beside, private_json, private_of
+from orchestrator.store.sealing import DETAILS_IN_SQL, PrivateOf, private, private_beside, private_json, private_of
 from orchestrator.store.session import Transaction, to_json
 
 Row = tuple[Any, ...]
 RowKey = tuple[UUID, NodeKey]
 
-_DETAILS_IN_SQL = ("type",)
-"""What the metrics read of the details of a transition (`observed`)."""
 
 _MUTABLE = (
     "state text, version bigint, running int, waiting int, scheduled int, is_held boolean, is_cancelling boolean, "
@@ -400,7 +398,7 @@ def _transition_row(instance: Instance, change: TransitionRecorded) -> Row:
         change.from_state,
         change.to_state,
         change.block_id,
-        private_beside(change.details, _DETAILS_IN_SQL),
+        private_beside(change.details, DETAILS_IN_SQL),
         change.created_at,
     )
 

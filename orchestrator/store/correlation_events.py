@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from orchestrator.store.session import Transaction, to_json
+from orchestrator.store.sealing import private
+from orchestrator.store.session import Transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +53,7 @@ def insert(tx: Transaction, event: NewEvent) -> UUID | None:
     stored = tx.execute(
         f"INSERT INTO correlation_events ({_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, 'pending', clock_timestamp()) "
         "ON CONFLICT (tenant_id, producer_event_id) DO NOTHING",
-        (*(getattr(event, name) for name in names), to_json(event.payload)),
+        (*(getattr(event, name) for name in names), private(event.payload)),
     )
     if stored:
         return None

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from orchestrator.store.sealing import PrivateText
 from orchestrator.store.session import Transaction
 from sequences.handlers import BUILTIN_HANDLERS
 
@@ -86,9 +87,9 @@ def put(
         "VALUES (%s, %s, %s, %s, %s, %s, clock_timestamp(), clock_timestamp()) "
         "ON CONFLICT (tenant_id, queue_name) DO UPDATE SET mode = EXCLUDED.mode, push_url = EXCLUDED.push_url, "
         f"secret = EXCLUDED.secret, sync = EXCLUDED.sync, updated_at = EXCLUDED.updated_at RETURNING {_COLUMNS}",
-        (tenant_id, queue_name, mode, push_url, secret, sync),
+        (tenant_id, queue_name, mode, push_url, None if secret is None else PrivateText(secret), sync),
     )
-    return _config(rows[0])
+    return _config(tx, rows[0])
 
 
 def find(tx: Transaction, tenant_id: str | None) -> list[DispatchConfig]:
@@ -98,13 +99,13 @@ def find(tx: Transaction, tenant_id: str | None) -> list[DispatchConfig]:
         "ORDER BY tenant_id, queue_name",
         {"tenant": tenant_id},
     )
-    return [_config(row) for row in rows]
+    return [_config(tx, row) for row in rows]
 
 
 def push_queues(tx: Transaction) -> list[DispatchConfig]:
     """List the queues whose tasks are pushed."""
     rows = tx.query(f"SELECT {_COLUMNS} FROM dispatch_configs WHERE mode = 'push' ORDER BY tenant_id, queue_name")
-    return [_config(row) for row in rows]
+    return [_config(tx, row) for row in rows]
 
 
 def delete(tx: Transaction, tenant_id: str, queue_name: str) -> bool:
@@ -159,5 +160,6 @@ def forget_ended(tx: Transaction, limit: int) -> int:
     )
 
 
-def _config(row: Sequence[Any]) -> DispatchConfig:
-    return DispatchConfig(**dict(zip([name.strip() for name in _COLUMNS.split(",")], row, strict=True)))
+def _config(tx: Transaction, row: Sequence[Any]) -> DispatchConfig:
+    members = dict(zip([name.strip() for name in _COLUMNS.split(",")], row, strict=True))
+    return DispatchConfig(**{**members, "secret": tx.opened_text(members["secret"])})

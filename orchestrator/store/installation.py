@@ -2,10 +2,14 @@
 
 from typing import Final
 
+from orchestrator.encryption import Vault
+from orchestrator.errors import ConfigurationError
 from orchestrator.store.session import Transaction
 
 ID: Final = "id"
 """Fact that tells installations apart which share a Redis."""
+KEY: Final = "encryption_key"
+"""Fact that names the key with which is sealed; missing while nothing is."""
 
 
 def read(tx: Transaction, name: str) -> str | None:
@@ -35,6 +39,24 @@ def identity(tx: Transaction) -> str:
     if known is None:
         raise LookupError("the id of the installation was removed while it was read")
     return known
+
+
+def agree_on_key(tx: Transaction, vault: Vault | None) -> None:
+    """Note with which key is sealed from now on; nothing in a database that has no tables yet.
+
+    Raises:
+        ConfigurationError: The one noted before is not known to this process.
+    """
+    if tx.query("SELECT to_regclass('installation')") == [(None,)]:
+        return
+    known = read(tx, KEY)
+    if known is not None and (vault is None or not vault.knows(known)):
+        raise ConfigurationError(
+            "what this database holds is encrypted with another key: set ORCH8_ENCRYPTION_KEY, "
+            "and ORCH8_OLD_ENCRYPTION_KEY to the key before it"
+        )
+    if vault is not None and vault.key_id != known:
+        write(tx, KEY, vault.key_id)
 
 
 def schema_version(tx: Transaction) -> str:

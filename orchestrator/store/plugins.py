@@ -5,7 +5,8 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from orchestrator.store.session import Transaction, to_json
+from orchestrator.store.sealing import private
+from orchestrator.store.session import Transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,7 @@ def insert(
         f"INSERT INTO plugins ({_COLUMNS}) "
         "VALUES (%s, %s, %s, %s, true, %s, %s, clock_timestamp(), clock_timestamp()) "
         f"ON CONFLICT (tenant_id, name) DO NOTHING RETURNING {_COLUMNS}",
-        (name, plugin_type, source, tenant_id, to_json(config), description),
+        (name, plugin_type, source, tenant_id, private(config), description),
     )
     return _plugin_of(rows[0]) if rows else None
 
@@ -61,7 +62,7 @@ def find(tx: Transaction, tenant_id: str | None, *, offset: int, limit: int) -> 
 
 def change(tx: Transaction, tenant_id: str, name: str, values: Mapping[str, Any]) -> Plugin | None:
     """Write some columns of a plugin, by name; None if the tenant has none of that name."""
-    written = {column: to_json(value) if column == "config" else value for column, value in values.items()}
+    written = {column: private(value) if column == "config" else value for column, value in values.items()}
     assignments = "".join(f"{column} = %s, " for column in written)
     rows = tx.query(
         f"UPDATE plugins SET {assignments}updated_at = clock_timestamp() WHERE tenant_id = %s AND name = %s "

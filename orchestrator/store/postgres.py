@@ -4,10 +4,11 @@ A function whose first argument is the transaction is a method of it when it is 
 nothing over calling the function, and the SQL stays in the module of its subject.
 """
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 
 from orchestrator.clock import DatabaseClock
 from orchestrator.encryption import Vault
+from orchestrator.errors import StoreUnavailable
 from orchestrator.store import (
     apply,
     checkpoints,
@@ -124,6 +125,16 @@ class PostgresStore(session.Store):
     def transaction(self, *, is_losable: bool = False) -> AbstractContextManager[PostgresTransaction]:
         """Open a transaction with the verbs of the engine; see `session.Store.transaction`."""
         return self.opened(PostgresTransaction, is_losable=is_losable, apart=self._apart)
+
+    def try_out(self) -> None:
+        """Open a connection, as any store does, and compare the key of this process with that of the database.
+
+        Raises:
+            ConfigurationError: What is stored is sealed with a key that this process does not have.
+        """
+        super().try_out()
+        with suppress(StoreUnavailable), self.transaction() as tx:
+            installation.agree_on_key(tx, self.vault)
 
     def installation(self, name: str = "") -> str:
         """Give the name by which this installation goes outside of its database: a given one, else its id."""

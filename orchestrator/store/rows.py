@@ -17,7 +17,7 @@ INSTANCE_COLUMNS = (
     "dry_run_auto_approve, started_at, created_at, updated_at, session_id, budget, input_tokens, output_tokens, "
     "injected, parent_id, parent_block_id, parent_iteration, depth, leaving, iterations"
 )
-_NODE_MEMORY_IN_SQL = ("next", "open")
+NODE_MEMORY_IN_SQL = ("next", "open")
 """What `items.in_progress` reads of the memory of a for_each."""
 INSTANCE_WIDTH = len(INSTANCE_COLUMNS.split(","))
 NODE_ROW = "block_id text, iteration int[], state text, started_at timestamptz, completed_at timestamptz, memory json"
@@ -148,7 +148,7 @@ def node_row(instance_id: UUID, node: Node) -> tuple[Any, ...]:
         node.state.value,
         node.started_at,
         node.completed_at,
-        private_beside(node.memory, _NODE_MEMORY_IN_SQL) if node.memory else None,
+        private_beside(node.memory, NODE_MEMORY_IN_SQL) if node.memory else None,
     )
 
 

@@ -24,6 +24,9 @@ _SEALED_VALUE: Final = (f'"{FREE}', f'{{"{_MEMBER}":"{FREE}')
 _BOUND_VALUE: Final = f'"{BOUND}'
 _LOOKS_SEALED: Final = (*_SEALED_VALUE, _BOUND_VALUE)
 
+DETAILS_IN_SQL: Final = ("type",)
+"""What the metrics read of the details of a transition (`observed`)."""
+
 Parameters = Sequence[Any] | dict[str, Any] | None
 
 
@@ -167,6 +170,14 @@ def reader(vault: Vault | None) -> Callable[[str], Any]:
         return Locked(sealed) if sealed.startswith(BOUND) else orjson.loads(_vault(vault).open(sealed))
 
     return read
+
+
+def opened_json(text: str, owner: UUID | None, vault: Vault) -> str:
+    """Give the JSON text that a `json` column means, from the text it holds."""
+    if not text.startswith(_LOOKS_SEALED):
+        return text
+    value = orjson.loads(text)
+    return vault.open(value[_MEMBER] if type(value) is dict else value, owner)
 
 
 def unlocked(value: Any, owner: UUID, vault: Vault | None) -> Any:

@@ -7,7 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.core.routing import Route, Routes
-from orchestrator.store.session import Transaction, to_json
+from orchestrator.store.sealing import private
+from orchestrator.store.session import Transaction
 
 _COMMAND = "id, worker_id, command, payload, created_at"
 _PIN = "tenant_id, handler_name, min_version, created_at, updated_at"
@@ -60,7 +61,7 @@ def insert_command(tx: Transaction, command_id: UUID, worker_id: str, command: s
     """Tell a worker something."""
     rows = tx.query(
         f"INSERT INTO worker_commands ({_COMMAND}) VALUES (%s, %s, %s, %s, clock_timestamp()) RETURNING {_COMMAND}",
-        (command_id, worker_id, command, to_json(payload)),
+        (command_id, worker_id, command, private(payload)),
     )
     return Command(**_named(_COMMAND, rows[0]))
 
