@@ -68,5 +68,5 @@ def _one_loses_its_keys(redis: "Redis", one: Stack, two: Stack, names: dict[Stac
     redis.delete(*redis.keys(f"{names[one]}*"))
     wait_until(lambda: redis.get(f"{names[one]}epoch") not in {None, marks[one]}, "a new mark")
     assert redis.get(f"{names[two]}epoch") == marks[two]
-    assert "broker_was_emptied" in one.log_tail(400)
+    wait_until(lambda: "broker_was_emptied" in one.log_tail(400), lambda: one.log_tail(400))
     assert "broker_was_emptied" not in two.log_tail(400)
