@@ -284,10 +284,10 @@ def test_control_a_step_before_its_turn_is_noticed(hand: Hand) -> None:
 @pytest.mark.parametrize("what", ["delay", "back-off", "sleep"])
 def test_control_an_early_timer_is_noticed(hand: Hand, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     if what == "delay":
-        soon = timedelta(seconds=DELAY_SECONDS / 2)
+        soon = timedelta(seconds=DELAY_SECONDS / 100)
         monkeypatch.setattr(attempts, "_delay_due", lambda turn, *_: turn.now + soon)
     else:
-        monkeypatch.setattr(attempts, "after", lambda moment, duration: moment + duration / 2)
+        monkeypatch.setattr(attempts, "after", lambda moment, duration: moment + duration / 100)
     hand.work()
     assert any(what in wrong for wrong in verdicts(hand.record())["I8"])
 
