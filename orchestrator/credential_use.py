@@ -129,6 +129,24 @@ def without(value: Any, secrets: Iterable[str]) -> Any:
     return [without(inner, secrets) for inner in value] if isinstance(value, list | tuple) else value
 
 
+def without_cut(text: str, secrets: Iterable[str]) -> str:
+    """Give a text without secrets, though its end may have been cut off inside of one.
+
+    >>> without_cut("token s3cret, token s3cr", ["s3cret"])
+    'token [REDACTED], token [REDACTED]'
+    """
+    secrets = tuple(secrets)
+    text = without(text, secrets)
+    if not secrets:
+        return text
+    whole = text.rstrip("\ufffd")  # a character that was cut itself
+    for secret in secrets:
+        for length in range(min(len(secret) - 1, len(whole)), SHORTEST - 1, -1):
+            if whole.endswith(secret[:length]):
+                return whole[:-length] + REDACTED
+    return text
+
+
 def _references(value: Any) -> Iterator[tuple[str, str | None]]:
     match value:
         case str():

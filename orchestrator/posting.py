@@ -8,13 +8,14 @@ import asyncio
 import hashlib
 import hmac
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from typing import Final
 
+from orchestrator.credential_use import without_cut
 from orchestrator.egress import (
     BlockedError,
     Egress,
@@ -64,6 +65,7 @@ class Posting:
         secret: Signs it; None sends it unsigned.
         follows: Whether redirects are followed; else they are answers.
         reads: Bytes of the answer the caller wants; 0 for only its status.
+        secrets: What the body holds of credentials; an excerpt of an answer is cleared of it.
     """
 
     url: str
@@ -71,6 +73,7 @@ class Posting:
     secret: str | None = None
     follows: bool = False
     reads: int = 0
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +133,7 @@ async def post(egress: Egress, posting: Posting) -> Posted:
         return Posted(
             duration_ms=_since(began),
             error=kind,
-            excerpt=f"{kind}: {text}"[:MAX_EXCERPT_CHARACTERS],
+            excerpt=_excerpt(f"{kind}: {text}", posting.secrets),
             is_final=isinstance(error, PermanentError),
         )
     if 200 <= status < 400:
@@ -140,7 +143,7 @@ async def post(egress: Egress, posting: Posting) -> Posted:
         status=status,
         body=body,
         error=ErrorClass.HTTP_STATUS,
-        excerpt=f"HTTP {status}: {_text(body)}"[:MAX_EXCERPT_CHARACTERS],
+        excerpt=_excerpt(f"HTTP {status}: {_text(body)}", posting.secrets),
         is_final=400 <= status < 500 and status not in _NOT_FINAL,
     )
 
@@ -191,6 +194,11 @@ def class_of(error: BaseException) -> ErrorClass:
 
 def _since(began: float) -> int:
     return round((time.monotonic() - began) * 1000)
+
+
+def _excerpt(text: str, secrets: Iterable[str]) -> str:
+    """Shorten a text for lists; cleared first, because half a secret would not be found any more."""
+    return without_cut(text, secrets)[:MAX_EXCERPT_CHARACTERS]
 
 
 def _text(body: bytes) -> str:

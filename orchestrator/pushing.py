@@ -6,7 +6,7 @@ for the moment of its report; if somebody has polled it meanwhile, the answer is
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -16,7 +16,7 @@ import structlog
 
 from orchestrator.core.outcomes import Completed, Failed, FailureKind, Outcome
 from orchestrator.core.states import StepState
-from orchestrator.credential_use import CredentialUse
+from orchestrator.credential_use import CredentialUse, without
 from orchestrator.egress import Egress
 from orchestrator.engine import Engine
 from orchestrator.errors import InvalidArgument, StoreUnavailable
@@ -75,11 +75,11 @@ class Pushes:
         if not claimed:
             return 0
         tasks = self._tasks([push.step_id for _, push in claimed])
-        ready = [(config, push, *tasks[push.step_id]) for config, push in claimed if push.step_id in tasks]
-        sent = post_all(self._egress, [self._posting(config, task, made) for config, _, task, made in ready])
+        ready = [(config, push, tasks[push.step_id]) for config, push in claimed if push.step_id in tasks]
+        sent = post_all(self._egress, [self._posting(config, task) for config, _, task in ready])
         counts: Counter[str] = Counter()
         settled: list[Settled] = [(push, push.tries, None) for _, push in claimed if push.step_id not in tasks]
-        for (config, push, task, _), posted in zip(ready, sent, strict=True):
+        for (config, push, task), posted in zip(ready, sent, strict=True):
             settled.append(self._settle(config, push, task, posted, counts))
         self._write(settled, counts)
         return len(claimed)
@@ -94,7 +94,7 @@ class Pushes:
         with self._store.transaction() as tx:
             return dispatch.forget_ended(tx, _FORGET_AT_ONCE)
 
-    def _tasks(self, step_ids: Sequence[UUID]) -> dict[UUID, tuple[HeldTask, TaskInputs]]:
+    def _tasks(self, step_ids: Sequence[UUID]) -> dict[UUID, "_Ready"]:
         """Read tasks with what they are given; those that are gone are left out.
 
         A task whose parameters cannot be made fails, as it does when it is polled.
@@ -102,7 +102,7 @@ class Pushes:
         with self._store.transaction() as tx:
             held = [each for each in steps.held_tasks(tx, step_ids) if each.step.state is StepState.READY]
             made = inputs_now(self._plans, tx, held, with_outputs=True)
-        ready: dict[UUID, tuple[HeldTask, TaskInputs]] = {}
+        ready: dict[UUID, _Ready] = {}
         for task in held:
             inputs = made.get(task.step.id)
             failure = Failed(message=NO_INPUTS, retryable=False, kind=FailureKind.INPUT)
@@ -110,19 +110,21 @@ class Pushes:
             if isinstance(filled, Failed):
                 self._report(task, filled)
             else:
-                ready[task.step.id] = (task, filled)
+                ready[task.step.id] = filled
         return ready
 
-    def _with_secrets(self, task: HeldTask, inputs: TaskInputs) -> TaskInputs | Failed:
+    def _with_secrets(self, task: HeldTask, inputs: TaskInputs) -> "_Ready | Failed":
         dry_run = bool(inputs.scope.runtime.get("dry_run"))
         filled = self._use.fill(inputs.params, task.step.tenant_id, is_dry_run=dry_run)
-        return filled if isinstance(filled, Failed) else replace(inputs, params=filled.params)
+        if isinstance(filled, Failed):
+            return filled
+        return _Ready(held=task, inputs=replace(inputs, params=filled.params), secrets=filled.secrets)
 
-    def _posting(self, config: DispatchConfig, task: HeldTask, made: TaskInputs) -> Posting:
-        step = task.step
+    def _posting(self, config: DispatchConfig, task: "_Ready") -> Posting:
+        step, made = task.held.step, task.inputs
         envelope = {
             "task_id": step.id,
-            "instance_id": task.instance_id,
+            "instance_id": task.held.instance_id,
             "block_id": step.key.block_id,
             "handler_name": step.handler,
             "queue_name": step.queue,
@@ -138,28 +140,29 @@ class Pushes:
             secret=config.secret,
             follows=True,
             reads=self._max_output_bytes,
+            secrets=task.secrets,
         )
 
     def _settle(
-        self, config: DispatchConfig, push: Push, task: HeldTask, posted: Posted, counts: Counter[str]
+        self, config: DispatchConfig, push: Push, task: "_Ready", posted: Posted, counts: Counter[str]
     ) -> Settled:
         """Let an answer take effect."""
         if posted.error is None:
             counts[PUSHED] += 1
             outcome = outcome_of_answer(posted)
             if outcome is not None:
-                self._report(task, outcome)
+                self._report(task.held, _cleared(outcome, task.secrets))
             return push, push.tries, None
         if config.sync and posted.status is not None:
             counts[PUSHED] += 1
-            self._report(task, _failure(posted))
+            self._report(task.held, _failure(posted))
             return push, push.tries, None
         if (not posted.is_final or posted.status is not None) and push.tries < len(RETRY_AFTER):
             return push, push.tries + 1, RETRY_AFTER[push.tries]
         counts[PUSH_FAILED] += 1
         log.warning("task_not_pushed", task_id=str(push.step_id), error_class=str(posted.error))
         if config.sync:
-            self._report(task, _failure(posted))
+            self._report(task.held, _failure(posted))
         return push, push.tries + 1, None
 
     def _report(self, task: HeldTask, outcome: Outcome) -> None:
@@ -179,6 +182,20 @@ class Pushes:
             for push, tries, again_after in sorted(settled, key=lambda each: each[0].step_id):
                 dispatch.settle(tx, push, tries=tries, again_after=again_after)
             counters.add(tx, counts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ready:
+    """A task that can be pushed, with the secrets that its params hold."""
+
+    held: HeldTask
+    inputs: TaskInputs
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+
+def _cleared(outcome: Outcome, secrets: tuple[str, ...]) -> Outcome:
+    """Give an outcome whose failure tells no secret; an output is the receiver's own business."""
+    return replace(outcome, message=without(outcome.message, secrets)) if isinstance(outcome, Failed) else outcome
 
 
 def outcome_of_answer(posted: Posted) -> Outcome | None:

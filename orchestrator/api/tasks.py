@@ -4,6 +4,7 @@ The lease of a task is its claimer and the epoch of the claim. Whatever a worker
 engine, so an instance reads right as soon as the call is answered.
 """
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -142,9 +143,7 @@ def complete(serving: Serving, caller: CallerDependency, task_id: TaskId, body: 
 def fail(serving: Serving, caller: CallerDependency, task_id: TaskId, body: Body) -> Response:
     """Fail a task; it is tried again if the failure is retryable and the step has attempts left."""
     request = body.read(FailTask)
-    failure = Failed(
-        message=request.message[:MAX_MESSAGE_CHARACTERS], retryable=request.retryable, details=request.details
-    )
+    failure = Failed(message=request.message, retryable=request.retryable, details=request.details)
     return _report(serving, caller, task_id, request, failure, request.logs)
 
 
@@ -160,6 +159,13 @@ def _without_secrets(
     return outcome, logs
 
 
+def _shortened(outcome: Outcome) -> Outcome:
+    """Keep the beginning of a message; once it is cleared, for half a secret would not be found any more."""
+    if isinstance(outcome, Failed) and len(outcome.message) > MAX_MESSAGE_CHARACTERS:
+        return replace(outcome, message=outcome.message[:MAX_MESSAGE_CHARACTERS])
+    return outcome
+
+
 def _report(
     serving: Services, caller: Caller, task_id: UUID, lease: Lease, outcome: Outcome, logs: list[Any] | None
 ) -> Response:
@@ -170,7 +176,7 @@ def _report(
         if held is None:
             return Response()
         outcome, logs = _without_secrets(serving, held.claim, outcome, logs)
-        finished = serving.engine.finish([Report(claim=held.claim, outcome=outcome)])
+        finished = serving.engine.finish([Report(claim=held.claim, outcome=_shortened(outcome))])
         if not finished.stale:
             store_logs(serving, held.claim.instance_id, held.claim.key.block_id, logs)
             return Response()

@@ -9,6 +9,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from orchestrator.api.tasks import MAX_MESSAGE_CHARACTERS
 from orchestrator.credential_use import CredentialUse
 from orchestrator.egress import Egress
 from orchestrator.engine import Engine
@@ -234,6 +235,18 @@ def test_s12_secret_is_in_no_list_of_tasks_and_no_row(api: Api):
     assert not any(SECRET in text for text in seen)
     for said_of_it in ("bad key [REDACTED]", "sent [REDACTED]"):
         assert any(said_of_it in text for text in seen)
+
+
+def test_s12_no_half_of_a_secret_is_left_where_a_message_is_cut(api: Api):
+    made(api)
+    for kept in (4, 7, len(SECRET) - 1, len(SECRET)):
+        instance = api.start(step("a", params={"auth": "credentials://mail"}))
+        (task,) = api.poll()
+        message = "x" * (MAX_MESSAGE_CHARACTERS - kept) + SECRET
+        assert api.report(task, "fail", message=message).status_code == 200
+        told = api.http.get(f"/instances/{instance}/attempts").text
+        assert told.count("x") >= 4000
+        assert f"x{SECRET[:4]}" not in told
 
 
 @pytest.mark.parametrize(

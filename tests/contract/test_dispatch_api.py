@@ -5,13 +5,16 @@ import hmac
 import threading
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import orjson
 import pytest
 
 from orchestrator import posting, pushing
+from orchestrator.egress import Egress
 from orchestrator.engine import Engine
+from orchestrator.posting import Posting, post_all
 from orchestrator.pusher import Pusher
 from orchestrator.pushing import Pushes
 from orchestrator.settings import Settings
@@ -395,3 +398,67 @@ def test_api_20_6_task_whose_parameters_cannot_be_made_fails_and_is_not_pushed(
     pusher.tick()
     assert receiver.received == []
     assert api.state(instance_id) == "failed"
+
+
+# -- credentials -----------------------------------------------------------------------------------------------------
+
+TOKEN = "s3cr3t-t\u00f6ken/of+mail"
+TOLD = ["", "/outputs", "/tree", "/audit", "/attempts", "/logs"]
+
+
+def start_with_credential(api: Api, receiver: Receiver, **fields: Any) -> str:
+    configure(api, receiver, sync=True)
+    body = {"id": "mail", "name": "n", "kind": "api_key", "value": TOKEN, "tenant_id": TENANT}
+    assert api.http.post("/credentials", json=body).status_code == 201
+    return start(api, params={"auth": "credentials://mail"}, **fields)
+
+
+def told_of(api: Api, instance_id: str) -> str:
+    texts = [api.http.get(f"/instances/{instance_id}{path}").text for path in TOLD]
+    return "\n".join([*texts, api.http.get("/workers/tasks").text])
+
+
+def test_s12_pushed_task_carries_the_secret_and_nothing_else_does(
+    api: Api, receiver: Receiver, pusher: Pusher, capsys: pytest.CaptureFixture[str]
+) -> None:
+    receiver.answer = says({"done": True})
+    instance_id = start_with_credential(api, receiver)
+    pusher.tick()
+    assert receiver.received[0].json()["params"] == {"auth": TOKEN}
+    assert api.state(instance_id) == "completed"
+    with api.engine.store.transaction() as tx:
+        rows = str(tx.query("SELECT s::text, i::text FROM steps s, instances i"))
+    for text in (told_of(api, instance_id), rows, "".join(capsys.readouterr())):
+        assert TOKEN not in text
+
+
+@pytest.mark.parametrize(
+    "said", [TOKEN, f"no entry for {TOKEN}!", orjson.dumps({"key": TOKEN}).decode(), quote(TOKEN, safe="")]
+)
+@pytest.mark.parametrize("status", [400, 503])
+def test_s12_refusal_that_tells_the_secret_is_cleared_of_it(
+    api: Api, receiver: Receiver, pusher: Pusher, said: str, status: int
+) -> None:
+    receiver.answer = lambda _received: Answer(status=status, content=said.encode())
+    instance_id = start_with_credential(api, receiver)
+    pusher.tick()
+    assert api.state(instance_id) == "failed"
+    told = told_of(api, instance_id)
+    assert f"HTTP {status}: " in told
+    assert "[REDACTED]" in told
+    assert TOKEN not in told
+    assert said not in told
+
+
+@pytest.mark.parametrize("before", [485, 489, 1982, 1984, 1987, 1990])
+def test_no_half_of_a_secret_is_left_where_an_excerpt_is_cut(before: int) -> None:
+    """Excerpts have 500 characters of the first 2,000 bytes, and what is cleared makes room for what follows."""
+    long = "long-" * 60
+    text = (long * 10)[:before] if before > 1000 else "x" * before
+    with receiving() as receiver:
+        receiver.answer = lambda _received: Answer(status=400, content=(text + TOKEN).encode())
+        wanted = Posting(url=receiver.url, body=b"{}", secrets=(long, TOKEN))
+        (posted,) = post_all(Egress(allow_internal=True), [wanted])
+    assert posted.excerpt is not None
+    assert len(posted.excerpt) <= posting.MAX_EXCERPT_CHARACTERS
+    assert TOKEN[:5] not in posted.excerpt

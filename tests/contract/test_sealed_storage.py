@@ -1,6 +1,9 @@
 """What a dump of the database tells, with a key and without one, and how the key is changed (api §18.1, §19)."""
 
+import os
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from uuid import UUID, uuid4
@@ -265,3 +268,45 @@ def test_api_18_1_key_is_changed_under_load_and_nothing_is_lost(
         assert set(instances.states_of(tx, started).values()) == {"completed"}
     for store_opened in (both, new_only):
         store_opened.close()
+
+
+def rotate(url: str, **keys: bytes) -> subprocess.CompletedProcess[str]:
+    """Run `orchestrator rotate-encryption` in a process of its own."""
+    environment = {name: value for name, value in os.environ.items() if "ENCRYPTION_KEY" not in name}
+    named = {f"ORCH8_{name.upper()}": key.hex() for name, key in keys.items()}
+    return subprocess.run(
+        [sys.executable, "-m", "orchestrator.cli", "rotate-encryption"],
+        env={**environment, "DATABASE_URL": url, **named},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_api_18_1_command_seals_everything_with_the_new_key(api: Api, store: PostgresStore, database_url: str):
+    secret = Planter()
+    plant(api, secret)
+    done = rotate(database_url, encryption_key=NEW, old_encryption_key=OLD)
+    assert done.returncode == 0, done.stderr
+    found = re.fullmatch(r"(\d+) rows were sealed; the old key is not needed any more\n", done.stdout)
+    assert found is not None, done.stdout
+    assert int(found[1]) > MANY
+    written = dump(store)
+    assert set(re.findall(r"enc:v\d:(.{8})", written)) == {Vault(NEW).key_id}
+    assert rotate(database_url, encryption_key=NEW).stdout.startswith("0 rows")
+    new_only = opened_with(database_url, NEW)
+    assert secret.found_in(opened(new_only)) == secret.planted
+    new_only.close()
+
+
+def test_api_19_command_without_the_right_keys_changes_nothing(api: Api, store: PostgresStore, database_url: str):
+    plant(api, Planter())
+    store.try_out()
+    before = dump(store)
+    for keys in ({}, {"old_encryption_key": OLD}, {"encryption_key": NEW}):
+        refused = rotate(database_url, **keys)
+        assert refused.returncode != 0
+        assert "ENCRYPTION_KEY" in refused.stderr
+        assert "Traceback" not in refused.stderr
+    assert dump(store) == before
