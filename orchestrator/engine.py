@@ -393,7 +393,7 @@ class Engine:
             PayloadTooLarge: The data do not fit into the context.
         """
         event = self._resumed_from(restart, is_copy=True)
-        ready = ReadySteps(None, self._known.names(), rings=self._rings)
+        self.know_handlers()
         with self.store.transaction() as tx:
             now = tx.lock([instance_id], []).now
             source = tx.load_instances([instance_id]).get(instance_id)
@@ -404,12 +404,32 @@ class Engine:
             made = forking.copy(
                 tx, source, plan, restart.block_id, dry_run=dry_run, new_id=lambda: self._turnstile.new_id(now)
             )
-            passed = self._turnstile.pass_within(tx, {made.id: [event]}, now, ready.rewrite)
-            if passed[made.id].decisions[0].refusal is not None:
-                raise _refused(passed[made.id].decisions[0])
-        self._ring(hints_for(passed[made.id].ready))
-        self._messenger.run(Errands.of(passed))
-        return Forked(instance=passed[made.id].instance, copied=copied, rerun=rerun)
+            passed = self.pass_within(tx, made.id, event, now)
+        self.follow_up(passed)
+        return Forked(instance=passed.instance, copied=copied, rerun=rerun)
+
+    def pass_within(self, tx: Transaction, instance_id: UUID, event: Event, now: datetime) -> Passed:
+        """Let an instance take an event in a transaction of the caller's, who holds it; `follow_up` comes after.
+
+        Raises:
+            InvalidArgument: It cannot take the event as it stands.
+        """
+        self._turnstile.take(instance_id)
+        ready = ReadySteps(None, self._known.latest(), rings=self._rings)
+        passed = self._turnstile.pass_within(tx, {instance_id: [event]}, now, ready.rewrite)[instance_id]
+        if passed.decisions[0].refusal is not None:
+            raise _refused(passed.decisions[0])
+        return passed
+
+    def follow_up(self, passed: Passed) -> None:
+        """Ring for what `pass_within` has left ready, and start its children, after the commit."""
+        self._ring(hints_for(passed.ready))
+        self._messenger.run(Errands.of({passed.instance.id: passed}))
+
+    def foresee(self, tx: Transaction, instance_id: UUID, event: Event) -> Passed | None:
+        """Say what would become of an instance that takes an event; nothing is written. None if it cannot take it."""
+        passed = self._turnstile.foresee(tx, instance_id, event)
+        return None if passed is None or passed.decisions[0].refusal is not None else passed
 
     def _resumed_from(self, restart: Restart, *, is_copy: bool = False) -> ResumedFrom:
         signals = tuple(event_of_signal(self.new_id(), signal, payload) for signal, payload in restart.signals)

@@ -52,6 +52,11 @@ class Passed:
         """The instance after the commit."""
         return self.current.instance
 
+    @property
+    def written(self) -> list[Step]:
+        """Open steps that the decisions write, each as it reads in the end."""
+        return steps_left(change for decision in self.decisions for change in decision.changes)
+
 
 class Turnstile:
     """Passes events into the store.
@@ -230,6 +235,17 @@ class Turnstile:
                     needed.append((each.current, needs))
             if needed:
                 tx.fill(needed, lock=True)
+        return passed
+
+    def foresee(self, tx: Transaction, instance_id: UUID, event: Event) -> Passed | None:
+        """Decide an event without writing, or holding, anything; None if there is no such instance."""
+        needs = first_needs([event])
+        current = self.load(tx, [instance_id], {instance_id: needs}, lock=False).get(instance_id)
+        if current is None:
+            return None
+        passed, facts = Passed(current=current), self.facts(tx.now())
+        while (lacking := _decide_further(passed, [event], facts)) is not None:
+            tx.fill([(current, lacking)])
         return passed
 
     def load(

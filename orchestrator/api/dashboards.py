@@ -10,7 +10,6 @@ from starlette.responses import Response
 from orchestrator.api.addresses import Limit, Offset, TaskId
 from orchestrator.api.answers import Json
 from orchestrator.api.auth import CallerDependency
-from orchestrator.api.pollers import worker_key
 from orchestrator.api.services import Services, Serving
 from orchestrator.api.task_shapes import TaskEventView, TaskStats, WorkerTask, WorkerView
 from orchestrator.api.task_views import ended_task_view, open_task_view, task_event_view
@@ -18,7 +17,7 @@ from orchestrator.core.steps import runs_in_process
 from orchestrator.errors import InvalidArgument, NotFound
 from orchestrator.store import steps, task_events, tasks
 from orchestrator.store.postgres import PostgresTransaction
-from orchestrator.store.tasks import TaskFilter
+from orchestrator.store.tasks import TaskFilter, worker_key
 from orchestrator.task_inputs import inputs_now
 from sequences.scope import Scope
 

@@ -2,20 +2,15 @@
 
 import time
 from threading import Lock
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from orchestrator.store import tasks
 from orchestrator.store.session import Store
+from orchestrator.store.tasks import worker_key
 
 WRITTEN_AGAIN_AFTER = 5.0
 """Seconds; a poll may come every 100 ms and would otherwise cost a write each."""
 MAX_KNOWN = 10_000
-_NAMES = UUID("6f1c2f0a-54c5-4f0e-9d0f-7a0c0f6f2b11")
-
-
-def worker_key(tenant: str | None, name: str) -> UUID:
-    """Name the row of a polling worker: the same name in two tenants is two workers."""
-    return uuid5(_NAMES, f"{tenant or ''}\n{name}")
 
 
 class Pollers:

@@ -13,7 +13,6 @@ from orchestrator.api.auth import Caller, CallerDependency
 from orchestrator.api.bodies import Body
 from orchestrator.api.documentation import accepts
 from orchestrator.api.naming import MAX_LISTED, check_name
-from orchestrator.api.pollers import worker_key
 from orchestrator.api.services import Services, Serving
 from orchestrator.api.worker_shapes import (
     CreateRoutingRule,
@@ -26,6 +25,7 @@ from orchestrator.api.worker_shapes import (
 )
 from orchestrator.errors import InvalidArgument, NotFound
 from orchestrator.store import tasks, worker_orders
+from orchestrator.store.tasks import worker_key
 from orchestrator.store.worker_orders import Rule
 from orchestrator.versions import rank_of
 from sequences.handlers import BUILTIN_HANDLERS, RESERVED_HANDLERS

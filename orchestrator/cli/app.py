@@ -8,6 +8,7 @@ import typer
 from orchestrator.cli import (
     credentials,
     deliveries,
+    diagnosis,
     doctor,
     instances,
     keys,
@@ -56,6 +57,7 @@ def orchestrator(
 
 
 processes.add_to(app)
+diagnosis.add_to(instances.app)
 app.command("usage")(usage.usage)
 app.command("doctor")(doctor.doctor)
 for name, group in (

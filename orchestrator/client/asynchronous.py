@@ -12,6 +12,7 @@ from orchestrator.client import calls, credential_calls
 from orchestrator.client.calls import Id, StartOptions
 from orchestrator.client.credential_calls import Credential, Renewal
 from orchestrator.client.delivery_methods import AsyncDeliveryMethods
+from orchestrator.client.diagnosis_methods import AsyncDiagnosisMethods
 from orchestrator.client.following import AsyncFollowingMethods
 from orchestrator.client.resource_methods import AsyncResourceMethods
 from orchestrator.client.shapes import (
@@ -41,7 +42,9 @@ from orchestrator.errors import ServerUnavailable
 Result = TypeVar("Result")
 
 
-class AsyncClient(AsyncResourceMethods, AsyncStartingMethods, AsyncDeliveryMethods, AsyncFollowingMethods):
+class AsyncClient(
+    AsyncResourceMethods, AsyncStartingMethods, AsyncDeliveryMethods, AsyncDiagnosisMethods, AsyncFollowingMethods
+):
     """Talks to a server from one event loop; the methods and errors are those of `Client`.
 
     Every method raises the errors of `orchestrator.errors`: `NotFound`, `InvalidArgument`, `Conflict` and the other

@@ -239,7 +239,7 @@ def _whose(definition: Definition) -> dict[str, Any]:
 
 def instance(instance_id: Id) -> Call[Instance]:
     """Read one instance."""
-    return Call(method="GET", path=_instance(instance_id), read=_one(Instance), may_repeat=True)
+    return Call(method="GET", path=instance_path(instance_id), read=_one(Instance), may_repeat=True)
 
 
 def instances(
@@ -273,22 +273,22 @@ def instances(
 
 def outputs(instance_id: Id) -> Call[tuple[OutputRow, ...]]:
     """Read the outputs of an instance."""
-    return _rows(f"{_instance(instance_id)}/outputs", OutputRow)
+    return _rows(f"{instance_path(instance_id)}/outputs", OutputRow)
 
 
 def tree(instance_id: Id) -> Call[tuple[TreeNode, ...]]:
     """Read the state of every block."""
-    return _rows(f"{_instance(instance_id)}/tree", TreeNode)
+    return _rows(f"{instance_path(instance_id)}/tree", TreeNode)
 
 
 def audit(instance_id: Id) -> Call[tuple[AuditRow, ...]]:
     """Read the changes of an instance."""
-    return _rows(f"{_instance(instance_id)}/audit", AuditRow)
+    return _rows(f"{instance_path(instance_id)}/audit", AuditRow)
 
 
 def attempts(instance_id: Id) -> Call[tuple[Attempt, ...]]:
     """Read the executions of its steps."""
-    return _rows(f"{_instance(instance_id)}/attempts", Attempt)
+    return _rows(f"{instance_path(instance_id)}/attempts", Attempt)
 
 
 def newest_output(rows: Iterable[OutputRow], instance_id: Id, block_id: str) -> Any:
@@ -304,7 +304,7 @@ def newest_output(rows: Iterable[OutputRow], instance_id: Id, block_id: str) -> 
 
 def retry(instance_id: Id) -> Call[InstanceState]:
     """Open a failed instance again."""
-    path = f"{_instance(instance_id)}/retry"
+    path = f"{instance_path(instance_id)}/retry"
     return Call(method="POST", path=path, read=lambda _status, body: InstanceState(body["state"]))
 
 
@@ -312,7 +312,7 @@ def signal(instance_id: Id, signal_type: str | Mapping[str, str], payload: Any) 
     """Send a signal."""
     return Call(
         method="POST",
-        path=f"{_instance(instance_id)}/signals",
+        path=f"{instance_path(instance_id)}/signals",
         body={"signal_type": signal_type, "payload": payload},
         read=lambda _status, body: UUID(body["signal_id"]),
     )
@@ -407,7 +407,8 @@ def _part(written: Id) -> str:
     return quote(str(written), safe="")
 
 
-def _instance(instance_id: Id) -> str:
+def instance_path(instance_id: Id) -> str:
+    """Give the path of an instance; InvalidArgument if that is no id."""
     known = as_id(instance_id)
     if known is None:
         raise InvalidArgument(f"{instance_id!r} is no instance id: those are UUIDs")

@@ -12,6 +12,7 @@ from orchestrator.client import calls, credential_calls
 from orchestrator.client.calls import Id, StartOptions
 from orchestrator.client.credential_calls import Credential, Renewal
 from orchestrator.client.delivery_methods import DeliveryMethods
+from orchestrator.client.diagnosis_methods import DiagnosisMethods
 from orchestrator.client.following import FollowingMethods
 from orchestrator.client.resource_methods import ResourceMethods
 from orchestrator.client.shapes import (
@@ -41,7 +42,7 @@ from orchestrator.errors import ServerUnavailable
 Result = TypeVar("Result")
 
 
-class Client(ResourceMethods, StartingMethods, DeliveryMethods, FollowingMethods):
+class Client(ResourceMethods, StartingMethods, DeliveryMethods, DiagnosisMethods, FollowingMethods):
     """Talks to a server. Safe to share between threads; close it, or use it in a `with` block.
 
     Every method raises the errors of `orchestrator.errors`: `NotFound`, `InvalidArgument`, `Conflict` and the other

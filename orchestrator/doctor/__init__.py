@@ -3,8 +3,8 @@
 It looks from outside, over connections of its own, so it works when nothing else does.
 """
 
-from orchestrator.doctor.findings import Finding, Severity
 from orchestrator.doctor.installation import examine
 from orchestrator.doctor.instance import explain
+from orchestrator.findings import Finding, Severity
 
 __all__ = ["Finding", "Severity", "examine", "explain"]

@@ -6,8 +6,8 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from orchestrator.doctor.findings import Finding, error, note, warning
 from orchestrator.errors import ConfigurationError, StoreUnavailable
+from orchestrator.findings import Finding, error, note, warning
 from orchestrator.reconciler import HEARTBEAT_FACT
 from orchestrator.settings import Settings
 from orchestrator.store import examination, installation, migrate, workers

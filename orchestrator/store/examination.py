@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 from typing import Any, Final
-from uuid import UUID
 
 from orchestrator.store.session import Transaction
 
@@ -79,38 +78,3 @@ def overdue(tx: Transaction, late_by: timedelta) -> int:
         (late_by,),
     )
     return int(found[0][0])
-
-
-def instance(tx: Transaction, instance_id: UUID) -> ROW | None:
-    """Read where an instance stands; None if there is none."""
-    rows = _rows(
-        tx,
-        "SELECT state, parked_reason, is_held, is_cancelling, clock_timestamp() - updated_at FROM instances "
-        "WHERE id = %s",
-        "state parked_reason is_held is_cancelling age",
-        (instance_id,),
-    )
-    return rows[0] if rows else None
-
-
-def open_steps(tx: Transaction, instance_id: UUID) -> list[ROW]:
-    """List the open steps of an instance, the first hundred."""
-    return _rows(
-        tx,
-        "SELECT block_id, state, handler, queue, attempt, worker_name, wake_at, expires_at, hints, "
-        "clock_timestamp() - coalesce(claimed_at, ready_at, entered_at) FROM steps WHERE instance_id = %s "
-        "ORDER BY block_id, iteration LIMIT 100",
-        "block state handler queue attempt worker wake_at expires_at hints age",
-        (instance_id,),
-    )
-
-
-def open_children(tx: Transaction, instance_id: UUID) -> list[ROW]:
-    """List the children of an instance that have not ended, the first hundred."""
-    return _rows(
-        tx,
-        "SELECT i.id, i.state FROM instances i JOIN contexts c ON c.instance_id = i.id "
-        "WHERE c.parent_instance_id = %s AND i.settled_at IS NULL ORDER BY i.id LIMIT 100",
-        "id state",
-        (instance_id,),
-    )

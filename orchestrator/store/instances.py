@@ -299,9 +299,10 @@ def _conditions(which: Filter) -> tuple[str, list[Any]]:
     return " AND ".join(conditions), parameters
 
 
-def children(tx: Transaction, parent_id: UUID) -> list[Record]:
-    """List the children of an instance, oldest first."""
-    return _records(tx, tx.query(f"{_RECORD} WHERE c.parent_instance_id = %s ORDER BY i.id", (parent_id,)))
+def children(tx: Transaction, parent_id: UUID, *, limit: int | None = None) -> list[Record]:
+    """List the children of an instance, oldest first; None for all of them."""
+    rows = tx.query(f"{_RECORD} WHERE c.parent_instance_id = %s ORDER BY i.id LIMIT %s", (parent_id, limit))
+    return _records(tx, rows)
 
 
 def states_of(tx: Transaction, ids: Sequence[UUID]) -> dict[UUID, str]:
@@ -373,17 +374,21 @@ def transitions(tx: Transaction, instance_id: UUID, limit: int) -> list[tuple[An
     )
 
 
-def attempts(tx: Transaction, instance_id: UUID) -> list[tuple[Any, ...]]:
+def attempts(tx: Transaction, instance_id: UUID, *, newest: int | None = None) -> list[tuple[Any, ...]]:
     """Read the history of executions of an instance, oldest first.
+
+    Args:
+        newest: How many, the newest ones; None for all.
 
     Returns:
         Rows of block_id, iteration, attempt, handler, queue, outcome, worker_id, claimed_at, ended_at, error.
     """
-    return tx.query(
+    rows = tx.query(
         "SELECT block_id, iteration, attempt, handler, queue, outcome, worker_id, claimed_at, ended_at, error "
-        "FROM attempts WHERE instance_id = %s ORDER BY ended_at, id",
-        (instance_id,),
+        "FROM attempts WHERE instance_id = %s ORDER BY ended_at DESC, id DESC LIMIT %s",
+        (instance_id, newest),
     )
+    return rows[::-1]
 
 
 def newest_nodes(tx: Transaction, instance_id: UUID) -> list[tuple[Any, ...]]:

@@ -36,7 +36,7 @@ def insert(
         )
 
 
-def find(tx: Transaction, instance_id: UUID) -> list[tuple[Any, ...]]:
+def find(tx: Transaction, instance_id: UUID, limit: int = MAX_SHOWN) -> list[tuple[Any, ...]]:
     """Read the newest lines of an instance, the oldest of them first.
 
     Returns:
@@ -44,6 +44,6 @@ def find(tx: Transaction, instance_id: UUID) -> list[tuple[Any, ...]]:
     """
     rows = tx.query(
         "SELECT block_id, ts, level, message FROM step_logs WHERE instance_id = %s ORDER BY id DESC LIMIT %s",
-        (instance_id, MAX_SHOWN),
+        (instance_id, limit),
     )
     return rows[::-1]

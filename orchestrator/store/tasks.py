@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from orchestrator.store import payloads
 from orchestrator.store.session import Transaction
@@ -17,6 +17,7 @@ from sequences.handlers import BUILTIN_HANDLERS
 _EXTERNAL = "{0}.handler <> ALL(%(builtin)s) AND {0}.handler !~ '^[a-z]+://'"
 _OPEN_STATE = "CASE s.state WHEN 'ready' THEN 'pending' ELSE 'claimed' END"
 _ENDED_STATE = "CASE a.outcome WHEN 'completed' THEN 'completed' ELSE 'failed' END"
+_POLLERS = UUID("6f1c2f0a-54c5-4f0e-9d0f-7a0c0f6f2b11")
 _RECENT = "a.ended_at > clock_timestamp() - interval '7 days' AND a.outcome <> 'cached'"
 
 
@@ -132,9 +133,14 @@ def named_queues(tx: Transaction, handler: str, tenant_id: str | None) -> list[s
     return [row[0] for row in rows]
 
 
+def worker_key(tenant: str | None, name: str) -> UUID:
+    """Name the row of a polling worker: the same name in two tenants is two workers."""
+    return uuid5(_POLLERS, f"{tenant or ''}\n{name}")
+
+
 def note_poller(
     tx: Transaction,
-    worker_key: UUID,
+    key: UUID,
     *,
     name: str,
     queues: Sequence[str],
@@ -148,7 +154,7 @@ def note_poller(
         "queues = ARRAY(SELECT DISTINCT unnest(workers.queues || EXCLUDED.queues) ORDER BY 1), "
         "handlers = ARRAY(SELECT DISTINCT unnest(workers.handlers || EXCLUDED.handlers) ORDER BY 1), "
         "heartbeat_at = EXCLUDED.heartbeat_at, version = EXCLUDED.version",
-        (worker_key, name, list(queues), list(handlers), version),
+        (key, name, list(queues), list(handlers), version),
     )
 
 

@@ -143,6 +143,10 @@ ACTS: dict[str, list[Act]] = {
     "GET /instances/{id}/attempts": [ABSENT],
     "GET /instances/{id}/stream": [ABSENT],
     "GET /instances/{id}/logs": [ABSENT],
+    "GET /instances/{id}/diagnosis": [ABSENT],
+    "GET /instances/{id}/remediations": [ABSENT],
+    "POST /instances/{id}/remediations/{preview_id}/apply": [],  # looked up as any instance is; see test_diagnosis_api
+    "GET /instances/{id}/workbench": [ABSENT],
     "GET /instances/{id}/fork-preview": [Act(Answer.ABSENT, query={"from_block_id": "a"})],
     "GET /instances/{id}/compare/{other}": [],  # both are looked up as any instance is; see test_debugging_api
     "GET /instances/dlq/groups": [LISTED],

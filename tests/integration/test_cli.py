@@ -96,6 +96,23 @@ def work(engine: Engine, queue: str, outcome: Outcome | None = None) -> None:
     engine.finish([Report(claim=claim, outcome=outcome or Completed(output={"n": 1})) for claim in claims])
 
 
+# -- diagnosis -------------------------------------------------------------------------------------------------------
+
+
+def test_a_failure_is_diagnosed_and_remedied(cli: Cli, write: Callable[[Any], str], engine: Engine) -> None:
+    cli("sequences", "create", write(GREET))
+    instance = cli("instances", "start", "greet").out.strip()
+    assert "next     a worker claims step 'noop'" in cli("instances", "diagnose", instance).out
+    work(engine, "default", Failed(message="gone", retryable=False))
+    assert "gone" in cli("instances", "diagnose", instance, "-o", "json").json["summary"]
+    [offered] = cli("instances", "remedies", instance, "-o", "json").json
+    assert "noop ready" in cli("instances", "remedies", instance).out
+    preview = offered["preview_id"]
+    assert cli("instances", "remedy", instance, preview, "-o", "json").json["state"] == offered["to_state"]
+    assert cli("instances", "remedy", instance, preview).code == ExitCode.REFUSED
+    assert cli("instances", "logs", instance, "-o", "json").json == []
+
+
 # -- sequences -------------------------------------------------------------------------------------------------------
 
 

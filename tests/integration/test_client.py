@@ -65,6 +65,26 @@ def greet(client: Client) -> UUID:
 # -- the ordinary way ------------------------------------------------------------------------------------------------
 
 
+def test_a_failure_is_diagnosed_and_remedied(client: Client, url: str, engine: Engine, greet: UUID) -> None:
+    failed = client.start("greet").id
+    work(engine, Failed(message="gone", retryable=False))
+    found = client.diagnose(failed)
+    assert (found.state, found.next) == (InstanceState.FAILED, None)
+    assert "gone" in found.summary
+    assert [cause.name for cause in found.causes] == ["state", "failed"]
+    [offered] = client.list_remediations(failed)
+    assert client.workbench(failed).remediations == (offered,)
+    assert client.logs(failed) == ()
+
+    async def apply() -> InstanceState:
+        async with AsyncClient(url, tenant="shop", patience=QUICK) as same:
+            return await same.apply_remediation(failed, offered.preview_id)
+
+    assert asyncio.run(apply()) is offered.to_state
+    with pytest.raises(errors.Conflict):
+        client.apply_remediation(failed, offered.preview_id)
+
+
 def test_a_flow_is_started_waited_for_and_read(client: Client, engine: Engine, greet: UUID) -> None:
     started = client.start("greet", {"order": 17})
     assert not started.is_duplicate

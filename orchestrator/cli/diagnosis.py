@@ -1,0 +1,94 @@
+"""Verbs of `orchestrator instances` that say why one stands where it stands, and what can be done about it."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.instances import InstanceId
+from orchestrator.cli.session import Output, session_of
+
+if TYPE_CHECKING:
+    from orchestrator.client import Remediation
+
+
+def diagnose(context: typer.Context, instance: InstanceId) -> None:
+    """Say what an instance waits for, or how it has ended, and what happens next."""
+    from orchestrator.cli import printing  # noqa: PLC0415 - slow
+
+    session = session_of(context)
+    with session.client() as client:
+        found = client.diagnose(instance)
+    if session.output is Output.JSON:
+        printing.print_json(found.model_dump(mode="json"))
+        return
+    for cause in found.causes:
+        typer.echo(f"{cause.severity:<8} {cause.what}\n         {cause.name}: {cause.remedy}")
+    if found.next is not None:
+        when = "" if found.next.at is None else f", at {found.next.at:%Y-%m-%d %H:%M:%S}Z"
+        typer.echo(f"next     {found.next.what}{when}")
+
+
+def remedies(context: typer.Context, instance: InstanceId) -> None:
+    """Show what can be done about an instance without losing work, and what each would do."""
+    from orchestrator.cli import printing  # noqa: PLC0415 - slow
+
+    session = session_of(context)
+    with session.client() as client:
+        found = client.list_remediations(instance)
+    printing.show_rows(
+        session.output,
+        found,
+        (
+            ("preview", lambda each: each.preview_id),
+            ("from", lambda each: each.from_state),
+            ("to", lambda each: each.to_state),
+            ("steps", _steps),
+            ("what", lambda each: each.summary),
+        ),
+    )
+
+
+def _steps(each: "Remediation") -> str:
+    return ", ".join(f"{step.block_id} {step.state}" for step in each.steps)
+
+
+def remedy(
+    context: typer.Context,
+    instance: InstanceId,
+    preview: Annotated[str, typer.Argument(help="What `remedies` has shown.")],
+) -> None:
+    """Do what was previewed, if the instance still stands as it did then; exit code 4 if not."""
+    from orchestrator.cli import printing  # noqa: PLC0415 - slow
+
+    session = session_of(context)
+    with session.client() as client:
+        state = client.apply_remediation(instance, preview)
+    if session.output is Output.JSON:
+        printing.print_json({"id": instance, "state": state})
+    else:
+        typer.echo(f"instance {instance} is {state}")
+
+
+def logs(context: typer.Context, instance: InstanceId) -> None:
+    """Show what its steps have logged."""
+    from orchestrator.cli import printing  # noqa: PLC0415 - slow
+
+    session = session_of(context)
+    with session.client() as client:
+        lines = client.logs(instance)
+    printing.show_rows(
+        session.output,
+        lines,
+        (
+            ("when", lambda each: each.ts),
+            ("level", lambda each: each.level),
+            ("block", lambda each: each.block_id),
+            ("message", lambda each: each.message),
+        ),
+    )
+
+
+def add_to(instances: typer.Typer) -> None:
+    """Let a group of commands have these."""
+    for verb in (diagnose, remedies, remedy, logs):
+        instances.command()(verb)
