@@ -19,7 +19,15 @@ from enum import StrEnum
 from orchestrator.errors import ConfigurationError
 from orchestrator.settings import ReadyNeed, Settings
 from orchestrator.store.migrate import upgrade
-from orchestrator.supervision import ChildSpec, Interrupts, LinePrinter, Supervisor, answers
+from orchestrator.supervision import (
+    STOP_SECONDS,
+    ChildSpec,
+    Interrupts,
+    LinePrinter,
+    Supervisor,
+    answers,
+    worker_grace,
+)
 from orchestrator.supervision.printing import Overflowing
 
 SUPERVISOR = "server"
@@ -27,12 +35,8 @@ SUPERVISOR = "server"
 LOOK_SECONDS = 0.05
 READY_SECONDS = 60.0
 """After which what is not ready is named; it goes on starting."""
-STOP_SECONDS = 4.0
-"""How long a part may take to end: what stops containers often waits no longer than this and a little."""
 CANNOT_RUN = 2
 """Exit status of our commands for settings they cannot run with."""
-WORKER_GRACE_SECONDS = 2.5
-"""How long running steps may go on after SIGTERM: what is left of `STOP_SECONDS` suffices to give them back."""
 
 
 class Part(StrEnum):
@@ -176,10 +180,7 @@ def _worker_specs(options: ServerOptions, command: tuple[str, ...]) -> Iterator[
         yield ChildSpec(
             name="worker" if options.workers == 1 else f"worker-{number}",
             argv=(*command, "worker", "--quiet", "--name", node, *served, *imports),
-            env={
-                "PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges",
-                "ORCHESTRATOR_SHUTDOWN_GRACE": os.environ.get("ORCHESTRATOR_SHUTDOWN_GRACE", str(WORKER_GRACE_SECONDS)),
-            },
+            env={"PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges"} | worker_grace(),
             ready_text=f"{node}@{socket.gethostname()} ready.",
         )
 

@@ -2,7 +2,8 @@
 
 `run` starts PostgreSQL and Redis (unless DATABASE_URL and REDIS_URL name others), brings the database up to date, then
 starts API, loops, workers and perhaps Flower, shows their logs as one, starts again what dies, and ends all of it on
-one Ctrl-C. A second Ctrl-C kills what has not ended yet; the servers still stop cleanly, as data is at stake.
+one Ctrl-C, within seconds: steps that still run are given back. A second Ctrl-C kills what has not ended yet; the
+servers still stop cleanly, as data is at stake.
 
 If the supervisor itself is killed, the children end by its guard and the servers by their keeper; nothing has to be
 cleaned up before the next start.
@@ -18,14 +19,23 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from orchestrator import embedded
 from orchestrator.embedded import Servers, home
 from orchestrator.errors import OrchestratorError
-from orchestrator.supervision import Backoff, ChildSpec, Interrupts, LinePrinter, Supervisor, answers
+from orchestrator.supervision import (
+    STOP_SECONDS,
+    Backoff,
+    ChildSpec,
+    Interrupts,
+    LinePrinter,
+    Supervisor,
+    answers,
+    worker_grace,
+)
 
 __all__ = ["Backoff", "ChildSpec", "DevOptions", "LinePrinter", "Supervisor", "answers", "child_specs", "run"]
 
@@ -105,7 +115,8 @@ def child_specs(options: DevOptions) -> tuple[ChildSpec, ...]:
     """Return the processes that `options` ask for; where the servers are, they learn from the environment."""
     command = (sys.executable, "-m", "orchestrator.cli")
     service = ChildSpec(name="service", argv=(*command, "service"), env=MIGRATED, ready_text="service_started")
-    return (_api_spec(options, command), service, *_worker_specs(options, command), *_flower_specs(options))
+    specs = (_api_spec(options, command), service, *_worker_specs(options, command), *_flower_specs(options))
+    return tuple(replace(spec, stop_seconds=STOP_SECONDS) for spec in specs)
 
 
 def _api_spec(options: DevOptions, command: tuple[str, ...]) -> ChildSpec:
@@ -129,7 +140,7 @@ def _worker_specs(options: DevOptions, command: tuple[str, ...]) -> Iterator[Chi
         yield ChildSpec(
             name="worker" if options.workers == 1 else f"worker-{number}",
             argv=(*command, "worker", "--quiet", "--name", node, *served, *imports),
-            env={"PYTHONWARNINGS": ROOT_IS_FINE},
+            env={"PYTHONWARNINGS": ROOT_IS_FINE} | worker_grace(),
             ready_text=f"{node}@{socket.gethostname()} ready.",
         )
 
@@ -143,7 +154,6 @@ def _flower_specs(options: DevOptions) -> Iterator[ChildSpec]:
             argv=(*argv, "--host", HOST, "--port", str(options.flower_port)),
             env={"FLOWER_UNAUTHENTICATED_API": "true"},
             ready=lambda: answers(address),
-            stop_seconds=3.0,
         )
 
 
