@@ -210,7 +210,7 @@ class Engine:
         """
         events: dict[UUID, list[Event]] = {}
         for report in reports:
-            event = AttemptFinished(claim=report.claim, outcome=report.outcome)
+            event = AttemptFinished(claim=report.claim, outcome=report.outcome, logs=report.logs)
             events.setdefault(report.claim.instance_id, []).append(event)
         passed = self._pass(events, carry_on)
         stale = _stale_claims(events, passed)

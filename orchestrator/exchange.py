@@ -7,9 +7,10 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.core.model import Claim, Instance
-from orchestrator.core.outcomes import Failed, Outcome
+from orchestrator.core.outcomes import Failed, LogLine, Outcome
 from orchestrator.core.states import InstanceState
 from orchestrator.errands import Errands
+from orchestrator.log_lines import LogBuffer
 from orchestrator.store.instances import IdempotencyKey, Profile
 from queues.broker import Hint
 from sequences import document
@@ -144,10 +145,11 @@ class Wish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What became of a claim."""
+    """What became of a claim, and what its handler has logged."""
 
     claim: Claim
     outcome: Outcome
+    logs: tuple[LogLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +175,7 @@ class Work:
         failure: The inputs could not be made: report this instead of running the handler.
         scope: What the step sees; with whole context sections for handlers that are not built in.
         secrets: What the params hold of credentials; nobody else may see it.
+        log: Where its handler logs, to be reported with the outcome.
     """
 
     claim: Claim
@@ -183,3 +186,4 @@ class Work:
     scope: Scope = field(default_factory=Scope)
     failure: Failed | None = None
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    log: LogBuffer = field(default_factory=LogBuffer, repr=False, compare=False)

@@ -17,6 +17,8 @@ from orchestrator.core.sections import runtime_section
 from orchestrator.credential_use import without
 from orchestrator.engine import Engine
 from orchestrator.exchange import Work
+from orchestrator.log_lines import as_text
+from sequences.handlers import is_builtin
 from sequences.scope import visible_section
 from workers.context import StepContext
 from workers.failures import outcome_of_exception
@@ -156,14 +158,23 @@ def _session_of(work: Work, engine: Engine) -> dict[str, Any]:
 
 
 def _log_of(work: Work) -> Callable[..., None]:
+    is_own = is_builtin(work.claim.handler)  # what those log is what they return
     bound = log.bind(instance_id=str(work.claim.instance_id), step=work.claim.key.block_id)
 
     def write(message: Any, *, level: str = "info", **fields: Any) -> None:
         if work.secrets:
             message, fields = without(message, work.secrets), without(fields, work.secrets)
+        if not is_own:
+            work.log.write(message, level=level, fields=fields)
+            message, fields = as_text(message), {_free(name): as_text(value) for name, value in fields.items()}
         bound.log({"debug": 10, "info": 20, "warn": 30}.get(level, 20), "step_log", message=message, **fields)
 
     return write
+
+
+def _free(name: str) -> str:
+    """Give a name that the line of a log does not use itself."""
+    return f"{name}_" if name in {"event", "instance_id", "step"} else name
 
 
 class _Read(Mapping[str, Any]):

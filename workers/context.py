@@ -91,7 +91,8 @@ class StepContext:
         state: The instance's key-value state; may load on access.
         latest_checkpoint: Reads the instance's newest checkpoint and when it was saved; None if there is none.
         scope: What expressions read.
-        log: Writes a line to the instance's log.
+        log: Writes a line to the instance's log, which is stored with the outcome: the last 1000 lines of an attempt,
+            each cut to 8192 characters, without the secrets that the step was given.
         heartbeat: Says that the handler is alive and getting on; cheap enough for every turn of a loop.
         is_cancelled: Whether the attempt was cancelled or paused; poll it and return early.
         remaining: Time this attempt had left when it started; None without a limit.

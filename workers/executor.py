@@ -195,7 +195,8 @@ class Executor:
                     awaiting.add(work.claim.token)
                     self._coroutines.start(work, handler, context)
                 else:
-                    batch.add(Report(claim=work.claim, outcome=self._outcome(work, handler)))
+                    outcome = self._outcome(work, handler)
+                    batch.add(Report(claim=work.claim, outcome=outcome, logs=work.log.lines()))
         reports, _ = batch.withdraw()
         if not reports:
             return []
@@ -322,7 +323,7 @@ class Executor:
         message = f"the outcome could not be stored: {type(error).__name__}: {first_line(error)}"
         failure = Failed(message=message, retryable=False, kind=FailureKind.OUTPUT)
         try:
-            self._commit([Report(claim=report.claim, outcome=failure)], None)
+            self._commit([Report(claim=report.claim, outcome=failure, logs=report.logs)], None)
         except Exception:
             log.exception("attempt_given_up", instance_id=str(report.claim.instance_id))
             self._engine.lose([report.claim], message)
@@ -334,6 +335,7 @@ class Executor:
             Report(
                 claim=work.claim,
                 outcome=check_outcome(cleared(outcome, work), max_bytes=self._settings.max_output_bytes),
+                logs=work.log.lines(),
             )
             for work, outcome in ended
         ]

@@ -1,4 +1,4 @@
-"""What workers log while they run steps (contract, api §10.4, §13.4)."""
+"""What is logged while steps are run (contract, api §10.4, §13.4)."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +17,7 @@ from orchestrator.api.instances import check_owned
 from orchestrator.api.services import Services, Serving
 from orchestrator.core.sections import rfc3339
 from orchestrator.errors import StoreUnavailable
+from orchestrator.log_lines import MAX_LEVEL_CHARACTERS, MAX_LINES, MAX_MESSAGE_CHARACTERS
 from orchestrator.store import step_logs
 from orchestrator.store.step_logs import Line
 from sequences.json_values import json_bytes
@@ -24,13 +25,10 @@ from sequences.json_values import json_bytes
 log = structlog.get_logger()
 
 router = APIRouter(tags=["instances"])
-MAX_LINES = 1000
-"""Lines of one report that are kept, the last ones."""
-MAX_LEVEL_CHARACTERS, MAX_MESSAGE_CHARACTERS = 32, 8192
 
 
 class LogLine(BaseModel):
-    """A line that a worker has logged; `ts` as the worker wrote it."""
+    """A line that a worker or a handler has logged; `ts` as it wrote it."""
 
     block_id: str
     ts: Any
@@ -40,7 +38,7 @@ class LogLine(BaseModel):
 
 @router.get("/instances/{id}/logs", responses={200: {"model": list[LogLine]}})
 def read_logs(serving: Serving, caller: CallerDependency, instance_id: InstanceId) -> Response:
-    """Read what workers have logged, in the order of their reports; the newest 10,000 lines."""
+    """Read what workers and handlers have logged, in the order of their reports; the newest 10,000 lines."""
     check_owned(serving, caller, instance_id)
     with serving.store.transaction() as tx:
         rows = step_logs.find(tx, instance_id)

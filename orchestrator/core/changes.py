@@ -8,6 +8,7 @@ from uuid import UUID
 
 from orchestrator.core.letters import Letter
 from orchestrator.core.model import Instance, Iteration, KeptSignal, Node, NodeKey, Step
+from orchestrator.core.outcomes import LogLine
 from orchestrator.core.plan import Injection, Plan
 
 
@@ -285,6 +286,15 @@ class WebhookQueued:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LineLogged:
+    """A handler has logged a line while it ran."""
+
+    id: UUID
+    block_id: str
+    line: LogLine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UsageRecorded:
     """A finished step has reported what a model has used for it.
 
@@ -335,6 +345,7 @@ Change = (
     | DefinitionHeld
     | WebhookQueued
     | UsageRecorded
+    | LineLogged
 )
 
 

@@ -190,6 +190,7 @@ def _begin(turn: Turn, event: Event) -> bool:  # noqa: PLR0912 - one case for ea
         case AttemptFinished(claim=claim, outcome=outcome):
             if (step := _claimed_step(turn, claim)) is None:
                 return False
+            turn.record_logs(claim.key.block_id, event.logs)
             (called if is_beside(claim.key) else attempts).finish(turn, step, outcome)
         case AttemptLost(claim=claim, reason=reason):
             if (step := _claimed_step(turn, claim)) is None:

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.core.model import Claim, NodeKey, StepError
-from orchestrator.core.outcomes import Outcome
+from orchestrator.core.outcomes import LogLine, Outcome
 from orchestrator.core.plan import Plan
 from orchestrator.core.states import InstanceState
 from sequences.document import Block
@@ -26,6 +26,7 @@ class AttemptFinished:
 
     claim: Claim
     outcome: Outcome
+    logs: tuple[LogLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

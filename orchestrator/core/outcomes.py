@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -20,6 +20,15 @@ class FailureKind(StrEnum):
     LOST = "lost"
     INPUT = "input"
     OUTPUT = "output"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLine:
+    """A line that a handler has logged; `at` by the clock of its machine."""
+
+    at: datetime
+    level: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

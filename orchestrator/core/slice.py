@@ -25,6 +25,7 @@ from orchestrator.core.changes import (
     ItemsCaptured,
     LetterOpened,
     LetterWritten,
+    LineLogged,
     MetadataMerged,
     NodePut,
     OutputAdded,
@@ -319,7 +320,7 @@ class Slice:
                         self.letters.pop(letter_id, None)
                 case TimersShifted() | TransitionRecorded():
                     pass
-                case CheckpointSaved() | DefinitionHeld() | WebhookQueued() | UsageRecorded():
+                case CheckpointSaved() | DefinitionHeld() | WebhookQueued() | UsageRecorded() | LineLogged():
                     pass
                 case OutputsTrimmed() | ChildCreated() | LetterWritten():
                     pass

@@ -24,6 +24,7 @@ from orchestrator.core.changes import (
     ItemsCaptured,
     LetterOpened,
     LetterWritten,
+    LineLogged,
     MetadataMerged,
     NodePut,
     OutputAdded,
@@ -62,6 +63,7 @@ from orchestrator.core.model import (
     StepError,
     Usage,
 )
+from orchestrator.core.outcomes import LogLine
 from orchestrator.core.overlay import Overlay
 from orchestrator.core.plan import Injection, Plan
 from orchestrator.core.shared import folded
@@ -357,6 +359,10 @@ class Turn(Overlay):
         self._added.append(
             UsageRecorded(id=self.new_id(), block_id=step.key.block_id, created_at=self.now, **asdict(usage))
         )
+
+    def record_logs(self, block_id: str, lines: Iterable[LogLine]) -> None:
+        """Write down what a handler has logged."""
+        self._added.extend(LineLogged(id=self.new_id(), block_id=block_id, line=line) for line in lines)
 
     def tell_outside(self, event_type: str, data: Mapping[str, Any]) -> None:
         """Have every address that listens told of an event."""

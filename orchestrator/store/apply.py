@@ -24,6 +24,7 @@ from orchestrator.core.changes import (
     ItemsCaptured,
     LetterOpened,
     LetterWritten,
+    LineLogged,
     MetadataMerged,
     NodePut,
     OutputAdded,
@@ -45,7 +46,7 @@ from orchestrator.core.changes import (
     WebhookQueued,
 )
 from orchestrator.core.model import ROOT_KEY, Instance, Iteration, NodeKey
-from orchestrator.store import breakers, checkpoints, definitions, payloads, sessions, usage, webhooks
+from orchestrator.store import breakers, checkpoints, definitions, payloads, sessions, step_logs, usage, webhooks
 from orchestrator.store.apart import Apart
 from orchestrator.store.counters import COMPACTED
 from orchestrator.store.injections import injection_row
@@ -248,6 +249,7 @@ class WriteSet:
     opened_letters: list[Row] = field(default_factory=list)
     webhooks: list[Row] = field(default_factory=list)
     usage: list[Row] = field(default_factory=list)
+    logs: list[Row] = field(default_factory=list)
 
     def add(self, instance: Instance, changes: Iterable[Change]) -> None:  # noqa: PLR0912, PLR0915 - one case each
         """Collect the changes of one instance."""
@@ -319,6 +321,8 @@ class WriteSet:
                     self.opened_letters.append((owner, letter_id))
                 case UsageRecorded():
                     self.usage.append(usage.row(instance, change))
+                case LineLogged():
+                    self.logs.append(step_logs.row(owner, change))
                 case WebhookQueued():
                     self.webhooks.append(webhooks.new_row(owner, change))
                 case _:
@@ -466,6 +470,7 @@ def _rare(tx: Transaction, writes: WriteSet) -> list[str]:
         *_remove_letters(tx, writes.opened_letters),
         *_insert(tx, webhooks.QUEUE, writes.webhooks, webhooks.NEW_ROW),
         *_insert(tx, usage.ADD, writes.usage, usage.ROW),
+        *_insert(tx, step_logs.ADD, writes.logs, step_logs.ROW),
     ]
 
 

@@ -77,6 +77,7 @@ SEALED: Final[Mapping[str, Mapping[str, _Mark]]] = {
     "injections": {"blocks": _free},
     "letters": {"body": _free},
     "triggers": {"config": _free, "secret": _text},
+    "step_logs": {"message": _text},
     "effects": {"answer": _free},
     "credentials": {"value": _text, "refresh_token": _text},
     "webhook_outbox": {"payload": _free},

@@ -153,6 +153,7 @@ def test_every_column_of_json_is_sealed_or_says_why_not():
         "credentials.value",
         "credentials.refresh_token",
         "dispatch_configs.secret",
+        "step_logs.message",
     }
 
 

@@ -12,7 +12,14 @@ from uuid import UUID
 
 import orjson
 
-from orchestrator.core.changes import AttemptRecorded, OutputAdded, TransitionRecorded, UsageRecorded, WebhookQueued
+from orchestrator.core.changes import (
+    AttemptRecorded,
+    LineLogged,
+    OutputAdded,
+    TransitionRecorded,
+    UsageRecorded,
+    WebhookQueued,
+)
 from orchestrator.core.model import Instance, ItemKey, Node, NodeKey, OutputKey, Step
 from orchestrator.core.plan import Injection
 from orchestrator.store.definitions import StoredDefinition
@@ -181,6 +188,7 @@ class Rows:
     transitions: dict[UUID, TransitionRecorded] = field(default_factory=dict)
     webhooks: dict[UUID, WebhookQueued] = field(default_factory=dict)
     usage: dict[UUID, UsageRecorded] = field(default_factory=dict)
+    logs: dict[UUID, LineLogged] = field(default_factory=dict)
     state: dict[str, Json] = field(default_factory=dict)
     items: dict[ItemKey, Json] = field(default_factory=dict)
     signals: dict[UUID, SignalRow] = field(default_factory=dict)

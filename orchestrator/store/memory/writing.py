@@ -20,6 +20,7 @@ from orchestrator.core.changes import (
     ItemsCaptured,
     LetterOpened,
     LetterWritten,
+    LineLogged,
     MetadataMerged,
     NodePut,
     OutputAdded,
@@ -163,6 +164,8 @@ def _write(tx: Base, rows: Rows, owner: UUID, change: Change) -> None:  # noqa: 
             pass  # the instance's row names the new definition
         case UsageRecorded():
             tx.journal.insert(rows.usage, change.id, change)
+        case LineLogged():
+            tx.journal.insert(rows.logs, change.id, change)
         case WebhookQueued():
             tx.journal.insert(rows.webhooks, change.id, change)
         case DefinitionHeld():
