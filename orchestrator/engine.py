@@ -93,6 +93,8 @@ class Engine:
     ) -> None:
         self.store = store
         self.settings = settings
+        self.machine = machine
+        self.randomness = randomness or Random()  # noqa: S311 - jitter, not secrets
         self._rings = ring is not None
         self._ring = ring or _ring_nobody
         self._known = KnownHandlers(store, settings.dead_after, machine)
@@ -104,7 +106,7 @@ class Engine:
             webhook_urls=settings.webhook_urls,
             known_handlers=self._known.latest,
             routes=self._known.routes,
-            randomness=randomness,
+            randomness=self.randomness,
             machine=machine,
             plans=plans,
         )

@@ -25,7 +25,7 @@ class FlowsOfStep:
     def look_at(self, instance_id: UUID) -> OtherFlow | None:
         """Read an instance; None if the tenant has none of that id."""
         tenant_id = self._work.instance.tenant_id
-        return _patiently(lambda: self._engine.look_at(instance_id, tenant_id=tenant_id))
+        return self._patiently(lambda: self._engine.look_at(instance_id, tenant_id=tenant_id))
 
     def emit(
         self, slug: str, data: Any, meta: dict[str, Any], *, dedupe_key: str | None, is_tenant_wide: bool
@@ -41,18 +41,17 @@ class FlowsOfStep:
             dedupe_key=dedupe_key,
             is_tenant_wide=is_tenant_wide,
         )
-        return _patiently(lambda: self._engine.emit(emission))
+        return self._patiently(lambda: self._engine.emit(emission))
 
     def new_id(self) -> UUID:
         """Make an id that sorts by time."""
         return self._engine.new_id()
 
-
-def _patiently(ask: Callable[[], T]) -> T:
-    """Ask until the store answers. Both questions may be asked twice: one reads, the other has one answer."""
-    patience = Patience(PATIENCE_SECONDS)
-    while True:
-        try:
-            return ask()
-        except StoreUnavailable as error:
-            patience.wait(error)
+    def _patiently(self, ask: Callable[[], T]) -> T:
+        """Ask until the store answers. Both questions may be asked twice: one reads, the other has one answer."""
+        patience = Patience(PATIENCE_SECONDS, self._engine.machine, self._engine.randomness)
+        while True:
+            try:
+                return ask()
+            except StoreUnavailable as error:
+                patience.wait(error)

@@ -176,7 +176,7 @@ class SimulatedService:
             assert task is not None
             while True:
                 task.is_fresh = True
-                wait = runner.tick()
+                wait = runner.tick().wait
                 self.world.scheduler.sleep(lazy.after(wait) if wait else 0)
 
         return run

@@ -1,9 +1,11 @@
 """Other flows, as handlers reach them."""
 
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
+from orchestrator.clock import MACHINE_TIME
 from orchestrator.emitting import Emitted
 from orchestrator.errors import StoreUnavailable
 from workers.flows import FlowsOfStep
@@ -14,6 +16,8 @@ class Flaky:
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer
+        self.machine = MACHINE_TIME
+        self.randomness = Random(1)
         self.asked: list[Any] = []
 
     def emit(self, emission: Any) -> Any:
