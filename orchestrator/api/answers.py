@@ -1,5 +1,6 @@
 """Answers: JSON as the wire format writes it, and what each kind of refusal looks like (contract, api §2)."""
 
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -10,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
 from orchestrator.api.bodies import Rejection
+from orchestrator.api.methods import Methods
 from orchestrator.errors import (
     AlreadyExists,
     Conflict,
@@ -39,6 +41,7 @@ _CLASSES: Final[dict[type[RequestError], tuple[int, str]]] = {
     RateLimitExceeded: (429, "rate limit exceeded"),
     UpstreamFailed: (502, "bad gateway"),
 }
+_WRONG_METHOD: Final = 405
 _STATEMENT_TIMEOUT: Final = "57014"
 _UNSTORABLE: Final = ("22", "54")
 """Classes of SQLSTATE for values PostgreSQL refuses: out of range, too long for an index."""
@@ -54,14 +57,14 @@ class Json(Response):
         return json_bytes(content, options=orjson.OPT_UTC_Z)
 
 
-def add_error_answers(app: FastAPI) -> None:
+def add_error_answers(app: FastAPI, methods: Methods) -> None:
     """Let an app answer every refusal as the contract says. What is not listed here is a 500 of the edge."""
     app.add_exception_handler(RequestError, _refused)
     app.add_exception_handler(StoreUnavailable, _unavailable)
     app.add_exception_handler(psycopg2.Error, _store_refused)
     app.add_exception_handler(Rejection, _rejected)
     app.add_exception_handler(RequestValidationError, _address_rejected)
-    app.add_exception_handler(HTTPException, _not_routed)
+    app.add_exception_handler(HTTPException, partial(_not_routed, methods))
 
 
 def error(status: int, text: str) -> Json:
@@ -102,6 +105,7 @@ async def _address_rejected(_request: Request, rejection: Exception) -> Response
     return PlainTextResponse(f"Failed to deserialize the {first['loc'][0]}: {reason}", 400)
 
 
-async def _not_routed(_request: Request, refusal: Exception) -> Response:
+async def _not_routed(methods: Methods, request: Request, refusal: Exception) -> Response:
     assert isinstance(refusal, HTTPException)  # noqa: S101 - registered for this class only
-    return Response(status_code=refusal.status_code, headers=refusal.headers)
+    headers = {"allow": methods.allowed(request.url.path)} if refusal.status_code == _WRONG_METHOD else refusal.headers
+    return Response(status_code=refusal.status_code, headers=headers)

@@ -49,6 +49,7 @@ from orchestrator.api import (
 from orchestrator.api.answers import add_error_answers
 from orchestrator.api.edge import PREFIX, Door, Edge
 from orchestrator.api.following import STREAM_THREADS
+from orchestrator.api.methods import Methods
 from orchestrator.api.services import Services
 from orchestrator.engine import Engine
 from orchestrator.errors import ConfigurationError
@@ -123,8 +124,9 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
     for router in (product, *_ROOT):
         app.include_router(router)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]  # FastAPI's own way to replace it
-    add_error_answers(app)
-    app.add_middleware(Door, settings=settings)
+    methods = Methods([*((PREFIX, router) for router in _PRODUCT), *(("", router) for router in _ROOT)])
+    add_error_answers(app, methods)
+    app.add_middleware(Door, settings=settings, methods=methods)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(settings.cors_origins), allow_methods=["*"], allow_headers=["*"]

@@ -15,11 +15,14 @@ from typing import Any
 import anyio.to_thread
 import psycopg2
 import structlog
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.api.auth import Caller, Refused, identify
 from orchestrator.api.capabilities import PUBLIC_PATHS, is_public, is_webhook
 from orchestrator.api.event_stream import MEDIA_TYPE
+from orchestrator.api.methods import Methods
 from orchestrator.api.services import Services
 from orchestrator.api.throttle import Throttle
 from orchestrator.errors import StoreUnavailable
@@ -75,6 +78,8 @@ class Edge:
 
         try:
             await self._app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            return  # in the middle of its own body: nobody is left to be answered, and nothing went wrong here
         except Exception:
             # The text of the traceback, not the exception itself: pretty printers would show settings and bodies.
             trace = traceback.format_exc()
@@ -101,9 +106,10 @@ class _Slot:
 class Door:
     """Identifies the caller and leads both addresses of an endpoint to one route."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, methods: Methods) -> None:
         self._app = app
         self._settings = settings
+        self._methods = methods
         limit = settings.key_requests_per_second
         self._throttle = Throttle(limit) if limit else None
 
@@ -129,10 +135,15 @@ class Door:
             return
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET", "is_head": True}
-        if path in ROOT_ONLY or is_webhook(path) or path.startswith(f"{PREFIX}/"):
-            await self._app(scope, receive, send)
+        if not (path in ROOT_ONLY or is_webhook(path) or path.startswith(f"{PREFIX}/")):
+            send = _with_notice(scope, send)
+            scope = {**scope, "path": PREFIX + path, "raw_path": None}
+        if self._methods.refused(scope["method"], scope["path"]):
+            await Response(status_code=405, headers={"allow": self._methods.allowed(scope["path"])})(
+                scope, receive, send
+            )
         else:
-            await self._app({**scope, "path": PREFIX + path, "raw_path": None}, receive, _with_notice(scope, send))
+            await self._app(scope, receive, send)
 
     def _count(self, caller: Caller) -> None:
         """Refuse a tenant key that asks too often. The root key is not counted: it must get in to revoke such a key."""

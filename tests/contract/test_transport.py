@@ -1,5 +1,6 @@
 """Transport, errors, keys and tenants, health and metrics (contract, api §1-4)."""
 
+import asyncio
 import re
 import uuid
 from collections.abc import Iterator
@@ -7,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
+import structlog
+from starlette.types import Message
 
 from orchestrator.api import check_configuration, create_app
 from orchestrator.api.app import THREADS
@@ -164,6 +167,46 @@ def test_api_2_unknown_path_and_method_have_empty_bodies(api: Api):
     assert (unknown.status_code, unknown.content) == (404, b"")
     assert (wrong.status_code, wrong.content) == (405, b"")
     assert api.http.get("/instances/").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/instances/batch"),
+        ("GET", "/instances/batch-action"),
+        ("GET", "/sequences/migrate-instance"),
+        ("DELETE", "/sequences/by-name"),
+        ("GET", "/events/batch"),
+    ],
+)
+def test_api_1_static_paths_win_over_parameters_whatever_the_method(api: Api, method: str, path: str):
+    for address in (path, f"{api.root}{path}"):
+        answer = api.http.request(method, address)
+        assert (answer.status_code, answer.content) == (405, b"")
+        assert ("deprecation" in answer.headers) is address.startswith("http")
+
+
+def test_api_1_wrong_methods_are_told_all_right_ones(api: Api):
+    nobody = uuid.uuid4()
+    allowed = {path: api.http.put(path).headers["allow"] for path in ("/instances", f"/sequences/{nobody}")}
+    assert allowed == {"/instances": "GET, HEAD, POST", f"/sequences/{nobody}": "DELETE, GET, HEAD"}
+
+
+def test_api_2_client_that_leaves_within_its_body_is_no_failure_of_ours(engine: Engine, settings: Settings):
+    sent: list[Message] = []
+    parts = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+
+    async def receive() -> Message:
+        return next(parts)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [(b"x-tenant-id", TENANT.encode()), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/api/v1/sequences", "query_string": b"", "headers": headers}
+    with structlog.testing.capture_logs() as logs:
+        asyncio.run(create_app(engine, settings)(scope, receive, send))
+    assert (sent, logs) == ([], [])
 
 
 def test_api_2_errors_have_exactly_one_key(api: Api):
