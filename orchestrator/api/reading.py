@@ -62,10 +62,12 @@ def list_failed(
     tenant_id: str | None = None,
     namespace: str | None = None,
     sequence_id: UUID | None = None,
+    state: Annotated[str | None, Query(description="checked, and without effect: all of them have failed")] = None,
     offset: Offset = 0,
     limit: Limit = 100,
 ) -> Response:
     """List failed instances: the dead letters."""
+    _states(state)
     which = _filter(caller, request, tenant_id, namespace, sequence_id, (InstanceState.FAILED,))
     return Json(_find(serving, which, offset=offset, limit=min(limit, MAX_PAGE)))
 

@@ -265,7 +265,8 @@ def test_api_10_4_lists_are_filtered_and_know_if_there_is_more(api: Api):
     "query", [{"limit": "x"}, {"limit": -1}, {"offset": -1}, {"sequence_id": "x"}, {"state": "odd"}]
 )
 def test_api_10_4_bad_filters_are_400(api: Api, query: dict[str, Any]):
-    assert api.http.get("/instances", params=query).status_code == 400
+    for path in ("/instances", "/instances/dlq"):
+        assert api.http.get(path, params=query).status_code == 400
 
 
 @pytest.mark.parametrize("offset", [2**63 - 1, 2**63, 10**40])
