@@ -26,6 +26,19 @@ False
 
 from orchestrator.client.asynchronous import AsyncClient
 from orchestrator.client.calls import StartOptions
+from orchestrator.client.course_calls import (
+    BatchResult,
+    Checkpoint,
+    Comparison,
+    Effect,
+    FailureGroup,
+    Fork,
+    ForkPreview,
+    GroupRetried,
+    Injected,
+    ResumedFrom,
+    Timeline,
+)
 from orchestrator.client.credential_calls import Credential, Renewal
 from orchestrator.client.delivery_calls import (
     Delivery,
@@ -48,6 +61,17 @@ from orchestrator.client.diagnosis_calls import (
     Workbench,
 )
 from orchestrator.client.following import StreamEvent
+from orchestrator.client.registry_calls import (
+    Change,
+    ChangePage,
+    Event,
+    EventOutcome,
+    Migrated,
+    MigratedMany,
+    Node,
+    Plugin,
+    Session,
+)
 from orchestrator.client.resource_calls import Breaker, Pool, Promoted, RateLimit, Resource
 from orchestrator.client.shapes import (
     ApiKey,
@@ -73,6 +97,7 @@ from orchestrator.client.shapes import (
 )
 from orchestrator.client.starting_calls import Fired, NewSchedule, Schedule, Trigger
 from orchestrator.client.synchronous import Client
+from orchestrator.client.task_calls import TaskEvent, TaskStats, WorkerTask
 from orchestrator.client.transport import Patience
 from orchestrator.core.states import InstanceState, NodeState
 
@@ -82,10 +107,15 @@ __all__ = [
     "AsyncClient",
     "Attempt",
     "AuditRow",
+    "BatchResult",
     "Breaker",
     "Cause",
+    "Change",
+    "ChangePage",
+    "Checkpoint",
     "Choice",
     "Client",
+    "Comparison",
     "Context",
     "Credential",
     "Definition",
@@ -93,18 +123,30 @@ __all__ = [
     "DeliveryAttempt",
     "Diagnosis",
     "Dispatch",
+    "Effect",
+    "Event",
+    "EventOutcome",
+    "FailureGroup",
     "Fired",
+    "Fork",
+    "ForkPreview",
+    "GroupRetried",
     "Handlers",
+    "Injected",
     "Instance",
     "InstanceState",
     "LogLine",
+    "Migrated",
+    "MigratedMany",
     "NewApiKey",
     "NewSchedule",
     "NextEvent",
+    "Node",
     "NodeState",
     "OutputRow",
     "Page",
     "Patience",
+    "Plugin",
     "Pool",
     "PreviewedStep",
     "Promoted",
@@ -114,13 +156,18 @@ __all__ = [
     "Remediation",
     "Renewal",
     "Resource",
+    "ResumedFrom",
     "RoutingRule",
     "Schedule",
+    "Session",
     "StartOptions",
     "Started",
     "StoredSequence",
     "StreamEvent",
     "Task",
+    "TaskEvent",
+    "TaskStats",
+    "Timeline",
     "TreeNode",
     "Trigger",
     "Usage",
@@ -130,5 +177,6 @@ __all__ = [
     "Webhook",
     "Workbench",
     "WorkerCommand",
+    "WorkerTask",
     "WorkerView",
 ]

@@ -1,7 +1,7 @@
 """The client for async code."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -10,10 +10,12 @@ import httpx
 
 from orchestrator.client import calls, credential_calls
 from orchestrator.client.calls import Id, StartOptions
+from orchestrator.client.course_methods import AsyncCourseMethods
 from orchestrator.client.credential_calls import Credential, Renewal
 from orchestrator.client.delivery_methods import AsyncDeliveryMethods
 from orchestrator.client.diagnosis_methods import AsyncDiagnosisMethods
 from orchestrator.client.following import AsyncFollowingMethods
+from orchestrator.client.registry_methods import AsyncRegistryMethods
 from orchestrator.client.resource_methods import AsyncResourceMethods
 from orchestrator.client.shapes import (
     ApiKey,
@@ -34,6 +36,7 @@ from orchestrator.client.shapes import (
     WorkerView,
 )
 from orchestrator.client.starting_methods import AsyncStartingMethods
+from orchestrator.client.task_methods import AsyncTaskMethods
 from orchestrator.client.transport import Call, Patience, Tries, http_options, result_of
 from orchestrator.client.waiting import Watch
 from orchestrator.core.states import InstanceState
@@ -43,7 +46,14 @@ Result = TypeVar("Result")
 
 
 class AsyncClient(
-    AsyncResourceMethods, AsyncStartingMethods, AsyncDeliveryMethods, AsyncDiagnosisMethods, AsyncFollowingMethods
+    AsyncResourceMethods,
+    AsyncStartingMethods,
+    AsyncDeliveryMethods,
+    AsyncDiagnosisMethods,
+    AsyncFollowingMethods,
+    AsyncCourseMethods,
+    AsyncRegistryMethods,
+    AsyncTaskMethods,
 ):
     """Talks to a server from one event loop; the methods and errors are those of `Client`.
 
@@ -221,6 +231,45 @@ class AsyncClient(
             states=states, sequence_id=sequence_id, namespace=namespace, metadata=metadata, offset=offset, limit=limit
         )
         return await self._do(call)
+
+    async def every(
+        self,
+        *,
+        states: Iterable[str] | None = None,
+        sequence_id: Id | None = None,
+        namespace: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[Instance]:
+        """Give all instances that match, page by page, each once; what changes meanwhile may be left out."""
+        seen: set[UUID] = set()
+        offset, wanted = 0, None if states is None else tuple(states)
+        while True:
+            page = await self.list(
+                states=wanted,
+                sequence_id=sequence_id,
+                namespace=namespace,
+                metadata=metadata,
+                offset=offset,
+                limit=calls.LONGEST_PAGE,
+            )
+            for each in page.items:
+                if each.id not in seen:
+                    seen.add(each.id)
+                    yield each
+            if not page.has_more:
+                return
+            offset += len(page.items)
+
+    async def every_sequence(self, *, namespace: str | None = None) -> AsyncIterator[Definition]:
+        """Give all versions, page by page."""
+        offset = 0
+        while True:
+            page = await self.list_sequences(namespace=namespace, offset=offset, limit=calls.LONGEST_PAGE)
+            for each in page.items:
+                yield each
+            if not page.has_more:
+                return
+            offset += len(page.items)
 
     async def outputs(self, instance_id: Id) -> tuple[OutputRow, ...]:
         """Read the outputs of an instance in the order they were stored. Raises NotFound."""

@@ -35,6 +35,7 @@ Form = TypeVar("Form", bound=Shape)
 
 DEFAULT_NAME = "default"
 """Tenant and namespace of whatever names none."""
+LONGEST_PAGE = 1000
 BATCH_SIZE = 1000
 """Instances created by one request; the server takes up to 10,000, and 10 MiB."""
 

@@ -1,7 +1,7 @@
 """The client for ordinary code."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -10,10 +10,12 @@ import httpx
 
 from orchestrator.client import calls, credential_calls
 from orchestrator.client.calls import Id, StartOptions
+from orchestrator.client.course_methods import CourseMethods
 from orchestrator.client.credential_calls import Credential, Renewal
 from orchestrator.client.delivery_methods import DeliveryMethods
 from orchestrator.client.diagnosis_methods import DiagnosisMethods
 from orchestrator.client.following import FollowingMethods
+from orchestrator.client.registry_methods import RegistryMethods
 from orchestrator.client.resource_methods import ResourceMethods
 from orchestrator.client.shapes import (
     ApiKey,
@@ -34,6 +36,7 @@ from orchestrator.client.shapes import (
     WorkerView,
 )
 from orchestrator.client.starting_methods import StartingMethods
+from orchestrator.client.task_methods import TaskMethods
 from orchestrator.client.transport import Call, Patience, Tries, http_options, result_of
 from orchestrator.client.waiting import Watch
 from orchestrator.core.states import InstanceState
@@ -42,7 +45,16 @@ from orchestrator.errors import ServerUnavailable
 Result = TypeVar("Result")
 
 
-class Client(ResourceMethods, StartingMethods, DeliveryMethods, DiagnosisMethods, FollowingMethods):
+class Client(
+    ResourceMethods,
+    StartingMethods,
+    DeliveryMethods,
+    DiagnosisMethods,
+    FollowingMethods,
+    CourseMethods,
+    RegistryMethods,
+    TaskMethods,
+):
     """Talks to a server. Safe to share between threads; close it, or use it in a `with` block.
 
     Every method raises the errors of `orchestrator.errors`: `NotFound`, `InvalidArgument`, `Conflict` and the other
@@ -217,6 +229,44 @@ class Client(ResourceMethods, StartingMethods, DeliveryMethods, DiagnosisMethods
             states=states, sequence_id=sequence_id, namespace=namespace, metadata=metadata, offset=offset, limit=limit
         )
         return self._do(call)
+
+    def every(
+        self,
+        *,
+        states: Iterable[str] | None = None,
+        sequence_id: Id | None = None,
+        namespace: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Iterator[Instance]:
+        """Give all instances that match, page by page, each once; what changes meanwhile may be left out."""
+        seen: set[UUID] = set()
+        offset, wanted = 0, None if states is None else tuple(states)
+        while True:
+            page = self.list(
+                states=wanted,
+                sequence_id=sequence_id,
+                namespace=namespace,
+                metadata=metadata,
+                offset=offset,
+                limit=calls.LONGEST_PAGE,
+            )
+            for each in page.items:
+                if each.id not in seen:
+                    seen.add(each.id)
+                    yield each
+            if not page.has_more:
+                return
+            offset += len(page.items)
+
+    def every_sequence(self, *, namespace: str | None = None) -> Iterator[Definition]:
+        """Give all versions, page by page."""
+        offset = 0
+        while True:
+            page = self.list_sequences(namespace=namespace, offset=offset, limit=calls.LONGEST_PAGE)
+            yield from page.items
+            if not page.has_more:
+                return
+            offset += len(page.items)
 
     def outputs(self, instance_id: Id) -> tuple[OutputRow, ...]:
         """Read the outputs of an instance in the order they were stored. Raises NotFound."""
