@@ -76,7 +76,7 @@ def open_ids(tx: Transaction, which: TaskFilter, limit: int) -> list[UUID]:
 
 
 def recently_ended(tx: Transaction, which: TaskFilter, limit: int) -> list[tuple[Any, ...]]:
-    """Read tasks that ended in the last week, the newest first.
+    """Read tasks that ended in the last week, the newest first: their ids begin with the time they were made at.
 
     Returns:
         Rows of step_id, instance_id, block_id, iteration, handler, queue, attempt, state, outcome, worker_name,
@@ -92,7 +92,7 @@ def recently_ended(tx: Transaction, which: TaskFilter, limit: int) -> list[tuple
         f"WHERE {_RECENT} AND {_EXTERNAL.format('a')} AND (%(tenant_id)s IS NULL OR i.tenant_id = %(tenant_id)s) "
         "AND (%(handler)s IS NULL OR a.handler = %(handler)s) AND (%(queue)s IS NULL OR a.queue = %(queue)s) "
         "AND (%(worker)s IS NULL OR a.worker_name = %(worker)s) "
-        f"AND (%(state)s IS NULL OR {_ENDED_STATE} = %(state)s) ORDER BY a.ended_at DESC, a.id DESC LIMIT %(limit)s",
+        f"AND (%(state)s IS NULL OR {_ENDED_STATE} = %(state)s) ORDER BY a.step_id DESC, a.id DESC LIMIT %(limit)s",
         _parameters(which, limit),
     )
     whole = payloads.whole_outputs(tx, [(row[1], row[-1]) for row in rows])

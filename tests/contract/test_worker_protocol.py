@@ -455,6 +455,15 @@ def test_api_13_6_time_out_withdraws_the_task(api: Api):
 # -- §13.7 -----------------------------------------------------------------------------------------------------------
 
 
+def test_api_13_7_pages_of_tasks_follow_their_making_whenever_they_end(api: Api):
+    instances = [api.start(step("a")) for _ in range(4)]
+    tasks = {task["instance_id"]: task for task in api.poll(limit=3)}
+    for instance in reversed(instances[:3]):
+        assert api.report(tasks[instance], "complete", output={}).status_code == 200
+    pages = [api.http.get("/workers/tasks", params={"limit": 1, "offset": offset}).json() for offset in range(4)]
+    assert [task["instance_id"] for (task,) in pages] == instances[::-1]
+
+
 def test_api_13_7_tasks_are_listed_newest_first_in_all_states(api: Api):
     api.start(step("done"))
     api.complete({"x": 1})
