@@ -25,12 +25,18 @@ def check_storable(value: Any, content: bytes, *, max_depth: int | None = MAX_DE
     Raises:
         InvalidArgument: It holds NUL or integers beyond 64 bit, or is nested too deeply.
     """
-    if max_depth is not None and is_deeper(value, max_depth):
-        raise InvalidArgument(f"the body is nested deeper than {max_depth} levels")
+    if max_depth is not None:
+        check_depth(value, max_depth)
     if _LONG_NUMBER.search(content):
         _check_integers(content)
     if b"\\u0000" in content and _has_nul(value):
         raise InvalidArgument("text must not contain \\u0000")
+
+
+def check_depth(value: Any, max_depth: int = MAX_DEPTH) -> None:
+    """Refuse a value of more containers inside each other; raises InvalidArgument."""
+    if is_deeper(value, max_depth):
+        raise InvalidArgument(f"the body is nested deeper than {max_depth} levels")
 
 
 def _check_integers(content: bytes) -> None:

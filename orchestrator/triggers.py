@@ -1,6 +1,6 @@
 """The door for triggers: storing them, changing them, firing them from outside (contract, api §15, §20.8)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -116,12 +116,15 @@ def idempotency_key(config: Any, payload: Any) -> str | None:
     '7'
     >>> idempotency_key({"idempotency_key": "o-{{ data.order.id }}"}, {"order": {"id": 7}})
     'o-7'
+    >>> idempotency_key({"idempotency_key": "{{ payload.order.id }}-{{ order.id }}"}, {"order": {"id": 7}})
+    '7-7'
     """
     written = config.get("idempotency_key") if isinstance(config, dict) else None
     if not isinstance(written, str) or not written.strip():
         return None
+    scope = Scope(data=payload, variables=_Members(payload))
     try:
-        value = compile_template(written).render(Scope(data=payload)) if "{{" in written else _at(payload, written)
+        value = compile_template(written).render(scope) if "{{" in written else _at(payload, written)
     except TemplateError as error:
         raise InvalidArgument(f"config.idempotency_key: {error}") from error
     if value is None or value == "":
@@ -130,6 +133,22 @@ def idempotency_key(config: Any, payload: Any) -> str | None:
     if len(text.encode()) > MAX_LONG_NAME_BYTES:
         raise InvalidArgument(f"the idempotency key is longer than {MAX_LONG_NAME_BYTES} bytes")
     return text
+
+
+class _Members(Mapping[str, Any]):
+    """What the words of a template mean over a payload: its members, null for those it lacks, and `payload` for all."""
+
+    def __init__(self, payload: Any) -> None:
+        self._members = {"payload": payload, **(payload if isinstance(payload, dict) else {})}
+
+    def __getitem__(self, name: str) -> Any:
+        return self._members.get(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
 
 
 def _at(payload: Any, path: str) -> Any:

@@ -13,7 +13,7 @@ from fastapi import Depends, Request
 from pydantic import BaseModel, ValidationError
 
 from orchestrator.errors import PayloadTooLarge
-from orchestrator.storable import MAX_DEPTH, check_storable
+from orchestrator.storable import MAX_DEPTH, check_depth, check_storable
 
 DRAINED_BYTES = 64 * 1024 * 1024
 """How much of a too large body is still read, so that ordinary clients get to see the answer."""
@@ -40,8 +40,17 @@ class RawBody:
     content_type: str
 
     def read(self, shape: type[Shape]) -> Shape:
-        """Decode the body and check its shape; raises `Rejection` or a `RequestError`."""
-        return shaped(self.json(), shape)
+        """Decode the body and check its shape; raises `Rejection` or a `RequestError`.
+
+        A wrong shape is told first: a number too large for its member is of a wrong type (422), one in a member of any
+        type is not stored (400).
+        """
+        self._check_type()
+        value = loaded(self.content)
+        check_depth(value)
+        read = shaped(value, shape)
+        check_storable(value, self.content, max_depth=None)
+        return read
 
     def json(self, *, max_depth: int | None = MAX_DEPTH) -> Any:
         """Decode the body.
@@ -49,9 +58,12 @@ class RawBody:
         Args:
             max_depth: Containers inside each other; None leaves the check to whoever reads the value.
         """
+        self._check_type()
+        return decode(self.content, max_depth=max_depth)
+
+    def _check_type(self) -> None:
         if _JSON_TYPE.fullmatch(self.content_type.partition(";")[0].strip()) is None:
             raise Rejection(415, "Expected request with `Content-Type: application/json`")
-        return decode(self.content, max_depth=max_depth)
 
     def json_or_none(self) -> Any:
         """Decode the body; None if there is none, whatever its type is said to be."""
@@ -94,12 +106,17 @@ def decode(content: bytes, *, max_depth: int | None = MAX_DEPTH) -> Any:
         Rejection: It is not well-formed; NaN, infinities and lone surrogates are not.
         InvalidArgument: It is well-formed and holds what no store keeps: NUL, integers beyond 64 bit, deep nesting.
     """
-    try:
-        value = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        raise Rejection(400, f"Failed to parse the request body as JSON: {error}") from error
+    value = loaded(content)
     check_storable(value, content, max_depth=max_depth)
     return value
+
+
+def loaded(content: bytes) -> Any:
+    """Decode JSON whatever it holds; `Rejection` if it is not well-formed."""
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise Rejection(400, f"Failed to parse the request body as JSON: {error}") from error
 
 
 def shaped(value: Any, shape: type[Shape]) -> Shape:

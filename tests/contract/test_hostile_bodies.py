@@ -217,3 +217,16 @@ def test_blank_tenant_of_a_definition(api: Api):
     assert api.http.post("/sequences", json=definition(step("a"), tenant_id="")).status_code == 422
     assert api.http.post("/sequences", json=definition(step("a"), namespace="")).status_code in {201, 400}
     assert api.http.post("/sequences", json=definition(step("a"), name="")).status_code == 201
+
+
+@pytest.mark.parametrize("number", [2**64, 10**40, -(2**63) - 1])
+def test_api_2_a_number_too_large_for_its_member_is_of_a_wrong_type(api: Api, number: int):
+    answer = api.http.post("/workers/tasks/poll", json={"handler_name": "h", "worker_id": "w", "limit": number})
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "text/plain; charset=utf-8")
+    elsewhere = api.http.post("/workers/tasks/poll", json={"handler_name": "h", "worker_id": "w", "unknown": number})
+    assert (elsewhere.status_code, list(elsewhere.json())) == (400, ["error"])
+
+
+def test_api_2_a_wrong_shape_is_told_before_text_that_cannot_be_stored(api: Api):
+    answer = api.http.post("/workers/tasks/poll", json={"handler_name": "h\0"})
+    assert (answer.status_code, answer.text.partition("missing")[1]) == (422, "missing")

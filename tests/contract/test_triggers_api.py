@@ -207,7 +207,9 @@ def test_api_15_no_version_left_is_404_and_a_bad_payload_422(api: Api) -> None:
     assert fire(api, {"n": 1}).status_code == 404
 
 
-@pytest.mark.parametrize("key", ["{{ data.order.id }}", "order.id", "data.order.id"])
+@pytest.mark.parametrize(
+    "key", ["{{ data.order.id }}", "{{ payload.order.id }}", "{{ order.id }}", "order.id", "data.order.id"]
+)
 def test_api_20_8_repeated_fires_start_one_flow(api: Api, create: Create, key: str) -> None:
     create(config={"idempotency_key": key})
     first, again, other = (fire(api, {"order": {"id": n}}) for n in ("a", "a", "b"))
