@@ -3,10 +3,12 @@
 from typing import Any
 from uuid import UUID
 
+import anyio.to_thread
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from orchestrator.api.addresses import InstanceId
+from orchestrator.api.admission import admit
 from orchestrator.api.answers import Json
 from orchestrator.api.auth import Caller, CallerDependency
 from orchestrator.api.bodies import Body, Rejection, shaped
@@ -36,19 +38,21 @@ from orchestrator.store.session import patiently
 
 router = APIRouter(tags=["instances"])
 MAX_BATCH = 10_000
+READ_AT_ONCE = 32 * 1024
+"""Bytes of a body that are decoded on the event loop: a larger one would hold up other requests."""
 
 
 @router.post(
     "/instances", status_code=201, responses={201: {"model": InstanceCreated}}, openapi_extra=accepts(CreateInstance)
 )
-def create_instance(serving: Serving, caller: CallerDependency, body: Body) -> Response:
+async def create_instance(serving: Serving, caller: CallerDependency, body: Body) -> Response:
     """Start an instance; 200 with the first one's id when the idempotency key is known."""
-    request = body.read(CreateInstance)
+    if len(body.content) > READ_AT_ONCE:
+        request = await anyio.to_thread.run_sync(body.read, CreateInstance)
+    else:
+        request = body.read(CreateInstance)
     check_names(request, caller)
-    head = heads_of(serving, [request.sequence_id]).get(request.sequence_id)
-    head = check_startable(serving, head, request, f"sequence {request.sequence_id}")
-    new = new_instance(serving, request, head, tenant_id=request.tenant_id, namespace=request.namespace)
-    return _created(patiently(lambda: serving.engine.start_many([new]))[0])
+    return _created(await admit(serving, request))
 
 
 def _created(started: Started) -> Response:

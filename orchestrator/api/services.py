@@ -5,6 +5,8 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from orchestrator.api.gathering import Gatherer
+from orchestrator.api.instance_shapes import CreateInstance
 from orchestrator.api.keyring import Keyring
 from orchestrator.api.metrics import Metrics
 from orchestrator.api.pollers import Pollers
@@ -15,6 +17,7 @@ from orchestrator.credential_use import CredentialUse
 from orchestrator.credentials import Credentials
 from orchestrator.egress import Egress
 from orchestrator.engine import Engine
+from orchestrator.exchange import Started
 from orchestrator.outbox import Outbox
 from orchestrator.renewal import Renewer
 from orchestrator.schedules import Schedules
@@ -49,6 +52,7 @@ class Services:
     plans: Plans = field(default_factory=Plans)
     pollers: Pollers = field(default_factory=Pollers)
     throttle: Throttle = field(default_factory=Throttle)
+    creations: Gatherer[CreateInstance, Started] = field(default_factory=Gatherer)
 
     @classmethod
     def over(cls, engine: Engine, settings: Settings) -> "Services":

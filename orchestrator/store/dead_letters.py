@@ -13,7 +13,7 @@ MAX_LOOKED_AT: Final = 10_000
 # The last attempt that did not end well is what the flow failed of; a flow may fail without one, as of an expression.
 _FAILURES: Final = (
     "WITH failed AS (SELECT id, sequence_id, settled_at FROM instances WHERE {which} AND state = 'failed' "
-    "ORDER BY settled_at DESC, id DESC LIMIT {most}) "
+    "ORDER BY listed_at DESC, id DESC LIMIT {most}) "
     "SELECT f.id, f.sequence_id, f.settled_at, a.block_id, a.handler, a.outcome, a.error FROM failed f "
     "LEFT JOIN LATERAL (SELECT block_id, handler, outcome, error FROM attempts WHERE instance_id = f.id "
     "AND outcome IN ('failed', 'timed_out', 'lost') ORDER BY ended_at DESC, id DESC LIMIT 1) AS a ON true "
@@ -36,7 +36,7 @@ class Failure:
 
 def failures(tx: Transaction, tenant_id: str) -> list[Failure]:
     """Read why the failed instances of a tenant have failed, the newest first."""
-    statement = _FAILURES.format(which="tenant_id = %s AND settled_at IS NOT NULL", most=MAX_LOOKED_AT)
+    statement = _FAILURES.format(which="tenant_id = %s", most=MAX_LOOKED_AT)
     return [_failure_of(row) for row in tx.query(statement, (tenant_id,))]
 
 

@@ -124,20 +124,23 @@ instances = Table(
         DateTime(timezone=True),
         Computed("CASE WHEN state IN ('completed', 'failed', 'cancelled') THEN updated_at END", persisted=True),
     ),
-    # Instances that have ended, in the order of lists.
-    Index(
-        "instances_settled_idx",
-        "tenant_id",
-        text("settled_at DESC"),
-        text("id DESC"),
-        postgresql_where=text("settled_at IS NOT NULL"),
+    # `updated_at` for the indexes of lists. In steps, as long as the instance is open: they change once in a step, and
+    # all other updates of the row write to no index.
+    Column(
+        "listed_at",
+        DateTime(timezone=True),
+        Computed(
+            "CASE WHEN state IN ('completed', 'failed', 'cancelled') THEN updated_at "
+            "ELSE date_bin('5 seconds', updated_at, '2000-01-01 00:00:00+00') END",
+            persisted=True,
+        ),
     ),
+    # Lists, state by state: of a tenant, of a sequence (also the guard of its deletion), of all.
+    Index("instances_of_tenant_idx", "tenant_id", "state", "listed_at"),
+    Index("instances_of_sequence_idx", "sequence_id", "state", "listed_at"),
+    Index("instances_listed_idx", "state", "listed_at"),
     # Instances that ended long ago, of all tenants, for the retention.
     Index("instances_retention_idx", "settled_at", "id", postgresql_where=text("settled_at IS NOT NULL")),
-    # Instances that have not ended, for lists: few, and sorted when asked for.
-    Index("instances_open_idx", "tenant_id", postgresql_where=text("settled_at IS NULL")),
-    # Instances of one sequence: the guard of its deletion, and the filter of lists.
-    Index("instances_sequence_id_idx", "sequence_id"),
     # Instances of one session.
     Index("instances_session_id_idx", "session_id", postgresql_where=text("session_id IS NOT NULL")),
     postgresql_with={"fillfactor": "70"},

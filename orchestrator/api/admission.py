@@ -1,0 +1,66 @@
+"""Instances that single requests ask for, begun together: those that arrive at the same time share a transaction.
+
+Most of what one instance costs by itself is the transaction around it: its round trips, and its turn at the disk. Of a
+group no request fails for another one: what is refused is left out before, and a transaction that fails is undone and
+each instance begun alone. Only an answer that is lost on the way to the store fails all of them, for nothing is known.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import structlog
+
+from orchestrator.api.creation import check_startable, heads_of, new_instance
+from orchestrator.api.instance_shapes import CreateInstance
+from orchestrator.api.services import Services
+from orchestrator.engine import Engine
+from orchestrator.errors import StoreUnavailable
+from orchestrator.exchange import NewInstance, Started
+from orchestrator.store.session import patiently
+
+log = structlog.get_logger()
+
+
+async def admit(serving: Services, request: CreateInstance) -> Started:
+    """Begin an instance; returns when it is committed.
+
+    Raises:
+        RequestError: It may not be started as it is.
+        StoreUnavailable: The store did not answer; whether it was begun is unknown.
+    """
+    return await serving.creations.do(partial(begin, serving), request)
+
+
+def begin(serving: Services, requests: Sequence[CreateInstance]) -> list[Started | Exception]:
+    """Begin instances, each as if it were alone; gives what became of each, or why it may not be started."""
+    heads = heads_of(serving, (request.sequence_id for request in requests))
+    wanted: list[NewInstance | Exception] = []
+    for request in requests:
+        try:
+            head = heads.get(request.sequence_id)
+            head = check_startable(serving, head, request, f"sequence {request.sequence_id}")
+            new = new_instance(serving, request, head, tenant_id=request.tenant_id, namespace=request.namespace)
+        except Exception as refusal:  # noqa: BLE001 - of this request alone, which is told
+            wanted.append(refusal)
+        else:
+            wanted.append(new)
+    begun = iter(_together(serving.engine, [new for new in wanted if isinstance(new, NewInstance)]))
+    return [next(begun) if isinstance(new, NewInstance) else new for new in wanted]
+
+
+def _together(engine: Engine, new: Sequence[NewInstance]) -> Sequence[Started | Exception]:
+    if len(new) > 1:
+        try:
+            return engine.start_many(new)
+        except StoreUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - undone as a whole: it is seen below whose it was
+            log.info("creations_parted", count=len(new), error=type(error).__name__)
+    return [_alone(engine, each) for each in new]
+
+
+def _alone(engine: Engine, new: NewInstance) -> Started | Exception:
+    try:
+        return patiently(lambda: engine.start_many([new]))[0]
+    except Exception as error:  # noqa: BLE001 - as above
+        return error

@@ -1,0 +1,64 @@
+"""Group commit: what arrives while one transaction is under way goes into the next one together."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+import anyio.to_thread
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+AT_ONCE = 2
+"""Groups worked on at the same time: one is prepared while the other one waits for the disk."""
+MOST = 100
+"""Jobs of one group."""
+
+
+class Gatherer(Generic[Job, Result]):
+    """Works jobs off in groups, in threads. For one event loop.
+
+    A lone job is begun at once: a group is what has come while others were worked on, never what was waited for.
+
+    Args:
+        at_once: Groups worked on at the same time.
+        most: Jobs of one group.
+    """
+
+    def __init__(self, at_once: int = AT_ONCE, most: int = MOST) -> None:
+        self._at_once = at_once
+        self._most = most
+        self._waiting: deque[tuple[Job, asyncio.Future[Result]]] = deque()
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    async def do(self, work: Callable[[Sequence[Job]], Sequence[Result | Exception]], job: Job) -> Result:
+        """Have a job done, and give its result; raises what the work gives, or raises, in its place.
+
+        Args:
+            work: Gives a result, or an exception, for each job; the same for all jobs of one gatherer.
+        """
+        done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append((job, done))
+        if len(self._under_way) < self._at_once:
+            task = asyncio.create_task(self._work_off(work))
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+        return await done
+
+    async def _work_off(self, work: Callable[[Sequence[Job]], Sequence[Result | Exception]]) -> None:
+        while self._waiting:
+            group = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+            jobs = [job for job, _ in group]
+            outcomes: Sequence[Result | Exception]
+            try:
+                outcomes = await anyio.to_thread.run_sync(work, jobs)
+            except Exception as error:  # noqa: BLE001 - whoever waits is told, and the next group goes on
+                outcomes = [error] * len(jobs)
+            for (_, done), outcome in zip(group, outcomes, strict=True):
+                if done.done():
+                    continue
+                if isinstance(outcome, Exception):
+                    done.set_exception(outcome)
+                else:
+                    done.set_result(outcome)

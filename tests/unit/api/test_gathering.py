@@ -1,0 +1,116 @@
+"""Jobs that arrive together are worked on together, and a lone one waits for nobody."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from orchestrator.api.gathering import Gatherer
+
+LIMIT_SECONDS = 30.0
+
+
+class Work:
+    """Doubles numbers when it is let; remembers its groups."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[int]] = []
+        self.may_end = threading.Event()
+
+    def __call__(self, jobs: Sequence[int]) -> list[int | Exception]:
+        self.groups.append(list(jobs))
+        assert self.may_end.wait(LIMIT_SECONDS)
+        return [ValueError(job) if job < 0 else 2 * job for job in jobs]
+
+
+async def _until_begun(work: Work, groups: int) -> None:
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while len(work.groups) < groups:
+            await asyncio.sleep(0.001)
+
+
+async def _asked(gatherer: Gatherer[int, int], work: Work, jobs: Sequence[int]) -> list[int | BaseException]:
+    """Have the first job begin alone, the others arrive while it is under way."""
+    first = asyncio.create_task(gatherer.do(work, jobs[0]))
+    await _until_begun(work, 1)
+    others = [asyncio.create_task(gatherer.do(work, job)) for job in jobs[1:]]
+    await asyncio.sleep(0)
+    work.may_end.set()
+    async with asyncio.timeout(LIMIT_SECONDS):
+        return await asyncio.gather(first, *others, return_exceptions=True)
+
+
+def test_a_lone_job_begins_at_once_and_those_behind_it_go_together() -> None:
+    work = Work()
+    assert asyncio.run(_asked(Gatherer(at_once=1), work, [1, 2, 3, 4])) == [2, 4, 6, 8]
+    assert work.groups == [[1], [2, 3, 4]]
+
+
+def test_a_group_has_a_size() -> None:
+    work = Work()
+    asyncio.run(_asked(Gatherer(at_once=1, most=2), work, [1, 2, 3, 4]))
+    assert work.groups == [[1], [2, 3], [4]]
+
+
+def test_a_second_group_is_begun_beside_the_first() -> None:
+    work = Work()
+
+    async def begin_two() -> None:
+        gatherer: Gatherer[int, int] = Gatherer(at_once=2)
+        tasks = [asyncio.create_task(gatherer.do(work, 1))]
+        await _until_begun(work, 1)
+        tasks.append(asyncio.create_task(gatherer.do(work, 2)))
+        await _until_begun(work, 2)
+        work.may_end.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(begin_two())
+    assert work.groups == [[1], [2]]
+
+
+def test_a_job_fails_alone() -> None:
+    found = asyncio.run(_asked(Gatherer(at_once=1), Work(), [1, 2, -3, 4]))
+    assert [type(each) for each in found] == [int, int, ValueError, int]
+
+
+def test_work_that_fails_as_a_whole_fails_each_job_of_its_group_and_no_other() -> None:
+    work = Work()
+
+    def fail_with_a_two(jobs: Sequence[int]) -> list[int | Exception]:
+        done = work(jobs)
+        if 2 in jobs:
+            raise RuntimeError("broken")
+        return done
+
+    async def ask() -> list[int | BaseException]:
+        gatherer: Gatherer[int, int] = Gatherer(at_once=1)
+        first = asyncio.create_task(gatherer.do(fail_with_a_two, 1))
+        await _until_begun(work, 1)
+        second = [asyncio.create_task(gatherer.do(fail_with_a_two, job)) for job in (2, 3)]
+        await asyncio.sleep(0)
+        work.may_end.set()
+        found = await asyncio.gather(first, *second, return_exceptions=True)
+        return [*found, await gatherer.do(fail_with_a_two, 4)]
+
+    found = asyncio.run(ask())
+    assert found[0] == 2
+    assert [type(each) for each in found[1:3]] == [RuntimeError, RuntimeError]
+    assert found[3] == 8
+
+
+def test_whoever_has_gone_does_not_stop_the_others() -> None:
+    work = Work()
+
+    async def ask() -> int:
+        gatherer: Gatherer[int, int] = Gatherer(at_once=1)
+        gone = asyncio.create_task(gatherer.do(work, 1))
+        await _until_begun(work, 1)
+        other = asyncio.create_task(gatherer.do(work, 2))
+        gone.cancel()
+        work.may_end.set()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        return await other
+
+    assert asyncio.run(ask()) == 4
