@@ -136,7 +136,10 @@ def _checked(serving: Services, caller: Caller, request: PublishEvent) -> NewEve
 
 def _stored(serving: Services, events: list[NewEvent]) -> list[dict[str, Any]]:
     with serving.store.transaction() as tx:
-        return [_outcome(tx, event) for event in events]
+        # In the order of the key that two batches may share, or each could wait for the other.
+        order = sorted(range(len(events)), key=lambda index: (events[index].tenant_id, events[index].producer_event_id))
+        outcomes = {index: _outcome(tx, events[index]) for index in order}
+    return [outcomes[index] for index in range(len(events))]
 
 
 def _outcome(tx: Transaction, event: NewEvent) -> dict[str, Any]:

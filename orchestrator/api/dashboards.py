@@ -1,8 +1,9 @@
 """What operators see of external workers and their tasks (contract, api §13.7)."""
 
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
@@ -12,19 +13,19 @@ from orchestrator.api.answers import Json
 from orchestrator.api.auth import CallerDependency
 from orchestrator.api.services import Services, Serving
 from orchestrator.api.task_shapes import TaskEventView, TaskStats, WorkerTask, WorkerView
-from orchestrator.api.task_views import ended_task_view, open_task_view, task_event_view
+from orchestrator.api.task_views import ended_task_view, made_at_of, open_task_view, task_event_view
 from orchestrator.core.steps import runs_in_process
 from orchestrator.errors import InvalidArgument, NotFound
-from orchestrator.store import steps, task_events, tasks
+from orchestrator.store import instances, steps, task_events, tasks
 from orchestrator.store.postgres import PostgresTransaction
-from orchestrator.store.tasks import TaskFilter, worker_key
+from orchestrator.store.tasks import EndedKey, TaskFilter, worker_key
 from orchestrator.task_inputs import inputs_now
 from sequences.scope import Scope
 
 router = APIRouter(tags=["workers"])
 MAX_PAGE = 1000
 MAX_OFFSET = 100_000
-"""Pages are cut out of two lists after they were merged, so a far one costs all before it."""
+"""Pages are cut out of two lists after they were merged, so a far one costs the names of all before it."""
 TASK_STATES = ("pending", "claimed", "completed", "failed")
 
 
@@ -50,13 +51,30 @@ def list_tasks(
     )
     limit = min(limit, MAX_PAGE)
     with serving.store.transaction() as tx:
-        views = _open(serving, tx, which, offset + limit) + _ended(tx, which, offset + limit)
+        instances.freeze(tx)
+        page = _keys(tx, which, offset + limit)[offset:]
+        views = _open(serving, tx, [key for key in page if isinstance(key, UUID)])
+        views += [
+            ended_task_view(row) for row in tasks.read_ended(tx, [key for key in page if isinstance(key, EndedKey)])
+        ]
     views.sort(key=lambda view: (view["created_at"], view["id"]), reverse=True)
-    return Json(views[offset : offset + limit])
+    return Json(views)
 
 
-def _open(serving: Services, tx: PostgresTransaction, which: TaskFilter, limit: int) -> list[dict[str, Any]]:
-    held = steps.held_tasks(tx, tasks.open_ids(tx, which, limit))
+def _keys(tx: PostgresTransaction, which: TaskFilter, most: int) -> list[UUID | EndedKey]:
+    """Name tasks, the newest first: open ones by their id. What they hold is read of one page alone."""
+    found: list[tuple[datetime, UUID, UUID | EndedKey]] = [
+        (made_at, step_id, step_id) for step_id, made_at in tasks.open_keys(tx, which, most)
+    ]
+    if which.state not in {"pending", "claimed"}:
+        ended = tasks.recently_ended(tx, which, most)
+        found += [(made_at_of(key.step_id) or key.ended_at, key.step_id, key) for key in ended]
+    found.sort(key=lambda each: each[:2], reverse=True)
+    return [key for _, _, key in found[:most]]
+
+
+def _open(serving: Services, tx: PostgresTransaction, step_ids: list[UUID]) -> list[dict[str, Any]]:
+    held = steps.held_tasks(tx, step_ids)
     inputs = inputs_now(serving.plans, tx, held)
     views = []
     for task in held:
@@ -64,12 +82,6 @@ def _open(serving: Services, tx: PostgresTransaction, which: TaskFilter, limit: 
         params, scope = (made.params, made.scope) if made is not None else (None, Scope())
         views.append(open_task_view(task, params, scope))
     return views
-
-
-def _ended(tx: PostgresTransaction, which: TaskFilter, limit: int) -> list[dict[str, Any]]:
-    if which.state in {"pending", "claimed"}:
-        return []
-    return [ended_task_view(row) for row in tasks.recently_ended(tx, which, limit)]
 
 
 @router.get("/workers/tasks/{id}/attempts", responses={200: {"model": list[TaskEventView]}})

@@ -74,7 +74,7 @@ def ended_task_view(row: tuple[Any, ...]) -> dict[str, Any]:
         "output": output,
         "error_message": failure.get("message"),
         "error_retryable": failure.get("retryable"),
-        "created_at": _made_at(step_id) or ended_at,
+        "created_at": made_at_of(step_id) or ended_at,
         "idempotency_key": _idempotency_key(instance_id, NodeKey(block_id, tuple(iteration))),
     }
 
@@ -92,6 +92,6 @@ def task_event_view(task_id: UUID, event: TaskEvent) -> dict[str, Any]:
     }
 
 
-def _made_at(step_id: UUID) -> datetime | None:
+def made_at_of(step_id: UUID) -> datetime | None:
     """Read the time an id was made at; None for ids of other makers."""
     return datetime.fromtimestamp((step_id.int >> 80) / 1000, UTC) if step_id.version == 7 else None

@@ -19,10 +19,10 @@ from orchestrator.store.tables import metadata
 
 AT_ONCE: Final = 100
 """Instances that one transaction removes."""
-_OUTLIVES: Final = "usage_events"
-"""The table whose rows name an instance and stay: what was used has been paid for."""
+_OUTLIVE: Final = frozenset({"usage_events", "webhook_outbox", "webhook_attempts"})
+"""Tables whose rows name an instance and stay: what was used has been paid for, and what was promised is sent."""
 _OF_INSTANCES: Final = tuple(
-    table.name for table in metadata.sorted_tables if "instance_id" in table.columns and table.name != _OUTLIVES
+    table.name for table in metadata.sorted_tables if "instance_id" in table.columns and table.name not in _OUTLIVE
 )
 """Every table whose rows belong to an instance."""
 _LOCKED_BY_OTHERS: Final = "steps"

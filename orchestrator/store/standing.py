@@ -238,12 +238,15 @@ def _hands_of(tenant_id: str, workers: Sequence[Any], least_version: str | None,
 
 
 def _last_move(tx: Transaction, instance: Instance) -> tuple[datetime, str, dict[str, Any]] | None:
+    """Read what the audit says of the move into the present state; a client that sets a state leaves no row."""
     rows = tx.query(
-        "SELECT created_at, event_type, details FROM transitions WHERE instance_id = %s AND to_state = %s "
-        "ORDER BY id DESC LIMIT 1",
-        (instance.id, instance.state.value),
+        "SELECT created_at, event_type, details, to_state FROM transitions WHERE instance_id = %s "
+        "AND to_state IS NOT NULL ORDER BY id DESC LIMIT 1",
+        (instance.id,),
     )
-    return (rows[0][0], rows[0][1], rows[0][2] or {}) if rows else None
+    if not rows or rows[0][3] != instance.state.value:
+        return None
+    return rows[0][0], rows[0][1], rows[0][2] or {}
 
 
 def kept_signals(tx: Transaction, instance_id: UUID) -> list[tuple[str | None, datetime]]:

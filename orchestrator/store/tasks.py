@@ -7,7 +7,7 @@ are weeks, and a dashboard must not read them all.
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
 from orchestrator.store import payloads
@@ -30,6 +30,15 @@ class TaskFilter:
     worker: str | None = None
     queue: str | None = None
     state: str | None = None
+
+
+class EndedKey(NamedTuple):
+    """Which row of the history the end of a task is."""
+
+    instance_id: UUID
+    ended_at: datetime
+    id: UUID
+    step_id: UUID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +70,11 @@ def ended(tx: Transaction, step_id: UUID) -> EndedTask | None:
     return EndedTask(tenant_id=rows[0][0], outcome=rows[0][1], is_stopped=rows[0][2]) if rows else None
 
 
-def open_ids(tx: Transaction, which: TaskFilter, limit: int) -> list[UUID]:
-    """Find open tasks, the newest first."""
+def open_keys(tx: Transaction, which: TaskFilter, limit: int) -> list[tuple[UUID, datetime]]:
+    """Find open tasks, the newest first: their ids, and when they were made."""
     rows = tx.query(
-        f"SELECT s.id FROM steps s WHERE s.state IN ('ready', 'claimed') AND {_EXTERNAL.format('s')} "
+        "SELECT s.id, coalesce(s.ready_at, s.entered_at) FROM steps s "
+        f"WHERE s.state IN ('ready', 'claimed') AND {_EXTERNAL.format('s')} "
         "AND (%(tenant_id)s IS NULL OR s.tenant_id = %(tenant_id)s) "
         "AND (%(handler)s IS NULL OR s.handler = %(handler)s) "
         "AND (%(worker)s IS NULL OR s.worker_name = %(worker)s) "
@@ -72,28 +82,39 @@ def open_ids(tx: Transaction, which: TaskFilter, limit: int) -> list[UUID]:
         f"AND (%(state)s IS NULL OR {_OPEN_STATE} = %(state)s) ORDER BY s.ready_at DESC, s.id DESC LIMIT %(limit)s",
         _parameters(which, limit),
     )
-    return [row[0] for row in rows]
+    return [(row[0], row[1]) for row in rows]
 
 
-def recently_ended(tx: Transaction, which: TaskFilter, limit: int) -> list[tuple[Any, ...]]:
-    """Read tasks that ended in the last week, the newest first: their ids begin with the time they were made at.
-
-    Returns:
-        Rows of step_id, instance_id, block_id, iteration, handler, queue, attempt, state, outcome, worker_name,
-        claim_epoch, claimed_at, ended_at, error, output.
-    """
+def recently_ended(tx: Transaction, which: TaskFilter, limit: int) -> list[EndedKey]:
+    """Find tasks that ended in the last week, the newest first: their ids begin with the time they were made at."""
     rows = tx.query(
-        "SELECT a.step_id, a.instance_id, a.block_id, a.iteration, a.handler, a.queue, a.attempt, "
-        f"{_ENDED_STATE}, a.outcome, a.worker_name, a.claim_epoch, a.claimed_at, a.ended_at, a.error, o.output "
-        "FROM attempts a "
-        "JOIN instances i ON i.id = a.instance_id "
-        "LEFT JOIN LATERAL (SELECT output FROM outputs WHERE instance_id = a.instance_id AND block_id = a.block_id "
-        "AND iteration = a.iteration AND a.outcome = 'completed' ORDER BY id LIMIT 1) AS o ON true "
+        "SELECT a.instance_id, a.ended_at, a.id, a.step_id FROM attempts a JOIN instances i ON i.id = a.instance_id "
         f"WHERE {_RECENT} AND {_EXTERNAL.format('a')} AND (%(tenant_id)s IS NULL OR i.tenant_id = %(tenant_id)s) "
         "AND (%(handler)s IS NULL OR a.handler = %(handler)s) AND (%(queue)s IS NULL OR a.queue = %(queue)s) "
         "AND (%(worker)s IS NULL OR a.worker_name = %(worker)s) "
         f"AND (%(state)s IS NULL OR {_ENDED_STATE} = %(state)s) ORDER BY a.step_id DESC, a.id DESC LIMIT %(limit)s",
         _parameters(which, limit),
+    )
+    return [EndedKey(*row) for row in rows]
+
+
+def read_ended(tx: Transaction, keys: Sequence[EndedKey]) -> list[tuple[Any, ...]]:
+    """Read tasks that have ended, in any order.
+
+    Returns:
+        Rows of step_id, instance_id, block_id, iteration, handler, queue, attempt, state, outcome, worker_name,
+        claim_epoch, claimed_at, ended_at, error, output.
+    """
+    if not keys:
+        return []
+    wanted = tx.values("(%s::uuid, %s::timestamptz, %s::uuid)", [key[:3] for key in keys])
+    rows = tx.query(
+        "SELECT a.step_id, a.instance_id, a.block_id, a.iteration, a.handler, a.queue, a.attempt, "
+        f"{_ENDED_STATE}, a.outcome, a.worker_name, a.claim_epoch, a.claimed_at, a.ended_at, a.error, o.output "
+        f"FROM (VALUES {wanted}) AS w (instance_id, ended_at, id) JOIN attempts a ON a.instance_id = w.instance_id "
+        "AND a.ended_at = w.ended_at AND a.id = w.id "
+        "LEFT JOIN LATERAL (SELECT output FROM outputs WHERE instance_id = a.instance_id AND block_id = a.block_id "
+        "AND iteration = a.iteration AND a.outcome = 'completed' ORDER BY id LIMIT 1) AS o ON true"
     )
     whole = payloads.whole_outputs(tx, [(row[1], row[-1]) for row in rows])
     return [(*row[:-1], output) for row, output in zip(rows, whole, strict=True)]

@@ -160,6 +160,16 @@ def test_api_21_a_failure_is_explained_and_retried_once(api: Api):
     assert api.state(instance_id) == "completed"
 
 
+def test_api_21_a_failure_that_a_client_has_set_is_not_told_as_an_older_one(api: Api):
+    instance_id = api.start(step("a"))
+    api.fail("old reason")
+    api.http.post(f"/instances/{instance_id}/retry").raise_for_status()
+    api.http.patch(f"/instances/{instance_id}/state", json={"state": "failed"}).raise_for_status()
+    cause = causes(api, instance_id)["failed"]
+    assert "as a client has set it" in cause["what"]
+    assert (cause["block_id"], cause["details"]["error"]) == (None, None)
+
+
 def test_api_21_a_preview_of_another_failure_is_refused(api: Api):
     instance_id = api.start(step("a"))
     api.fail("first")

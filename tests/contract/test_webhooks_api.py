@@ -409,6 +409,17 @@ def test_api_16_deliveries_are_listed_and_filtered(
     assert api.http.get("/webhooks/deliveries?delivered=perhaps").status_code == 400
 
 
+def test_api_16_event_of_an_instance_that_is_deleted_is_sent_all_the_same(
+    api: Api, courier: Courier, receiver: Receiver
+) -> None:
+    [instance_id] = end(api)
+    sequence_id = api.instance(instance_id)["sequence_id"]
+    assert api.http.delete(f"/sequences/{sequence_id}").status_code == 204
+    assert api.http.get(f"/instances/{instance_id}").status_code == 404
+    assert courier.tick().done == 1
+    assert [got.json()["instance_id"] for got in receiver.received] == [instance_id]
+
+
 def test_api_16_history_is_bounded(api: Api, parked: dict[str, Any], store: PostgresStore) -> None:
     with store.transaction() as tx:
         tx.execute(

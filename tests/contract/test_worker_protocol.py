@@ -500,6 +500,27 @@ def test_api_13_7_tasks_are_listed_newest_first_in_all_states(api: Api):
     assert {tasks["claimed"]["instance_id"], tasks["pending"]["instance_id"]} == {claimed, pending}
 
 
+def test_api_13_7_pages_of_open_and_ended_tasks_together_are_the_whole_list(api: Api, monkeypatch: pytest.MonkeyPatch):
+    for n in range(7):
+        api.start(step("a"))
+        if n % 2:
+            api.complete({"n": n})
+    whole = api.http.get("/workers/tasks").json()
+    assert len(whole) == 7
+    read: list[int] = []
+    held_tasks = steps.held_tasks
+
+    def noting(tx: Any, ids: Any) -> Any:
+        read.append(len(ids))
+        return held_tasks(tx, ids)
+
+    monkeypatch.setattr(steps, "held_tasks", noting)
+    pages = [api.http.get(f"/workers/tasks?offset={offset}&limit=3").json() for offset in (0, 3, 6, 9)]
+    assert [task for page in pages for task in page] == whole
+    assert [len(page) for page in pages] == [3, 3, 1, 0]
+    assert max(read) <= 3
+
+
 def test_api_13_7_stats(api: Api):
     empty = {"by_state": {}, "by_handler": {}, "active_workers": []}
     assert api.http.get("/workers/tasks/stats").json() == empty
