@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test model simulation check coverage-of-contract format bench bench-guard faults faults-nightly recovery lock clean
+.PHONY: help install demo dev test model simulation check contract-fuzz coverage-of-contract format bench bench-guard faults faults-nightly recovery lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 24
@@ -45,6 +45,9 @@ check: $(STAMP) ## Formatting, lint, types, import layers, tree hygiene.
 simulation: $(STAMP) ## Play SEEDS histories of a whole installation with faults, and find every mutant.
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --processes 2
 	$(BIN)/python -m tests.simulation --mutants --seeds 2000
+
+contract-fuzz: $(STAMP) ## Draw 200 requests for each operation from the OpenAPI document; SEED=N repeats a run.
+	$(BIN)/python -m tests.contract.fuzzing --examples 200 $(if $(SEED),--seed $(SEED))
 
 coverage-of-contract: $(STAMP) ## Say which tests cover which section of the contract.
 	$(BIN)/python -m tests.contract_coverage

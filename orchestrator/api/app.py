@@ -137,7 +137,7 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
 
 def _described(app: FastAPI) -> dict[str, object]:
     if app.openapi_schema is None:
-        app.openapi_schema = documentation.describe(app)
+        app.openapi_schema = documentation.describe(app, PREFIX)
     return app.openapi_schema
 
 

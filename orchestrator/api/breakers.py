@@ -68,7 +68,7 @@ def read_breaker(serving: Serving, caller: CallerDependency, handler: str, tenan
     return _shown(serving, tenant_meant(caller, tenant_id), handler)
 
 
-@router.post("/circuit-breakers/{handler:path}/reset")
+@router.post("/circuit-breakers/{handler:path}/reset", response_class=Response)
 def reset_breaker(serving: Serving, caller: CallerDependency, handler: str, tenant_id: str | None = None) -> Response:
     """Close the breaker of a handler; an unknown handler is fine."""
     return _reset(serving, tenant_meant(caller, tenant_id), handler)
@@ -88,7 +88,7 @@ def read_breaker_of_tenant(serving: Serving, caller: CallerDependency, tenant_id
     return _shown(serving, _own(caller, tenant_id), handler)
 
 
-@router.post("/tenants/{tenant_id}/circuit-breakers/{handler:path}/reset")
+@router.post("/tenants/{tenant_id}/circuit-breakers/{handler:path}/reset", response_class=Response)
 def reset_breaker_of_tenant(serving: Serving, caller: CallerDependency, tenant_id: str, handler: str) -> Response:
     """Close the breaker of a handler of a tenant; an unknown handler is fine."""
     return _reset(serving, _own(caller, tenant_id), handler)

@@ -13,7 +13,7 @@ from orchestrator.api.addresses import Limit, Offset
 from orchestrator.api.answers import Json
 from orchestrator.api.auth import Caller, CallerDependency
 from orchestrator.api.bodies import Body, Rejection, shaped
-from orchestrator.api.documentation import accepts
+from orchestrator.api.documentation import accepts, known_or_new
 from orchestrator.api.naming import MAX_LISTED, check_name
 from orchestrator.api.services import Services, Serving
 from orchestrator.api.shapes import Shape
@@ -71,7 +71,7 @@ class EventView(Shape):
     created_at: datetime
 
 
-@router.post("/events", status_code=201, responses={201: {"model": EventOutcome}}, openapi_extra=accepts(PublishEvent))
+@router.post("/events", status_code=201, responses=known_or_new(EventOutcome), openapi_extra=accepts(PublishEvent))
 def publish_event(serving: Serving, caller: CallerDependency, body: Body) -> Response:
     """Store an event; 200 with the first one's id when its producer has told it before."""
     event = _checked(serving, caller, body.read(PublishEvent))

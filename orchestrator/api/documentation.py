@@ -10,6 +10,8 @@ from pydantic import BaseModel
 from starlette.responses import HTMLResponse, Response
 
 from orchestrator.api.answers import Json
+from orchestrator.api.capabilities import PUBLIC_PATHS
+from orchestrator.api.links import add_links
 
 router = APIRouter()
 _REFERENCE = "#/components/schemas/{model}"
@@ -30,16 +32,24 @@ def accepts(shape: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     return {"requestBody": {"required": required, "content": content}}
 
 
-def describe(app: FastAPI) -> dict[str, Any]:
-    """Build the OpenAPI document of an app."""
+def known_or_new(shape: type[BaseModel], *, new: int = 201) -> dict[int | str, dict[str, Any]]:
+    """Describe the two answers of an operation that makes each thing once."""
+    return {200: {"model": shape, "description": "It was there already"}, new: {"model": shape}}
+
+
+def describe(app: FastAPI, prefix: str) -> dict[str, Any]:
+    """Build the OpenAPI document of an app; its addresses but a few begin with the prefix."""
     document = get_openapi(
         title="Orchestrator", version=app.version, description=_DESCRIPTION, routes=app.routes, openapi_version="3.1.0"
     )
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    for operations in document["paths"].values():
+    for path, operations in document["paths"].items():
         for operation in operations.values():
+            if path in PUBLIC_PATHS:
+                operation["security"] = []
             operation["responses"].pop("422", None)
             operation["responses"] = _refusals("requestBody" in operation) | operation["responses"]
+    add_links(document["paths"], prefix)
     for name, shape in _accepted.items():
         written = shape.model_json_schema(ref_template=_REFERENCE)
         schemas |= {**written.pop("$defs", {}), name: written}
@@ -66,8 +76,8 @@ def _refusals(has_body: bool) -> dict[str, Any]:
     either = told | {"text/plain": {"schema": {"type": "string"}}}
     refusals: dict[str, Any] = {
         "400": {"description": "An argument is invalid, or the tenant is missing (no body)", "content": either},
-        "401": {"description": "The key is missing or unknown (no body), or a secret is wrong", "content": told},
-        "403": {"description": "The key may not do this (it may have no body)", "content": told},
+        "401": {"description": "The key is missing or unknown (no body), or a secret is wrong", "content": either},
+        "403": {"description": "The key may not do this (it may have no body)", "content": either},
         "404": {"description": "There is no such thing for this tenant", "content": told},
         "409": {"description": "It exists already, or its state does not allow it", "content": told},
         "429": {"description": "Too many requests", "content": told},

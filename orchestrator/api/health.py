@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import APIRouter
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from orchestrator.api.answers import Json
 from orchestrator.api.services import Services, Serving
@@ -22,13 +22,13 @@ HEARTBEAT_FRESH_FOR = timedelta(seconds=15)
 CONTRACT_VERSION = "1"
 
 
-@router.get("/health/live")
+@router.get("/health/live", response_class=Response)
 async def live() -> Response:
     """Answer as long as the process serves HTTP."""
     return Response()
 
 
-@router.get("/health/ready")
+@router.get("/health/ready", response_class=Response)
 def ready(serving: Serving) -> Response:
     """Answer 200 when everything this API needs is there, else 503; the header `x-not-ready` names what is missing.
 
@@ -56,7 +56,7 @@ def _missing(serving: Services) -> list[str]:
     return [name for name, is_there in there.items() if not is_there]
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 def metrics(serving: Serving) -> Response:
     """Give all metrics in the Prometheus text format."""
     return Response(serving.metrics.text(), headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"})

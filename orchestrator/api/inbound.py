@@ -12,6 +12,7 @@ from starlette.responses import Response
 from orchestrator.api.answers import Json
 from orchestrator.api.bodies import RawBody, Rejection, decode, read_limited
 from orchestrator.api.creation import check_context_size
+from orchestrator.api.documentation import known_or_new
 from orchestrator.api.instance_shapes import Context
 from orchestrator.api.services import Serving, services_of
 from orchestrator.api.signatures import signed_nonce
@@ -36,7 +37,7 @@ async def _admitted_body(request: Request, slug: Slug) -> RawBody:
 @router.post(
     "/webhooks/{slug}",
     status_code=202,
-    responses={202: {"model": WebhookTaken}},
+    responses=known_or_new(WebhookTaken, new=202),
     openapi_extra={"security": [], "requestBody": {"required": True, "content": {"application/json": {}}}},
 )
 def receive(

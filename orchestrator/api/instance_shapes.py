@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import BeforeValidator, Field, StrictBool, StrictInt, StrictStr
 
-from orchestrator.api.shapes import Id, Moment, Shape, Whole
+from orchestrator.api.shapes import Count, Id, Moment, Shape, Whole
 from orchestrator.core.states import InstanceState, NodeState
 
 
@@ -128,6 +128,13 @@ class InstanceCreated(Id):
     """A new instance, or the first one with this idempotency key."""
 
     deduplicated: bool | None = None
+
+
+class BatchCreated(Count):
+    """How many instances are new; all of them, and those that were there already, if ids were asked for."""
+
+    ids: list[UUID] | None = None
+    deduplicated: list[UUID] | None = None
 
 
 class SignalAccepted(Shape):

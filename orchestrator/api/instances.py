@@ -19,8 +19,9 @@ from orchestrator.api.creation import (
     heads_of,
     new_instance,
 )
-from orchestrator.api.documentation import accepts
+from orchestrator.api.documentation import accepts, known_or_new
 from orchestrator.api.instance_shapes import (
+    BatchCreated,
     CreateBatch,
     CreateInstance,
     InstanceCreated,
@@ -30,7 +31,6 @@ from orchestrator.api.instance_shapes import (
     StartInstance,
 )
 from orchestrator.api.services import Services, Serving
-from orchestrator.api.shapes import Count
 from orchestrator.errors import InvalidArgument, NotFound
 from orchestrator.exchange import Started
 from orchestrator.store import instances
@@ -43,7 +43,7 @@ READ_AT_ONCE = 32 * 1024
 
 
 @router.post(
-    "/instances", status_code=201, responses={201: {"model": InstanceCreated}}, openapi_extra=accepts(CreateInstance)
+    "/instances", status_code=201, responses=known_or_new(InstanceCreated), openapi_extra=accepts(CreateInstance)
 )
 async def create_instance(serving: Serving, caller: CallerDependency, body: Body) -> Response:
     """Start an instance; 200 with the first one's id when the idempotency key is known."""
@@ -61,7 +61,9 @@ def _created(started: Started) -> Response:
     return Json({"id": started.id}, status_code=201)
 
 
-@router.post("/instances/batch", status_code=201, responses={201: {"model": Count}}, openapi_extra=accepts(CreateBatch))
+@router.post(
+    "/instances/batch", status_code=201, responses=known_or_new(BatchCreated), openapi_extra=accepts(CreateBatch)
+)
 def create_batch(serving: Serving, caller: CallerDependency, body: Body, ids: bool = False) -> Response:
     """Start instances, all or none. `?ids=true` (an extension) adds their ids, in the order of the request."""
     written = body.read(CreateBatch).instances
@@ -96,7 +98,7 @@ def _batch_entry(index: int, entry: Any) -> CreateInstance:
 @router.post(
     "/sequences/{name}/instances",
     status_code=201,
-    responses={201: {"model": InstanceCreated}},
+    responses=known_or_new(InstanceCreated),
     openapi_extra=accepts(StartInstance),
 )
 def create_instance_by_name(serving: Serving, caller: CallerDependency, name: str, body: Body) -> Response:
@@ -125,7 +127,7 @@ def check_owned(serving: Services, caller: Caller, instance_id: UUID) -> None:
         raise NotFound(f"instance {instance_id}")
 
 
-@router.patch("/instances/{id}/state", openapi_extra=accepts(SetState))
+@router.patch("/instances/{id}/state", response_class=Response, openapi_extra=accepts(SetState))
 def set_state(serving: Serving, caller: CallerDependency, instance_id: InstanceId, body: Body) -> Response:
     """Set the state by hand; only the moves of the state table are allowed."""
     request = body.read(SetState)
@@ -134,7 +136,7 @@ def set_state(serving: Serving, caller: CallerDependency, instance_id: InstanceI
     return Response()
 
 
-@router.patch("/instances/{id}/context", openapi_extra=accepts(SetContext))
+@router.patch("/instances/{id}/context", response_class=Response, openapi_extra=accepts(SetContext))
 def set_context(serving: Serving, caller: CallerDependency, instance_id: InstanceId, body: Body) -> Response:
     """Replace data and config, in any state."""
     context = body.read(SetContext).context

@@ -9,7 +9,7 @@ from orchestrator.api.addresses import Limit, Offset, SequenceId
 from orchestrator.api.answers import Json
 from orchestrator.api.auth import CallerDependency
 from orchestrator.api.bodies import Body, Rejection
-from orchestrator.api.documentation import accepts
+from orchestrator.api.documentation import accepts, known_or_new
 from orchestrator.api.plan_shapes import SetStatus
 from orchestrator.api.services import Serving
 from orchestrator.api.shapes import SequenceCreated
@@ -21,7 +21,7 @@ MAX_PAGE = 1000
 
 @router.post(
     "/sequences",
-    responses={201: {"model": SequenceCreated}},
+    responses=known_or_new(SequenceCreated),
     status_code=201,
     openapi_extra=accepts(SequenceDefinition),
 )

@@ -84,7 +84,7 @@ def read_session(serving: Serving, caller: CallerDependency, session_id: Session
     return Json(_view(_owned(serving, caller, session_id)))
 
 
-@router.patch("/sessions/{id}/data", openapi_extra=accepts(SetSessionData))
+@router.patch("/sessions/{id}/data", response_class=Response, openapi_extra=accepts(SetSessionData))
 def set_session_data(serving: Serving, caller: CallerDependency, session_id: SessionId, body: Body) -> Response:
     """Replace the data."""
     data = body.read(SetSessionData).data
@@ -95,7 +95,7 @@ def set_session_data(serving: Serving, caller: CallerDependency, session_id: Ses
     return Response()
 
 
-@router.patch("/sessions/{id}/state", openapi_extra=accepts(SetSessionState))
+@router.patch("/sessions/{id}/state", response_class=Response, openapi_extra=accepts(SetSessionState))
 def set_session_state(serving: Serving, caller: CallerDependency, session_id: SessionId, body: Body) -> Response:
     """Set the state; its instances go on whatever it is."""
     state = body.read(SetSessionState).state

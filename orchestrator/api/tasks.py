@@ -128,7 +128,7 @@ def _handed_out(serving: Services, claims: list[Claim]) -> list[dict[str, Any]]:
     return [open_task_view(task, each.params, each.scope) for task, each in ready]
 
 
-@router.post("/workers/tasks/{id}/complete", openapi_extra=accepts(CompleteTask))
+@router.post("/workers/tasks/{id}/complete", response_class=Response, openapi_extra=accepts(CompleteTask))
 def complete(serving: Serving, caller: CallerDependency, task_id: TaskId, body: Body) -> Response:
     """Store a task's output and move its instance on."""
     request = body.read(CompleteTask)
@@ -139,7 +139,7 @@ def complete(serving: Serving, caller: CallerDependency, task_id: TaskId, body: 
     return _report(serving, caller, task_id, request, outcome, request.logs)
 
 
-@router.post("/workers/tasks/{id}/fail", openapi_extra=accepts(FailTask))
+@router.post("/workers/tasks/{id}/fail", response_class=Response, openapi_extra=accepts(FailTask))
 def fail(serving: Serving, caller: CallerDependency, task_id: TaskId, body: Body) -> Response:
     """Fail a task; it is tried again if the failure is retryable and the step has attempts left."""
     request = body.read(FailTask)

@@ -11,7 +11,7 @@ from orchestrator.api.answers import Json
 from orchestrator.api.auth import CallerDependency
 from orchestrator.api.bodies import Body, RawBody
 from orchestrator.api.creation import check_context_size
-from orchestrator.api.documentation import accepts
+from orchestrator.api.documentation import accepts, known_or_new
 from orchestrator.api.instance_shapes import Context
 from orchestrator.api.services import Serving
 from orchestrator.api.signatures import is_same, signed_nonce
@@ -71,7 +71,7 @@ def delete_trigger(serving: Serving, caller: CallerDependency, slug: Slug) -> Re
     return Response(status_code=204)
 
 
-@router.post("/triggers/{slug}/fire", status_code=201, responses={201: {"model": TriggerFired}})
+@router.post("/triggers/{slug}/fire", status_code=201, responses=known_or_new(TriggerFired))
 def fire_trigger(serving: Serving, caller: CallerDependency, request: Request, slug: Slug, body: Body) -> Response:
     """Start a flow; 200 with the first one's id when the trigger's idempotency key is known."""
     trigger = serving.triggers.get(slug, tenant=caller.tenant)

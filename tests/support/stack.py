@@ -139,7 +139,7 @@ class Stack:
             specs = [
                 *(_worker(name, spec) for name, spec in workers.items()),
                 *(ChildSpec(name=name, argv=_command("service")) for name in services),
-                *([_api(port)] if with_api else []),
+                *([_api(port, asks_for_key="ORCH8_API_KEY" in (env or {}))] if with_api else []),
             ]
             if env_of is not None:
                 specs = [replace(spec, env=env_of(spec.name, servers)) for spec in specs]
@@ -380,8 +380,8 @@ def _worker(name: str, spec: WorkerSpec) -> ChildSpec:
     return ChildSpec(name=name, argv=argv)
 
 
-def _api(port: int) -> ChildSpec:
-    argv = _command("api", "--port", str(port), "--insecure")
+def _api(port: int, *, asks_for_key: bool) -> ChildSpec:
+    argv = _command("api", "--port", str(port), "--insecure-storage" if asks_for_key else "--insecure")
     url = f"http://127.0.0.1:{port}/health/live"
     return ChildSpec(name="api", argv=argv, ready=lambda: answers(url))
 
