@@ -15,6 +15,7 @@ from redis import Redis
 
 from orchestrator import embedded
 from orchestrator.embedded import without_driver
+from orchestrator.errors import StoreUnavailable
 from queues.broker import Broker, Hint, client_app
 from tests.faults.nightly.site import SERVICES, SLOTS, TO_API, TO_POSTGRES, TO_REDIS, WORKERS, Site
 from tests.support.proxy import Trouble
@@ -187,7 +188,7 @@ def _exhaust_connections(site: Site, random: Random, pace: Pace) -> None:
     with ExitStack() as taken:
         while time.monotonic() < until:
             if not _take_connection(site, taken):
-                with suppress(psycopg2.Error):
+                with suppress(psycopg2.Error, StoreUnavailable):
                     _cut_backends(site, least=1)
                 time.sleep(0.05)
 
