@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import (
+    courses,
     credentials,
     deliveries,
     diagnosis,
@@ -17,11 +18,13 @@ from orchestrator.cli import (
     processes,
     resources,
     sequences,
+    sharing,
     starting,
     usage,
 )
 from orchestrator.cli.exits import errors_as_exits
 from orchestrator.cli.session import DEFAULT_URL, Output, Session, hoisted
+from orchestrator.cli.watching import let_watch, watched
 from orchestrator.whose import check_packages
 
 ENDINGS = (
@@ -58,7 +61,22 @@ def orchestrator(
 
 processes.add_to(app)
 diagnosis.add_to(instances.app)
-app.command("usage")(usage.usage)
+courses.add_to(instances.app)
+for shown, verbs in (
+    (instances.app, ("get", "list", "tree", "outputs", "attempts", "diagnose", "logs")),
+    (people.approvals, ("list",)),
+    (operations.queues, ("list",)),
+    (operations.workers, ("list",)),
+    (operations.tasks, ("list",)),
+    (starting.cron, ("list",)),
+    (resources.breakers, ("list",)),
+    (deliveries.webhooks, ("list", "deliveries")),
+    (sharing.sessions, ("get", "instances")),
+    (sharing.admin, ("nodes",)),
+    (courses.dlq, ("list", "groups")),
+):
+    let_watch(shown, *verbs)
+app.command("usage")(watched(usage.usage))
 app.command("doctor")(doctor.doctor)
 for name, group in (
     ("sequences", sequences.app),
@@ -80,6 +98,9 @@ for name, group in (
     ("routes", deliveries.routes),
     ("keys", keys.app),
     ("credentials", credentials.app),
+    ("sessions", sharing.sessions),
+    ("dlq", courses.dlq),
+    ("admin", sharing.admin),
 ):
     app.add_typer(group, name=name)
 

@@ -125,10 +125,14 @@ def change(
 @app.command()
 def delete(context: typer.Context, credential: CredentialId) -> None:
     """Remove a credential; steps that name it fail from then on."""
+    from orchestrator.cli import printing  # noqa: PLC0415 - slow
+
     session = session_of(context)
     with session.client() as client:
         client.delete_credential(credential)
-    if session.output is not Output.JSON:
+    if session.output is Output.JSON:
+        printing.print_json({"id": credential, "deleted": True})
+    else:
         typer.echo(f"credential {credential} was removed")
 
 
