@@ -125,7 +125,8 @@ def test_api_18_1_no_planted_secret_is_in_a_dump(api: Api, store: PostgresStore)
     assert secret.found_in(written) == []
     with store.transaction() as tx:
         values = tx.query("SELECT value, refresh_token FROM credentials")
-        data = [row[0] for row in tx.query("SELECT data #>> '{}' FROM contexts")]
+        data = [row[0] for row in tx.query("SELECT context ->> 'data' FROM task_instances")]
+        assert len(data) == tx.query("SELECT count(*) FROM contexts")[0][0]
     assert all(text.startswith("enc:v1:") for row in values for text in row)
     assert all(text.startswith("enc:v2:") for text in data)
     for credential in api.http.get("/credentials").json():
