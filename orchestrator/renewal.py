@@ -127,9 +127,10 @@ class Renewer:
         while True:
             self.renew(credential.id, within=USE_MARGIN)
             with self._transaction() as tx:
+                # Asked first: whoever has ended before this has stored what is read after it.
+                is_busy = credentials.is_being_renewed(tx, credential.id)
                 found = credentials.of_tenant(tx, credential.tenant_id, [credential.id]).get(credential.id)
                 now = tx.now()
-                is_busy = credentials.is_being_renewed(tx, credential.id)
             if found is None or not found.enabled:
                 raise PermanentError(f"credential {credential.id!r} is not known")
             if not is_urgent or found.expires_at is None or found.expires_at > now:

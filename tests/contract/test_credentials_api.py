@@ -20,6 +20,7 @@ from orchestrator.store.steps import Worker
 from tests.contract.client import CALL, TENANT, Api, step
 from tests.support.serving import Reception
 from tests.support.token_server import TokenServer, token_server
+from tests.support.waiting import wait_until
 
 FOREIGN = {"X-Tenant-Id": "other"}
 SECRET = "s3cr3t-value"
@@ -358,9 +359,7 @@ def test_api_18_1_private_address_is_refused_at_use(inside: Api, provider: Token
 
 def polled(api: Api, worker: str):
     """Ask for one task until there is one: polls at the same moment may pass one another's tasks over."""
-    while not (tasks := api.poll(worker=worker, limit=1)):
-        pass
-    return tasks
+    return wait_until(lambda: api.poll(worker=worker, limit=1), "a task")
 
 
 def test_api_18_1_one_process_renews_while_the_others_wait(inside: Api, provider: TokenServer):

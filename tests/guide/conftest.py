@@ -1,4 +1,4 @@
-"""One server for all pages."""
+"""One server for all pages, and one for the workers: webhooks wait in one outbox, in the order of their flows."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from orchestrator import embedded
 from tests.guide.server import Guided, guided
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(servers: embedded.Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guided]:
     with guided(servers, tmp_path_factory.mktemp("guide")) as running:
         yield running

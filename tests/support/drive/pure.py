@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 from orchestrator import forking
 from orchestrator.carry import claimed
 from orchestrator.catalogue import check_blocks
+from orchestrator.clock import MACHINE_TIME
 from orchestrator.core import resumption
 from orchestrator.core.asides import RESULT_REF, block_of_claim
 from orchestrator.core.changes import (
@@ -436,6 +437,8 @@ class PureWorld:
             return dict(turn.scope(claim.key, References(outputs=ALL)).outputs)
 
         return SimpleNamespace(
+            machine=MACHINE_TIME,
+            randomness=self._random,
             now=self.now,
             is_current=lambda _claim: True,
             outputs_seen=outputs_seen,
