@@ -18,7 +18,7 @@ from enum import StrEnum
 
 from orchestrator.errors import ConfigurationError
 from orchestrator.settings import ReadyNeed, Settings
-from orchestrator.store.migrate import upgrade
+from orchestrator.store.migrate import check, upgrade
 from orchestrator.supervision import (
     STOP_SECONDS,
     ChildSpec,
@@ -80,11 +80,14 @@ def run(options: ServerOptions, settings: Settings) -> int:
     The parts start while the database is migrated, and wait for that before they use it.
 
     Raises:
-        ConfigurationError: No part is left, the address is taken, or a newer version has migrated the database.
+        ConfigurationError: No part is left, the address is taken, a newer version has migrated the database, or it is
+            not to be migrated and has to be.
         StoreUnavailable: The database has to be migrated and cannot be reached.
     """
     began = time.monotonic()
     _check(options)
+    if not settings.run_migrations:
+        check(settings.database_url)
     interrupts = Interrupts()
     with interrupts.handled(), contextlib.closing(Overflowing(sys.stdout)) as out:
         specs = child_specs(options, settings)

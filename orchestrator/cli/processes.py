@@ -152,15 +152,14 @@ def server(
 def service() -> None:
     """Run the background loops: fair dispatch, timers, recovery. Any number of these may run."""
     from orchestrator.service import run  # noqa: PLC0415 - slow
-    from orchestrator.store.migrate import current, wait_for_upgrade  # noqa: PLC0415 - slow
+    from orchestrator.store.migrate import check, wait_for_upgrade  # noqa: PLC0415 - slow
 
     settings = _begin()
     _broker_url(settings)
     url = _database_url(settings)
     if settings.await_migrations:
         wait_for_upgrade(url)
-    if settings.run_migrations and current(url) is None:
-        raise ConfigurationError("the database is empty; run `orchestrator migrate` first")
+    check(url)
     raise typer.Exit(run(settings))
 
 
@@ -273,6 +272,8 @@ def _bring_up_to_date(settings: "Settings") -> None:
         migrations.upgrade(_database_url(settings))
     elif settings.await_migrations:
         migrations.wait_for_upgrade(_database_url(settings))
+    else:
+        migrations.check(_database_url(settings))
 
 
 def _database_url(settings: "Settings") -> str:

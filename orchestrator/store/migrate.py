@@ -83,6 +83,23 @@ def wait_for_upgrade(database_url: str, within: float = 60.0) -> None:
     raise StoreUnavailable(f"the database stands at migration {stands_at!r}, and nobody has brought it to {head()!r}")
 
 
+def check(database_url: str) -> None:
+    """Refuse a database that lacks migrations of this version; one that does not answer may come up later.
+
+    Raises:
+        ConfigurationError: Migrations are missing, or the URL is none.
+    """
+    with suppress(StoreUnavailable):
+        stands_at = current(database_url)
+        if stands_at is None:
+            raise ConfigurationError("the database is empty; run `orchestrator migrate` first")
+        if stands_at != head() and stands_at in _revisions():
+            raise ConfigurationError(
+                f"the database stands at migration {stands_at!r}, this version needs {head()!r}; "
+                "run `orchestrator migrate` first"
+            )
+
+
 def head() -> str:
     """Name the newest migration of this version."""
     revisions = _revisions()

@@ -449,8 +449,10 @@ def run_to_end(settings: Settings, *arguments: str, cwd: Path | None = None, **e
 
 def test_migrate_brings_an_empty_database_up_to_date(servers: embedded.Servers, settings: Settings) -> None:
     url = embedded.fresh_database(servers, f"cli_migrate_{os.getpid()}")
-    served = run_to_end(settings, "service", DATABASE_URL=url)
-    assert (served.code, "run `orchestrator migrate` first" in served.err) == (ExitCode.USAGE, True)
+    unmigrated = {"DATABASE_URL": url, "ORCH8_RUN_MIGRATIONS": "false"}
+    for command in (("service",), ("api", "--insecure"), ("server", "--insecure")):
+        served = run_to_end(settings, *command, **unmigrated)
+        assert (served.code, "run `orchestrator migrate` first" in served.err) == (ExitCode.USAGE, True), command
     first = run_to_end(settings, "migrate", DATABASE_URL=url)
     assert (first.code, first.out) == (0, f"the database went to {migrate.head()}\n")
     assert "already" in run_to_end(settings, "migrate", DATABASE_URL=url).out
