@@ -5,11 +5,10 @@ The row of a pool is locked before those of its resources, so nothing is put int
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from orchestrator.core.pools import Resource
 from orchestrator.store.session import Transaction
 
 
@@ -28,6 +27,31 @@ class Pool:
     round_robin_index: int
     created_at: datetime
     updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """One resource of a pool.
+
+    Args:
+        daily_cap: Uses a day; 0 for any number.
+        daily_usage: Uses on `daily_usage_date`.
+        warmup_days: Days from `warmup_start` in which the cap rises from `warmup_start_cap`.
+    """
+
+    id: UUID
+    pool_id: UUID
+    resource_key: str
+    name: str
+    weight: int
+    enabled: bool
+    daily_cap: int
+    daily_usage: int
+    daily_usage_date: date | None
+    warmup_start: date | None
+    warmup_days: int
+    warmup_start_cap: int
+    created_at: datetime
 
 
 _POOL = ", ".join(each.name for each in fields(Pool))
