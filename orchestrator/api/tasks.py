@@ -214,8 +214,15 @@ def _held(serving: Services, caller: Caller, task_id: UUID, lease: Lease, act: s
 def _note_rejected(serving: Services, task_id: UUID, lease: Lease, act: str) -> None:
     epoch = min(lease.claim_epoch or 0, MAX_EPOCH)
     with serving.store.transaction(is_losable=True) as tx:
-        event_id = serving.engine.new_id()
-        task_events.note_rejected(tx, event_id, task_id, worker=lease.worker_id, epoch=epoch, reason=act)
+        task_events.note_rejected(
+            tx,
+            serving.engine.new_id(),
+            task_id,
+            worker=lease.worker_id,
+            epoch=epoch,
+            reason=act,
+            now=serving.engine.now(),
+        )
 
 
 def _is_current(held: HeldTask, lease: Lease) -> bool:

@@ -134,16 +134,27 @@ def note_reclaimed(tx: Transaction, taken: Iterable[Sequence[Any]], now: datetim
         tx.execute(f"INSERT INTO task_events ({_COLUMNS}) VALUES {tx.values('(' + '%s, ' * 8 + '%s)', rows)}")
 
 
-def note_rejected(tx: Transaction, event_id: UUID, step_id: UUID, *, worker: str, epoch: int, reason: str) -> None:
+def note_rejected(
+    tx: Transaction, event_id: UUID, step_id: UUID, *, worker: str, epoch: int, reason: str, now: datetime
+) -> None:
     """Note a report that came when its lease had ended; nothing if the task has left no trace, or too many of them.
 
     Args:
         reason: What the worker wanted to do.
+        now: By the clock that stamps the ends of tasks too, so that the two are told in their order.
     """
     tx.execute(
         f"INSERT INTO task_events ({_COLUMNS}) SELECT owner.instance_id, %(id)s, %(step)s, 'stale_mutation_rejected', "
-        "%(epoch)s, %(worker)s, NULL, %(reason)s, clock_timestamp() FROM (SELECT instance_id FROM steps "
+        "%(epoch)s, %(worker)s, NULL, %(reason)s, %(now)s FROM (SELECT instance_id FROM steps "
         "WHERE id = %(step)s UNION ALL SELECT instance_id FROM attempts WHERE step_id = %(step)s LIMIT 1) AS owner "
         "WHERE (SELECT count(*) FROM task_events WHERE step_id = %(step)s) < %(most)s",
-        {"id": event_id, "step": step_id, "epoch": epoch, "worker": worker, "reason": reason, "most": MAX_REJECTED},
+        {
+            "id": event_id,
+            "step": step_id,
+            "epoch": epoch,
+            "worker": worker,
+            "reason": reason,
+            "now": now,
+            "most": MAX_REJECTED,
+        },
     )
