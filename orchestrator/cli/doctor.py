@@ -14,6 +14,7 @@ from orchestrator.cli.session import Output, session_of
 def doctor(
     context: typer.Context,
     instance: Annotated[UUID | None, typer.Argument(help="Say why this instance stands where it stands.")] = None,
+    api: Annotated[str | None, typer.Option(metavar="URL", help="Look at the API of this address as well.")] = None,
 ) -> None:
     """Say what is wrong with the installation of DATABASE_URL and REDIS_URL, and what to do.
 
@@ -23,7 +24,7 @@ def doctor(
     from orchestrator.doctor import Severity, examine, explain  # noqa: PLC0415 - slow
 
     settings = read_settings()
-    findings = examine(settings) if instance is None else explain(settings, instance)
+    findings = examine(settings, api) if instance is None else explain(settings, instance)
     output = session_of(context).output
     if output is Output.JSON:
         printing.print_json([asdict(each) for each in findings])

@@ -1,84 +1,96 @@
 """The examination of a whole installation."""
 
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
-from redis.exceptions import RedisError
-
+from orchestrator.dispatcher import EPOCH_FACT
+from orchestrator.doctor import database, door
+from orchestrator.doctor.hints import Hints
+from orchestrator.doctor.words import age_of
 from orchestrator.errors import ConfigurationError, StoreUnavailable
-from orchestrator.findings import Finding, error, note, warning
+from orchestrator.findings import Finding, error, warning
 from orchestrator.reconciler import HEARTBEAT_FACT
 from orchestrator.settings import Settings
 from orchestrator.store import examination, installation, migrate, workers
+from orchestrator.store.examination import CannotLook
 from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.session import Transaction
-from queues.connection import connect
 
-LONG_TRANSACTION = timedelta(minutes=1)
-"""Ours end after 15 s; longer ones keep dead rows of the hot tables alive."""
-DEAD_ROWS = 50_000
-CLOCK_SECONDS = 2.0
 LOOPS_FRESH = timedelta(seconds=15)
 UNSERVED_AFTER = timedelta(seconds=15)
 """A worker that starts needs some seconds to sign on."""
 DEEP, LONG_WAIT = 10_000, timedelta(minutes=5)
 LOST_HINTS = 3
 LATE = timedelta(seconds=30)
-FULL = 0.9
+
+Look = Callable[[Transaction], Iterator[Finding]]
 
 
-def examine(settings: Settings) -> list[Finding]:
-    """Look at everything; what cannot be looked at, because something under it is missing, is left out."""
-    return [*_database(settings), *_redis(settings)]
+def examine(settings: Settings, api_url: str | None = None) -> list[Finding]:
+    """Look at everything; what cannot be looked at, because something under it is missing, is left out.
+
+    Args:
+        api_url: Address of an API to look at as well; None for none.
+    """
+    facts: dict[str, str | None] = {}
+    found = [*_database(settings, facts)]
+    name = settings.installation or facts.get(installation.ID)
+    found += Hints(settings.home_of_hints).examine(name, facts.get(EPOCH_FACT))
+    return found if api_url is None else [*found, *door.examine(api_url)]
 
 
-def _database(settings: Settings) -> Iterator[Finding]:
+def _database(settings: Settings, facts: dict[str, str | None]) -> Iterator[Finding]:
     try:
         stands_at = migrate.current(settings.database_url)
     except StoreUnavailable as problem:
-        yield error("postgres_unreachable", str(problem), "start PostgreSQL, or correct DATABASE_URL")
+        yield database.unreachable(str(problem))
         return
     except ConfigurationError as problem:
         yield error("postgres_address", str(problem), "correct DATABASE_URL")
         return
-    if stands_at != migrate.head():
+    store = PostgresStore(settings.database_url, pooler=settings.database_pooler, vault=settings.vault)
+    looks: list[Look] = [database.about_server, database.about_sessions, database.about_disk]
+    if stands_at == migrate.head():
+        looks += [database.about_tables, _key(settings, facts), _loops, _partitions, _late, _work(settings), _parked]
+    else:
         what = f"the database stands at migration {stands_at}, this version needs {migrate.head()}"
         yield error("schema", what, "run `orchestrator migrate`; if the database is newer, run the newer version")
-        return
-    store = PostgresStore(settings.database_url, pooler=settings.database_pooler, vault=settings.vault)
     try:
-        with store.transaction() as tx:
-            yield from _server(tx)
-            yield from _loops(tx)
-            yield from _work(tx, settings)
+        for look in looks:
+            yield from _seen(store, look)
     except ConfigurationError as problem:
         yield error("pooler", str(problem), "set DATABASE_POOLER=transaction, or connect to PostgreSQL itself")
     except StoreUnavailable as problem:
-        yield error("postgres_unreachable", str(problem), "look at the log of PostgreSQL")
+        yield database.unreachable(str(problem))
     finally:
         store.close()
 
 
-def _server(tx: Transaction) -> Iterator[Finding]:
-    asked = datetime.now(UTC)
-    found = examination.server(tx)
-    answered = datetime.now(UTC)
-    if found["is_read_only"]:
-        yield error("read_only", "PostgreSQL takes no writes", "name the primary in DATABASE_URL; look for a full disk")
-    if found["connections"] > FULL * found["max_connections"]:
-        what = f"{found['connections']} of {found['max_connections']} connections are in use"
-        yield warning("connections", what, "raise max_connections, or put PgBouncer in between")
-    ahead = max((found["now"] - answered).total_seconds(), (asked - found["now"]).total_seconds())
-    if ahead > CLOCK_SECONDS:
-        what = f"the clocks of this machine and of PostgreSQL differ by {ahead:.1f} s"
-        yield warning("clock", what, "let both follow one time server (NTP)")
-    for each in examination.long_transactions(tx, LONG_TRANSACTION):
-        what = f"process {each['pid']} ({each['application']}) has had a transaction open for {_age(each['age'])}"
-        yield warning("long_transaction", what, f"end it: SELECT pg_terminate_backend({each['pid']})")
-    for each in examination.bloated_tables(tx, DEAD_ROWS):
-        what = f"table {each['table']} has {each['dead']} dead rows and {each['live']} living ones"
-        yield warning("dead_rows", what, f"VACUUM {each['table']}; look for what keeps autovacuum from it")
+def _seen(store: PostgresStore, look: Look) -> list[Finding]:
+    """Look in a transaction of its own: one look that cannot be had spoils no other."""
+    found: list[Finding] = []
+    try:
+        with store.transaction() as tx:
+            found += look(tx)
+    except CannotLook as problem:
+        found.append(warning("not_seen", f"a part could not be looked at: {problem}", "ask again; see what is locked"))
+    return found
+
+
+def _key(settings: Settings, facts: dict[str, str | None]) -> Look:
+    """Look whether this process could read what is sealed; keeps the facts that others need."""
+
+    def look(tx: Transaction) -> Iterator[Finding]:
+        names = (installation.ID, EPOCH_FACT, installation.KEY)
+        facts.update({name: installation.read(tx, name) for name in names})
+        key = facts[installation.KEY]
+        if key is not None and (settings.vault is None or not settings.vault.knows(key)):
+            remedy = "set ORCH8_ENCRYPTION_KEY (and ORCH8_OLD_ENCRYPTION_KEY) as the other processes have them"
+            yield warning("encryption_key", "the database is sealed with a key that is not set here", remedy)
+
+    return look
 
 
 def _loops(tx: Transaction) -> Iterator[Finding]:
@@ -86,11 +98,52 @@ def _loops(tx: Transaction) -> Iterator[Finding]:
     if heartbeat is None or tx.now() - datetime.fromisoformat(heartbeat) > LOOPS_FRESH:
         what = "no service loops have left a heartbeat lately: nothing fires timers or finds lost work"
         yield error("no_loops", what, "run `orchestrator service` or `orchestrator server`")
+
+
+def _partitions(tx: Transaction) -> Iterator[Finding]:
+    if not examination.has_week(tx, 1):
+        what = "the history has no partition for the coming week: its rows will be hard to remove"
+        yield warning("no_partition", what, "see that service loops run, and what their log says of partitions")
+
+
+def _late(tx: Transaction) -> Iterator[Finding]:
+    more = "run more service processes; read their log"
     if late := examination.overdue(tx, LATE):
-        yield warning("late_timers", f"{late} timers are late by half a minute and more", "run more service processes")
+        yield warning("late_timers", f"{late} timers are late by half a minute and more", more)
+    if late := examination.overdue_letters(tx, LATE):
+        yield warning("late_letters", f"{late} letters between instances are late by half a minute and more", more)
+    if late := examination.overdue_schedules(tx, LATE):
+        yield warning("late_schedules", f"{late} cron schedules are late by half a minute and more", more)
+    if late := examination.overdue_pushes(tx, LATE):
+        what = f"{late} tasks should have been pushed half a minute ago and more"
+        yield warning("late_pushes", what, f"see that their addresses answer; {more}")
+    for each in examination.webhooks(tx, LATE):
+        if each["late"]:
+            what = f"{each['late']} events for {each['url']} are late by half a minute and more"
+            yield warning("late_webhooks", what, f"see that it answers, and that ORCH8_WEBHOOK_URLS names it; {more}")
+        if each["parked"]:
+            what = f"{each['parked']} events for {each['url']} were given up: {each['error']}"
+            yield warning("parked_webhooks", what, "mend the address, then `orchestrator webhooks retry`")
 
 
-def _work(tx: Transaction, settings: Settings) -> Iterator[Finding]:
+def _parked(tx: Transaction) -> Iterator[Finding]:
+    count, newest = examination.parked(tx)
+    if newest is not None:
+        what = f"{count} instances were put aside, the last one, {newest['instance']}, because: {newest['reason']}"
+        yield warning("parked", what, "remove the cause, then resume them; `orchestrator doctor ID` tells more of one")
+
+
+def _work(settings: Settings) -> Look:
+    return partial(_about_work, settings)
+
+
+def _about_work(settings: Settings, tx: Transaction) -> Iterator[Finding]:
+    for each in examination.silent_workers(tx, settings.dead_after):
+        what = (
+            f"worker {each['name']!r} has not been heard of for {age_of(each['age'])} and holds {each['claims']} steps"
+        )
+        remedy = "start it again, or end it (kill -9) if it stands still; others do its steps meanwhile"
+        yield warning("silent_worker", what, remedy)
     alive = workers.alive(tx, settings.dead_after)
     served = {queue for worker in alive for queue in worker["queues"]}
     handlers = {name for worker in alive for name in worker["handlers"]}
@@ -105,7 +158,7 @@ def _work(tx: Transaction, settings: Settings) -> Iterator[Finding]:
             remedy = "import its module in a worker (--import), or see that an external worker polls for it"
             yield warning("unknown_handler", what, remedy)
     for each in examination.stuck_claims(tx, 2 * settings.dead_after, LATE):
-        what = f"step {each['block']!r} of {each['instance']} was claimed by {each['worker']} {_age(each['age'])} ago"
+        what = f"step {each['block']!r} of {each['instance']} was claimed by {each['worker']} {age_of(each['age'])} ago"
         yield error("stuck_claim", f"{what}, and nobody works on it", "see that service loops run; read their log")
 
 
@@ -118,7 +171,7 @@ def _queue(queue: str, waiting: list[dict[str, Any]], served: set[str]) -> Itera
             yield error("queue_without_worker", what, f"start one: orchestrator worker -Q {queue}")
         return
     if count > DEEP or age > LONG_WAIT:
-        what = f"{count} steps wait on queue {queue!r}, the oldest for {_age(age)}"
+        what = f"{count} steps wait on queue {queue!r}, the oldest for {age_of(age)}"
         yield warning("deep_queue", what, f"start more workers: orchestrator worker -Q {queue}")
     hints = max(each["hints"] for each in waiting)
     if hints >= LOST_HINTS:
@@ -126,32 +179,3 @@ def _queue(queue: str, waiting: list[dict[str, Any]], served: set[str]) -> Itera
         yield warning(
             "lost_hints", what, "see that workers and loops use the same broker, and that workers are not stuck"
         )
-
-
-def _redis(settings: Settings) -> Iterator[Finding]:
-    redis = connect(settings.home_of_hints)
-    try:
-        about: dict[str, Any] = redis.info()
-    except (RedisError, OSError) as problem:
-        yield error("redis_unreachable", f"Redis does not answer: {problem}", "start Redis, or correct REDIS_URL")
-        return
-    finally:
-        redis.close()
-    if about.get("maxmemory") and about.get("maxmemory_policy") != "noeviction":
-        what = f"Redis evicts keys when it is full ({about['maxmemory_policy']}): hints would disappear"
-        yield warning("eviction", what, "CONFIG SET maxmemory-policy noeviction")
-    if about.get("maxmemory") and about["used_memory"] > FULL * about["maxmemory"]:
-        what = f"Redis uses {about['used_memory']} of {about['maxmemory']} bytes"
-        yield error("redis_full", what, "raise maxmemory; look for what else is kept there")
-    if not about.get("aof_enabled"):
-        what = "Redis does not append to a file: after a restart all hints are sent anew"
-        yield note("no_aof", what, "CONFIG SET appendonly yes, if restarts should cost no time")
-
-
-def _age(age: timedelta) -> str:
-    """Write a duration in whole seconds.
-
-    >>> _age(timedelta(seconds=61.5))
-    '0:01:01'
-    """
-    return str(timedelta(seconds=int(age.total_seconds())))

@@ -3,7 +3,9 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,8 +15,7 @@ from redis import Redis
 
 from orchestrator import embedded
 from orchestrator.cli import main
-from orchestrator.doctor import Severity, examine, explain
-from orchestrator.doctor import installation as examination
+from orchestrator.doctor import Severity, database, examine, explain, hints
 from orchestrator.embedded import home
 from orchestrator.engine import Engine
 from orchestrator.errors import NotFound
@@ -43,6 +44,12 @@ def _start(engine: Engine, store: Store, *blocks: dict[str, Any]) -> UUID:
 
 def _step(**fields: Any) -> dict[str, Any]:
     return {"type": "step", "id": "a", "handler": "known", **fields}
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Settings by which the worker of these tests, who sends no heartbeats, does not count as dead."""
+    return settings.model_copy(update={"dead_after": timedelta(minutes=10)})
 
 
 @pytest.fixture(autouse=True)
@@ -98,6 +105,49 @@ def _late_timer(engine: Engine, store: Store) -> str:
     return f"UPDATE timers SET due_at = {HOUR_AGO}"
 
 
+def _silent_worker(_engine: Engine, _store: Store) -> str:
+    return f"UPDATE workers SET heartbeat_at = {HOUR_AGO}"
+
+
+def _parked(engine: Engine, store: Store) -> str:
+    _start(engine, store, _step())
+    return "UPDATE instances SET state = 'paused', is_held = true, parked_reason = 'step a has lost 3 workers'"
+
+
+def _late_letter(_engine: Engine, _store: Store) -> str:
+    return (
+        "INSERT INTO letters (recipient_id, id, sender_id, kind, body, due_at) SELECT gen_random_uuid(), "
+        f"gen_random_uuid(), gen_random_uuid(), 'child', '{{}}', {HOUR_AGO}"
+    )
+
+
+def _webhooks(status: str, _engine: Engine, _store: Store) -> str:
+    return (
+        "INSERT INTO webhook_outbox (id, url, event_type, instance_id, payload, status, attempts, due_at, created_at) "
+        f"SELECT gen_random_uuid(), 'https://example.com', 'x', gen_random_uuid(), '{{}}', '{status}', 1, "
+        f"{HOUR_AGO}, {HOUR_AGO} FROM generate_series(1, 3)"
+    )
+
+
+def _no_partition(_engine: Engine, store: Store) -> str:
+    with store.transaction() as tx:
+        names = [
+            row[0]
+            for row in tx.query(
+                "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'attempts'::regclass"
+            )
+        ]
+    return "; ".join(f"DROP TABLE {name}" for name in names if "default" not in name)
+
+
+def _other_key(_engine: Engine, _store: Store) -> str:
+    return "INSERT INTO installation VALUES ('encryption_key', 'another')"
+
+
+def _emptied_redis(_engine: Engine, _store: Store) -> str:
+    return "INSERT INTO installation VALUES ('id', 'this'), ('broker_epoch', 'a mark that Redis does not have')"
+
+
 def _old_schema(_engine: Engine, _store: Store) -> str:
     return "UPDATE alembic_version SET version_num = '0001'"
 
@@ -113,6 +163,14 @@ def _old_schema(_engine: Engine, _store: Store) -> str:
         (_dead_worker, "stuck_claim"),
         (_late_timer, "late_timers"),
         (_old_schema, "schema"),
+        (_silent_worker, "silent_worker"),
+        (_parked, "parked"),
+        (_late_letter, "late_letters"),
+        (partial(_webhooks, "pending"), "late_webhooks"),
+        (partial(_webhooks, "parked"), "parked_webhooks"),
+        (_no_partition, "no_partition"),
+        (_other_key, "encryption_key"),
+        (_emptied_redis, "broker_mark"),
     ],
 )
 def test_the_doctor_names_what_is_wrong_with_the_work(
@@ -141,7 +199,7 @@ def test_the_doctor_names_a_database_that_takes_no_writes(settings: Settings, st
 
 
 def test_the_doctor_names_a_transaction_that_stays_open(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(examination, "LONG_TRANSACTION", timedelta(0))
+    monkeypatch.setattr(database, "LONG_TRANSACTION", timedelta(0))
     connection = psycopg2.connect(embedded.without_driver(settings.database_url))
     try:
         connection.cursor().execute("SELECT 1")
@@ -150,10 +208,57 @@ def test_the_doctor_names_a_transaction_that_stays_open(settings: Settings, monk
         connection.close()
 
 
+def test_the_doctor_names_a_table_that_is_locked(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "LONG_LOCK", timedelta(0))
+    with closing(psycopg2.connect(embedded.without_driver(settings.database_url))) as connection:
+        with connection.cursor() as cursor:
+            cursor.execute("LOCK TABLE steps IN ACCESS EXCLUSIVE MODE")
+        # What stands behind the lock cannot be read, and spoils nothing else.
+        assert _names(settings) == {"table_locked", "not_seen"}
+        [locked] = [each for each in examine(settings) if each.name == "table_locked"]
+        assert "table steps" in locked.what
+    assert _names(settings) == set()
+
+
+def test_the_doctor_names_what_keeps_the_log(
+    settings: Settings, servers: embedded.Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "SLOT_BYTES", -1)
+    with closing(psycopg2.connect(embedded.without_driver(str(servers.admin_url)))) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_create_physical_replication_slot('forgotten', true)")
+            try:
+                assert _names(settings) == {"idle_slot"}
+            finally:
+                cursor.execute("SELECT pg_drop_replication_slot('forgotten')")
+    assert _names(settings) == set()
+
+
+def test_the_doctor_names_a_redis_that_takes_nothing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Redis, "time", lambda _self: (0, 0))
+        assert _names(settings) == {"redis_clock"}
+    for about, name in (
+        ({"role": "slave"}, "redis_read_only"),
+        ({"role": "master", "aof_last_write_status": "err"}, "redis_disk"),
+        ({"role": "master", "rdb_last_bgsave_status": "err"}, "redis_disk"),
+    ):
+        monkeypatch.setattr(Redis, "info", lambda _self, about=about: about)
+        assert _names(settings) == {name}
+
+
+def test_the_doctor_looks_at_an_api(settings: Settings) -> None:
+    nowhere = f"http://127.0.0.1:{home.free_port()}"
+    assert [each.name for each in examine(settings, nowhere) if each.severity is not Severity.NOTE] == [
+        "api_unreachable"
+    ]
+
+
 def test_the_doctor_names_dead_rows(
     settings: Settings, engine: Engine, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(examination, "DEAD_ROWS", 5)
+    monkeypatch.setattr(database, "DEAD_ROWS", 5)
     with store.transaction() as tx:
         tx.execute("INSERT INTO counters SELECT n::text, n FROM generate_series(1, 20) AS n; DELETE FROM counters")
         tx.execute("SELECT pg_stat_force_next_flush()")
@@ -161,7 +266,7 @@ def test_the_doctor_names_dead_rows(
 
 
 def test_the_doctor_names_connections_that_run_out(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(examination, "FULL", 0.0)
+    monkeypatch.setattr(database, "FULL", 0.0)
     assert "connections" in _names(settings)
 
 
@@ -171,7 +276,7 @@ def test_the_doctor_names_clocks_that_differ(settings: Settings, monkeypatch: py
         def now(cls, tz: Any = None) -> "Late":
             return super().now(tz) - timedelta(minutes=1)
 
-    monkeypatch.setattr(examination, "datetime", Late)
+    monkeypatch.setattr(database, "datetime", Late)
     assert "clock" in _names(settings)
 
 
@@ -182,7 +287,7 @@ def test_the_doctor_names_what_is_wrong_with_redis(
     redis.config_set("maxmemory-policy", "allkeys-lru")
     assert _names(settings) == {"eviction"}
     redis.config_set("maxmemory-policy", "noeviction")
-    monkeypatch.setattr(examination, "FULL", 1e-9)
+    monkeypatch.setattr(hints, "FULL", 1e-9)
     assert "redis_full" in _names(settings)
     redis.config_set("appendonly", "no")
     assert "no_aof" in {each.name for each in examine(settings)}
@@ -208,6 +313,7 @@ def test_the_command_answers_in_json_and_by_its_exit_code(
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", settings.database_url)
     monkeypatch.setenv("REDIS_URL", settings.redis_url)
+    monkeypatch.setenv("ORCHESTRATOR_DEAD_AFTER", "10m")
     assert _code("doctor") == 0
     with store.transaction() as tx:
         tx.execute("DELETE FROM installation")

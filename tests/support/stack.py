@@ -213,13 +213,16 @@ class Stack:
         self._launch(name)
         self.wait_ready()
 
-    def start_all(self) -> None:
-        """Start what is down."""
+    def start_all(self, within: float = 90.0) -> None:
+        """Start what is down, also what ends by itself meanwhile: a worker gives up some time after its broker has."""
+        wait_until(self._are_up, lambda: f"all processes to be up\n{self.log_tail()}", within=within)
+
+    def _are_up(self) -> bool:
         for name in self.processes.names:
             if self.processes.pid(name) is None:
                 self.processes.stop_child(name)  # one that ended by itself may not have been collected yet
                 self._launch(name)
-        self.wait_ready()
+        return not self.processes.wait_ready(0) and self._are_registered()
 
     def _launch(self, name: str) -> None:
         self._started[name] = self.now()
