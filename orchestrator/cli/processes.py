@@ -53,13 +53,24 @@ def add_to(app: typer.Typer) -> None:
     app.command("rotate-encryption", rich_help_panel=PROCESSES)(rotate_encryption)
 
 
-def migrate() -> None:
-    """Bring the database of DATABASE_URL to the schema of this version; safe to repeat and to run twice at once."""
+def migrate(
+    to: Annotated[
+        str | None, typer.Option(metavar="REVISION", help="Go to this migration, back too; by default to the newest.")
+    ] = None,
+) -> None:
+    """Bring the database of DATABASE_URL to the schema of this version; safe to repeat and to run twice at once.
+
+    With --to it also goes back, which drops what the newer migrations have added: for a roll-back to an older version.
+    """
     from orchestrator.store import migrate as migrations  # noqa: PLC0415 - slow
 
     url = _database_url(_settings())
     before = migrations.current(url)
-    migrations.upgrade(url)
+    target = migrations.head() if to is None else to
+    if to is None or migrations.is_newer(target, before):
+        migrations.upgrade(url, target)
+    else:
+        migrations.downgrade(url, target)
     after = migrations.current(url)
     typer.echo(f"the database stands at {after} already" if before == after else f"the database went to {after}")
 

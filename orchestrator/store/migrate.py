@@ -3,6 +3,7 @@
 Alembic and SQLAlchemy take a second of processor time to import, so they are when there is something to migrate.
 """
 
+import random
 import re
 import time
 from contextlib import suppress
@@ -13,13 +14,20 @@ import psycopg2
 
 from orchestrator.errors import ConfigurationError, StoreUnavailable
 from orchestrator.store.pool import without_driver
+from orchestrator.store.session import first_line, is_retryable, is_unavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from alembic.config import Config
+    from sqlalchemy import Connection
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _REVISION = re.compile(r'^(revision|down_revision) = "([^"]+)"$', re.MULTILINE)
 _LOOK_SECONDS = 0.05
+LOCKED_SECONDS = 300.0
+"""How long a migration is tried again while others hold a table."""
+_LIMITS = ("lock_timeout = '2s'", "statement_timeout = 0", "idle_in_transaction_session_timeout = 0")
 _LOCK = 7_283_645_091
 """Key of the advisory lock: of several processes that migrate at once, one does it and the others wait."""
 
@@ -33,34 +41,118 @@ def _config(database_url: str) -> "Config":
     return config
 
 
-def upgrade(database_url: str) -> None:
-    """Apply all migrations that are missing, at once if there are none. Safe to call from several processes at once.
+def upgrade(database_url: str, to: str = "head") -> None:
+    """Apply the migrations that are missing, at once if there are none. Safe to call from several processes at once.
+
+    Each is a transaction of its own. It waits for locks only shortly, as whoever wants the table next stands behind it,
+    and is tried again for some minutes.
+
+    Args:
+        to: The last one to be applied.
 
     Raises:
-        StoreUnavailable: PostgreSQL cannot be reached.
-        ConfigurationError: The database has been migrated by a newer version.
+        StoreUnavailable: PostgreSQL cannot be reached, or others did not let go of a table.
+        ConfigurationError: The database has been migrated by a newer version, or there is no such migration.
     """
+    target = _known(to)
     stands_at = current(database_url)
-    if stands_at == head():
+    if stands_at == target:
         return
-    if stands_at is not None and stands_at not in _revisions():
+    if stands_at is not None and stands_at not in revisions():
         raise ConfigurationError(
             f"the database is at migration {stands_at!r}, which this version does not know: a newer version has "
             "migrated it; run that one"
         )
     from alembic import command  # noqa: PLC0415 - slow
-    from sqlalchemy import create_engine, text  # noqa: PLC0415 - slow
-    from sqlalchemy.engine import make_url  # noqa: PLC0415 - slow
 
-    engine = create_engine(make_url(database_url).set(drivername="postgresql+psycopg2"))
+    _run(database_url, lambda config: command.upgrade(config, target))
+
+
+def downgrade(database_url: str, to: str) -> None:
+    """Take migrations back, the newest first, as `upgrade` applies them. What their columns held is lost.
+
+    Args:
+        to: The last one that stays.
+
+    Raises:
+        StoreUnavailable: PostgreSQL cannot be reached, or others did not let go of a table.
+        ConfigurationError: This version does not know the migration.
+    """
+    target = _known(to)
+    stands_at = current(database_url)
+    if stands_at not in revisions():
+        raise ConfigurationError(f"the database is at migration {stands_at!r}, which this version cannot take back")
+    from alembic import command  # noqa: PLC0415 - slow
+
+    _run(database_url, lambda config: command.downgrade(config, target))
+
+
+def is_newer(one: str, other: str | None) -> bool:
+    """Tell whether a migration of this version comes after another one; None is before the first."""
+    return other is None or one not in _line(_known(other))
+
+
+def _run(database_url: str, act: "Callable[[Config], None]") -> None:
+    """Let one process after the other act, and repeat it while others hold what it needs."""
+    from sqlalchemy import Connection, create_engine, event, text  # noqa: PLC0415 - slow
+    from sqlalchemy.engine import make_url  # noqa: PLC0415 - slow
+    from sqlalchemy.exc import DBAPIError, OperationalError  # noqa: PLC0415 - slow
+    from sqlalchemy.pool import NullPool  # noqa: PLC0415 - slow
+
+    engine = create_engine(make_url(database_url).set(drivername="postgresql+psycopg2"), poolclass=NullPool)
+
+    @event.listens_for(engine, "begin")
+    def be_patient(connection: Connection) -> None:
+        """Lift the limits of statements that serve requests: a large table takes its time."""
+        limits = [*_LIMITS, *(["transaction_timeout = 0"] if _version_of(connection) >= 17 else [])]
+        connection.exec_driver_sql("; ".join(f"SET LOCAL {limit}" for limit in limits))
+
+    until = time.monotonic() + LOCKED_SECONDS
     try:
-        with engine.begin() as connection:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-            config = _config(database_url)
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        with engine.begin() as turn:
+            turn.exec_driver_sql("SET LOCAL lock_timeout = 0")
+            turn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+            while True:
+                try:
+                    with engine.connect() as connection:
+                        config = _config(database_url)
+                        config.attributes["connection"] = connection
+                        act(config)
+                except DBAPIError as error:
+                    if not is_retryable(error.orig or error):
+                        raise
+                    if time.monotonic() >= until:
+                        raise StoreUnavailable(f"a table is in use by others: {first_line(error)}") from error
+                    time.sleep(random.uniform(0.5, 1.5))  # noqa: S311 - lets those behind it through
+                else:
+                    return
+    except OperationalError as error:
+        if is_unavailable(error.orig or error):
+            raise StoreUnavailable(f"PostgreSQL was lost while it was migrated: {first_line(error)}") from error
+        raise
     finally:
         engine.dispose()
+
+
+def _version_of(connection: "Connection") -> int:
+    return int((connection.dialect.server_version_info or (0,))[0])
+
+
+def _known(revision: str) -> str:
+    if revision == "head":
+        return head()
+    if revision not in revisions():
+        raise ConfigurationError(f"there is no migration {revision!r} in this version; the newest is {head()!r}")
+    return revision
+
+
+def _line(revision: str) -> frozenset[str]:
+    """Give a migration and all before it."""
+    before_each, found = revisions(), {revision}
+    while (before := before_each[revision]) is not None:
+        found.add(before)
+        revision = before
+    return frozenset(found)
 
 
 def wait_for_upgrade(database_url: str, within: float = 60.0) -> None:
@@ -93,7 +185,7 @@ def check(database_url: str) -> None:
         stands_at = current(database_url)
         if stands_at is None:
             raise ConfigurationError("the database is empty; run `orchestrator migrate` first")
-        if stands_at != head() and stands_at in _revisions():
+        if stands_at != head() and stands_at in revisions():
             raise ConfigurationError(
                 f"the database stands at migration {stands_at!r}, this version needs {head()!r}; "
                 "run `orchestrator migrate` first"
@@ -102,8 +194,8 @@ def check(database_url: str) -> None:
 
 def head() -> str:
     """Name the newest migration of this version."""
-    revisions = _revisions()
-    newest = set(revisions) - set(revisions.values())
+    before_each = revisions()
+    newest = set(before_each) - set(before_each.values())
     if len(newest) != 1:
         raise LookupError(f"the migrations do not form one line; their ends are {sorted(newest)}")
     return newest.pop()
@@ -134,7 +226,7 @@ def current(database_url: str) -> str | None:
         connection.close()
 
 
-def _revisions() -> dict[str, str | None]:
+def revisions() -> dict[str, str | None]:
     """Give the migration before each migration, as their files say."""
     found = (dict(_REVISION.findall(path.read_text())) for path in (_MIGRATIONS / "versions").glob("*.py"))
     return {names["revision"]: names.get("down_revision") for names in found}

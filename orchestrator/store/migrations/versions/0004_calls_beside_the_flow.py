@@ -15,3 +15,9 @@ def upgrade() -> None:
     op.add_column("steps", sa.Column("started_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("steps", sa.Column("deadline_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("steps", sa.Column("memory", postgresql.JSON(none_as_null=True), nullable=True))
+
+
+def downgrade() -> None:
+    """Drop them."""
+    for column in ("memory", "deadline_at", "started_at"):
+        op.drop_column("steps", column)
