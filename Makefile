@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test model simulation check contract-fuzz coverage-of-contract format bench bench-guard faults faults-nightly recovery lock clean
+.PHONY: help install demo dev test model simulation check contract-fuzz coverage-of-contract format bench bench-guard faults faults-nightly recovery upgrade-rehearsal lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 24
@@ -70,6 +70,9 @@ faults-nightly: $(STAMP) ## Strike an installation for HOURS, with the faults th
 
 recovery: $(STAMP) ## Kill 200 workers that hold steps, and empty Redis; measure when work goes on.
 	$(BIN)/python -m tests.faults.recovery --kills 200
+
+upgrade-rehearsal: $(STAMP) ## Upgrade from REF (by default the newest commit with another schema) and roll back, under load.
+	$(BIN)/python -m tests.faults.upgrade $(if $(REF),--ref $(REF))
 
 lock: $(STAMP) ## Pin all dependencies anew, with hashes.
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --all-extras --upgrade pyproject.toml -o requirements.lock

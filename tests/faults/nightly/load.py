@@ -27,13 +27,15 @@ class Load:
     Args:
         sequence_id: What is started.
         per_second: Instances that all clients together start.
-        url: Of the API.
+        urls: Of the APIs, asked in turn.
         count_open: Counts the instances that have not ended; None if the database does not answer.
     """
 
-    def __init__(self, url: str, sequence_id: UUID, *, per_second: float, count_open: Callable[[], int | None]) -> None:
+    def __init__(
+        self, urls: Sequence[str], sequence_id: UUID, *, per_second: float, count_open: Callable[[], int | None]
+    ) -> None:
         self._count_open = count_open
-        self._url = url
+        self._urls = itertools.cycle(urls)
         self.sequence_id = sequence_id
         self._pause = CLIENTS / per_second
         self._run = uuid4().hex
@@ -82,7 +84,7 @@ class Load:
     def _ask(self, body: object) -> UUID | None:
         """Ask once; None if there was no answer or a refusal for now."""
         request = urllib.request.Request(
-            f"{self._url}/instances", orjson.dumps(body), {"Content-Type": "application/json"}
+            f"{next(self._urls)}/instances", orjson.dumps(body), {"Content-Type": "application/json"}
         )
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:

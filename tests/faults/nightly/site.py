@@ -68,7 +68,7 @@ class Site:
             ) as stack:
                 links[TO_API] = Proxy(_port(stack.api_url), seed)
                 load = Load(
-                    f"http://127.0.0.1:{links[TO_API].port}",
+                    [f"http://127.0.0.1:{links[TO_API].port}"],
                     stack.define(BLOCKS),
                     per_second=per_second,
                     count_open=lambda: _count_open(stack),
