@@ -205,7 +205,7 @@ class Orchestrator:
 
 @contextlib.contextmanager
 def running(
-    servers: Servers, logs: Path, handler: str, *, apis: int = 0, workers: int = WORKERS
+    servers: Servers, logs: Path, handler: str, *, apis: int = 0, workers: int = WORKERS, loops: bool = True
 ) -> Iterator[Orchestrator]:
     """Run workers, the loops and some API processes over a new database for a block; all steps use the handler."""
     url = new_database(servers)
@@ -213,7 +213,8 @@ def running(
     store = PostgresStore(url, pool_size=5)
     doorbell = Doorbell(Broker(client_app(settings.celery_broker_url, store.installation())).publish)
     specs = [_worker(number) for number in range(workers)]
-    specs.append(ChildSpec(name="service", argv=(sys.executable, "-c", LOOPS)))
+    if loops:
+        specs.append(ChildSpec(name="service", argv=(sys.executable, "-c", LOOPS)))
     ports = [free_port() for _ in range(apis)]
     specs += [_api(number, port) for number, port in enumerate(ports)]
     environment = servers.environment | {"DATABASE_URL": url, "ORCHESTRATOR_IMPORT": HANDLERS}

@@ -41,6 +41,11 @@ def usage(pids: Iterable[int]) -> Usage:
     return total
 
 
+def spent(pids: Iterable[int]) -> float:
+    """Add up the seconds of CPU that processes have used, and those that came from them and have ended."""
+    return sum(sum(map(int, fields[11:15])) / TICKS for pid in pids if (fields := _fields(pid)))
+
+
 def _fields(pid: int) -> list[str]:
     """Give the fields of `/proc/<pid>/stat` after the name, which may itself hold blanks: state, parent, ..."""
     try:
