@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.errors import SequenceGone
+from orchestrator.store.prepared import array_of, form
 from orchestrator.store.sealing import private
 from orchestrator.store.session import Transaction
 
@@ -97,6 +98,9 @@ def newest(
     return _of(rows[0]) if rows else None
 
 
+_HOLD = form("hold_sequences", ["uuid[]"], "SELECT id FROM sequences WHERE id = ANY($1) ORDER BY id FOR KEY SHARE")
+
+
 def hold(tx: Transaction, ids: Iterable[UUID]) -> None:
     """Keep versions from being deleted until the transaction ends; one lock for each, whatever hangs on it.
 
@@ -108,7 +112,7 @@ def hold(tx: Transaction, ids: Iterable[UUID]) -> None:
     wanted = sorted(set(ids))
     if not wanted:
         return
-    held = tx.query("SELECT id FROM sequences WHERE id = ANY(%s::uuid[]) ORDER BY id FOR KEY SHARE", (wanted,))
+    held = tx.ask(_HOLD, [array_of(wanted)])
     if gone := set(wanted) - {row[0] for row in held}:
         raise SequenceGone(min(gone))
 

@@ -259,7 +259,7 @@ def test_s1_one_lock_is_taken_for_all_instances_of_a_sequence(world: StoredWorld
     sequence_id = world.define("s", [step("a", "external")])
     with world.store.transaction() as tx:
         statements: list[str] = []
-        query = tx.query
-        tx.query = lambda text, *rest: (statements.append(text), query(text, *rest))[1]  # type: ignore[method-assign]
+        ask = tx.ask
+        tx.ask = lambda form, *rest: (statements.append(form.whole), ask(form, *rest))[1]  # type: ignore[method-assign]
         world.engine.begin(tx, [request_for(world, sequence_id) for _ in range(1200)])
         assert len([text for text in statements if "FOR KEY SHARE" in text]) == 1
