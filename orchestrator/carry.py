@@ -89,12 +89,15 @@ class ReadySteps:
         return claimed(step, carry.worker, now)
 
     def _rung(self, step: Step, now: datetime) -> Step | None:
+        return replace(step, hinted_at=now) if self.rung_of(step, 1) else None
+
+    def rung_of(self, step: Step, count: int) -> int:
+        """Say for how many of so many ready steps like one, the first ones, a hint is sent."""
         if not self.rings or (step.handler not in self.known_handlers and not runs_in_process(step.handler)):
-            return None
-        if self._hinted[step.queue] >= DIRECT_HINTS:
-            return None
-        self._hinted[step.queue] += 1
-        return replace(step, hinted_at=now)
+            return 0
+        rung = min(count, DIRECT_HINTS - self._hinted[step.queue])
+        self._hinted[step.queue] += rung
+        return rung
 
 
 def _is_aside(step: Step) -> bool:

@@ -1,23 +1,38 @@
-"""How instances begin: accepted once for each idempotency key, with their first steps decided, in one transaction."""
+"""How instances begin: accepted once for each idempotency key, with their first steps decided, in one transaction.
 
-from collections.abc import Sequence
+Instances that are alike but for their ids and contexts are decided together where their sequence allows it
+(`core/beginning.py`); all others one by one.
+"""
+
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from uuid import UUID
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
 
 from orchestrator.carry import ReadySteps, hints_for
-from orchestrator.core.changes import Change
+from orchestrator.core.beginning import common
+from orchestrator.core.changes import Change, InstancePut
 from orchestrator.core.decider import decide
 from orchestrator.core.events import Created
 from orchestrator.core.model import Instance
 from orchestrator.core.plan import Plan
 from orchestrator.core.slice import Needs, Slice
-from orchestrator.core.states import InstanceState
+from orchestrator.core.states import InstanceState, StepState
 from orchestrator.exchange import Begun, NewInstance, Started
 from orchestrator.handlers_known import KnownHandlers
 from orchestrator.settings import Settings
-from orchestrator.store.instances import IdempotencyKey
+from orchestrator.store.creations import Alike, Member
+from orchestrator.store.instances import IdempotencyKey, Profile
 from orchestrator.store.interface import Transaction
 from orchestrator.turnstile import Turnstile, left_ready
+from queues.broker import Hint
+
+
+class _Accepted(NamedTuple):
+    """A request that is no duplicate, and the id of its instance."""
+
+    id: UUID
+    request: NewInstance
 
 
 class Starter:
@@ -35,69 +50,136 @@ class Starter:
 
     def begin(self, tx: Transaction, requests: Sequence[NewInstance]) -> Begun:
         """Accept instances in a transaction of the caller's, who rings and runs errands after its commit."""
-        # Asked without the store: a second transaction would wait for a connection that this one holds.
-        ready = ReadySteps(None, self._known.latest(), rings=self._rings)
         now = tx.now()
         started, accepted = self._accept(tx, requests, now)
-        plans = self._turnstile.plans(tx, [request.sequence_id for _, request in accepted])
-        tx.insert_instances([(instance, request.profile) for instance, request in accepted])
-        decided: list[tuple[Instance, tuple[Change, ...]]] = []
-        begun = Begun(started=started)
-        for instance, request in accepted:
-            changes = self._first_changes(tx, plans[instance.sequence_id], instance, request, now)
-            changes = ready.rewrite(instance.id, changes, now)
-            decided.append((instance, changes))
-            begun.errands.note(changes)
-            begun.hints += hints_for(left_ready(changes))
-        tx.write(decided)
-        return begun
+        plans = self._turnstile.plans(tx, [each.request.sequence_id for each in accepted])
+        # Asked without the store: a second transaction would wait for a connection that this one holds.
+        beginning = _Start(tx, self._turnstile, ReadySteps(None, self._known.latest(), rings=self._rings), now)
+        for group in _groups(accepted):
+            first = group[0].request
+            not_before = first.not_before
+            if not_before is None and self._settings.tick_interval_ms:
+                not_before = now + timedelta(milliseconds=self._settings.tick_interval_ms)
+            beginning.add(plans[first.sequence_id], group, not_before)
+        return beginning.written(started)
 
     def _accept(
         self, tx: Transaction, requests: Sequence[NewInstance], now: datetime
-    ) -> tuple[list[Started], list[tuple[Instance, NewInstance]]]:
-        instances = [self._instance_of(request, now) for request in requests]
+    ) -> tuple[list[Started], list[_Accepted]]:
+        ids = [request.id or self._turnstile.new_id(now) for request in requests]
         first: dict[IdempotencyKey, UUID] = {}
-        for instance, request in zip(instances, requests, strict=True):
+        for instance_id, request in zip(ids, requests, strict=True):
             if (key := request.idempotency_key) is not None:
-                first.setdefault(key, instance.id)
+                first.setdefault(key, instance_id)
         first |= tx.reserve_keys(first)
         started, accepted = [], []
-        for instance, request in zip(instances, requests, strict=True):
+        for instance_id, request in zip(ids, requests, strict=True):
             key = request.idempotency_key
-            of_key = instance.id if key is None else first[key]
-            if of_key == instance.id:
-                accepted.append((instance, request))
-            started.append(Started(id=of_key, is_duplicate=of_key != instance.id))
+            of_key = instance_id if key is None else first[key]
+            if of_key == instance_id:
+                accepted.append(_Accepted(instance_id, request))
+            started.append(Started(id=of_key, is_duplicate=of_key != instance_id))
         return started, accepted
 
-    def _instance_of(self, request: NewInstance, now: datetime) -> Instance:
+
+def _groups(accepted: Iterable[_Accepted]) -> Iterable[list[_Accepted]]:
+    """Put together what differs in the id and the profile only."""
+    groups: dict[Any, list[_Accepted]] = {}
+    for each in accepted:
+        request = each.request
+        shape = (
+            request.sequence_id,
+            request.tenant_id,
+            request.namespace,
+            request.priority,
+            request.timezone,
+            request.dry_run,
+            request.dry_run_auto_approve,
+            request.not_before,
+            request.session_id,
+            None if request.budget is None else frozenset(request.budget.items()),
+        )
+        groups.setdefault(shape, []).append(each)
+    return groups.values()
+
+
+class _Start:
+    """Decides how new instances begin, and writes that."""
+
+    def __init__(self, tx: Transaction, turnstile: Turnstile, ready: ReadySteps, now: datetime) -> None:
+        self._tx = tx
+        self._turnstile = turnstile
+        self._ready = ready
+        self._now = now
+        self._facts = turnstile.facts(now)
+        self._alike: list[Alike] = []
+        self._own: list[tuple[Instance, Profile]] = []
+        self._decided: list[tuple[Instance, Sequence[Change]]] = []
+        self._begun = Begun(started=[])
+
+    def add(self, plan: Plan, group: Sequence[_Accepted], not_before: datetime | None) -> None:
+        """Decide how some instances begin that differ in their ids and profiles only."""
+        if len(group) == 1 or not self._together(plan, group, not_before):
+            for each in group:
+                self._alone(plan, each, not_before)
+
+    def written(self, started: list[Started]) -> Begun:
+        """Write what was decided."""
+        self._tx.insert_alike(self._alike)
+        self._tx.insert_instances(self._own)
+        self._tx.write(self._decided)
+        self._begun.started = started
+        return self._begun
+
+    def _together(self, plan: Plan, group: Sequence[_Accepted], not_before: datetime | None) -> bool:
+        beginning = common(plan, self._new(group[0]), not_before, self._facts)
+        if beginning is None:
+            return False
+        new_id, now, step, rows = self._turnstile.new_id, self._now, beginning.step, beginning.transitions
+        members = [
+            Member(each.id, new_id(now), new_id(now), tuple([new_id(now) for _ in rows]), each.request.profile)
+            for each in group
+        ]
+        hinted = 0
+        if step is not None and step.state is StepState.READY:
+            hinted = self._ready.rung_of(step, len(members))
+            self._begun.hints += [
+                Hint(step_id=member.step_id, attempt=step.attempt, queue=step.queue, hint_id=uuid4())
+                for member in members[:hinted]
+            ]
+        self._alike.append(Alike(beginning=beginning, members=members, hinted=hinted))
+        return True
+
+    def _alone(self, plan: Plan, accepted: _Accepted, not_before: datetime | None) -> None:
+        profile, instance = accepted.request.profile, self._new(accepted)
+        new = Slice.of_new(plan, instance, profile.data, profile.config, profile.audit, profile.metadata)
+        # Of a new instance there is nothing to load but what it shares with others, and sequences that it names.
+        while isinstance(decision := decide(new, Created(not_before=not_before), self._facts), Needs):
+            self._tx.fill([(new, decision)])
+        changes = self._ready.rewrite(instance.id, decision.changes, self._now)
+        self._begun.errands.note(changes)
+        self._begun.hints += hints_for(left_ready(changes))
+        for change in changes:
+            if isinstance(change, InstancePut):
+                instance = change.instance
+        self._own.append((instance, profile))
+        self._decided.append((instance, [each for each in changes if not isinstance(each, InstancePut)]))
+
+    def _new(self, accepted: _Accepted) -> Instance:
+        request = accepted.request
         return Instance(
-            id=request.id or self._turnstile.new_id(now),
+            id=accepted.id,
             tenant_id=request.tenant_id,
             namespace=request.namespace,
             sequence_id=request.sequence_id,
             state=InstanceState.SCHEDULED,
             priority=request.priority,
             timezone=request.timezone,
-            run_id=self._turnstile.new_id(now),
+            run_id=self._turnstile.new_id(self._now),
             dry_run=request.dry_run,
             dry_run_auto_approve=request.dry_run_auto_approve,
             session_id=request.session_id,
             budget=request.budget,
-            created_at=now,
-            updated_at=now,
+            created_at=self._now,
+            updated_at=self._now,
         )
-
-    def _first_changes(
-        self, tx: Transaction, plan: Plan, instance: Instance, request: NewInstance, now: datetime
-    ) -> tuple[Change, ...]:
-        not_before = request.not_before
-        if not_before is None and self._settings.tick_interval_ms:
-            not_before = now + timedelta(milliseconds=self._settings.tick_interval_ms)
-        profile = request.profile
-        new = Slice.of_new(plan, instance, profile.data, profile.config, profile.audit, profile.metadata)
-        facts = self._turnstile.facts(now)
-        # Of a new instance there is nothing to load but what it shares with others, and sequences that it names.
-        while isinstance(decision := decide(new, Created(not_before=not_before), facts), Needs):
-            tx.fill([(new, decision)])
-        return decision.changes

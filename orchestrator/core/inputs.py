@@ -8,7 +8,7 @@ from orchestrator.core.turn import Turn
 from sequences import document
 from sequences.references import References, params_references
 from sequences.scope import Scope
-from sequences.templates import TemplateError
+from sequences.templates import Constant, TemplateError
 
 
 class InputError(Exception):
@@ -57,6 +57,13 @@ def prepare(turn: Turn, key: NodeKey, *, whole_context: bool = False) -> Inputs:
         return Inputs(params=compiled.template.render(scope), scope=scope)
     except TemplateError as error:
         raise InputError(str(error)) from error
+
+
+def has_templates(turn: Turn, key: NodeKey) -> bool:
+    """Tell whether the parameters of a step depend on anything, and so may turn out to be wrong."""
+    plan = turn.plan_of(key)
+    block = plan.places[key.block_id].block
+    return not isinstance(block, document.Step) or not isinstance(plan.params(block).template, Constant)
 
 
 def _prepare_call(turn: Turn, key: NodeKey, *, whole_context: bool) -> Inputs:

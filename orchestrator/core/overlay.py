@@ -147,8 +147,11 @@ class Overlay:
     ) -> Scope:
         """Build what expressions and templates of a node see, holding just what they can read.
 
-        Raises Unloaded with everything that is missing at once.
+        Raises Unloaded with everything that is missing at once, and always where the slice stands for many instances:
+        expressions see ids, and draw random numbers.
         """
+        if self.slice.is_anyone:
+            raise Unloaded(Needs(context=True))
         plan = self.plan_of(key)
         items, counters = self._for_each_names(plan, key)
         wanted = self.plan.places if references.outputs is ALL else references.outputs

@@ -110,6 +110,7 @@ class Slice:
 
     Args:
         is_new: Whether the instance is not stored yet: what the slice does not hold does not exist.
+        is_anyone: Whether it stands for many new instances: what each of them has for itself cannot be read.
         open_work: Whether `steps` and `nodes` hold every open step and every open composite.
         ended_badly: Whether `nodes` holds every failed or cancelled node.
         audit: The audit section of the context; it never changes.
@@ -133,6 +134,7 @@ class Slice:
     signals: dict[Any, KeptSignal] | None = None
     whole_state: bool = False
     is_new: bool = False
+    is_anyone: bool = False
     open_work: bool = False
     ended_badly: bool = False
     audit: Any = ABSENT
@@ -157,6 +159,20 @@ class Slice:
             signals={},
             whole_state=True,
             is_new=True,
+            open_work=True,
+            ended_badly=True,
+        )
+
+    @classmethod
+    def of_anyone(cls, plan: Plan, instance: Instance) -> "Slice":
+        """Make the slice of an instance that stands for all new ones like it: it has no context."""
+        return cls(
+            plan=plan,
+            instance=instance,
+            signals={},
+            whole_state=True,
+            is_new=True,
+            is_anyone=True,
             open_work=True,
             ended_badly=True,
         )

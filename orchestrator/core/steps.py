@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from orchestrator.core import budgets, caching
-from orchestrator.core.inputs import InputError, prepare
+from orchestrator.core.inputs import InputError, has_templates, prepare
 from orchestrator.core.model import Node, NodeKey, Step, StepError
 from orchestrator.core.outcomes import Failed, FailureKind
 from orchestrator.core.slice import ABSENT
@@ -111,7 +111,8 @@ def _offer(turn: Turn, step: Step, expires_at: datetime | None) -> None:
     if expires_at is None and step.timeout is not None:
         expires_at = after(turn.now, step.timeout)
     turn.put_step(replace(step, wake_at=expires_at, expires_at=expires_at))
-    prepare(turn, step.key)
+    if has_templates(turn, step.key):
+        prepare(turn, step.key)
 
 
 def is_left_out(turn: Turn, handler: str) -> bool:

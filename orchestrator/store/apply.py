@@ -59,13 +59,15 @@ from orchestrator.store.rows import (
     NODE_ROW,
     STEP_COLUMNS,
     STEP_ROW,
+    TRANSITION_ROW,
     instance_row,
     letter_row,
     names_of,
     node_row,
     step_row,
+    transition_row,
 )
-from orchestrator.store.sealing import DETAILS_IN_SQL, PrivateOf, private, private_beside, private_json, private_of
+from orchestrator.store.sealing import PrivateOf, private, private_json, private_of
 from orchestrator.store.session import Transaction, to_json
 
 Row = tuple[Any, ...]
@@ -176,8 +178,7 @@ _ADD_ATTEMPTS = prepared(
 )
 _ADD_TRANSITIONS = prepared(
     "add_transitions",
-    "instance_id uuid, id uuid, tenant_id text, event_type text, from_state text, to_state text, block_id text, "
-    "details json, created_at timestamptz",
+    TRANSITION_ROW,
     "INSERT INTO transitions ({columns}) SELECT * FROM {rows}",
 )
 _ADD_ITEMS = prepared(
@@ -276,7 +277,7 @@ class WriteSet:
                     self.attempts.append(_attempt_row(owner, change))
                     breakers.count(self.executions, instance.tenant_id, change)
                 case TransitionRecorded():
-                    self.transitions.append(_transition_row(instance, change))
+                    self.transitions.append(transition_row(instance, change))
                 case ContextPut(data=data, config=config):
                     self.contexts[owner] = (owner, self._split_data(owner, data), private(config))
                 case StatePut(name=name, value=value):
@@ -393,20 +394,6 @@ def _attempt_row(owner: UUID, change: AttemptRecorded) -> Row:
     )
 
 
-def _transition_row(instance: Instance, change: TransitionRecorded) -> Row:
-    return (
-        instance.id,
-        change.id,
-        instance.tenant_id,
-        change.event,
-        change.from_state,
-        change.to_state,
-        change.block_id,
-        private_beside(change.details, DETAILS_IN_SQL),
-        change.created_at,
-    )
-
-
 def write(tx: Transaction, decided: Iterable[tuple[Instance, Iterable[Change]]]) -> None:
     """Write what was decided about instances, each as it reads after it. The caller holds their locks."""
     writes = WriteSet(apart=tx.apart)
@@ -472,11 +459,6 @@ def _rare(tx: Transaction, writes: WriteSet) -> list[str]:
         *_insert(tx, usage.ADD, writes.usage, usage.ROW),
         *_insert(tx, step_logs.ADD, writes.logs, step_logs.ROW),
     ]
-
-
-def create(tx: Transaction, instances: Sequence[Instance]) -> None:
-    """Insert the rows of new instances; their first decision is applied after it."""
-    _send(tx, _insert(tx, _CREATE, [instance_row(instance) for instance in instances], _CREATE_TEMPLATE))
 
 
 def _insert(tx: Transaction, statement: str, rows: Sequence[Row], template: str) -> list[str]:

@@ -10,13 +10,9 @@ from uuid import UUID
 from orchestrator.core.asides import RESULT_REF
 from orchestrator.core.model import BESIDE, Instance
 from orchestrator.core.states import InstanceState
-from orchestrator.store import definitions, payloads
-from orchestrator.store.apply import create
+from orchestrator.store import payloads
 from orchestrator.store.rows import INSTANCE_COLUMNS, INSTANCE_WIDTH, instance_of
-from orchestrator.store.sealing import private, private_of
 from orchestrator.store.session import Transaction, to_json
-
-CREATED_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,38 +76,6 @@ class Filter:
     states: tuple[str, ...] | None = None
     metadata: tuple[tuple[str, str], ...] = ()
     session_id: UUID | None = None
-
-
-def insert(tx: Transaction, new: Sequence[tuple[Instance, Profile]]) -> None:
-    """Insert the rows of new instances, and hold their sequences; raises SequenceGone if one is deleted meanwhile."""
-    for start in range(0, len(new), CREATED_AT_ONCE):
-        part = new[start : start + CREATED_AT_ONCE]
-        create(tx, [instance for instance, _ in part])
-        apart: payloads.Rows = []
-        profiles = [_profile_row(tx, instance.id, profile, apart) for instance, profile in part]
-        rows = tx.values("(" + "%s, " * 8 + "%s)", profiles)
-        tx.execute(
-            "INSERT INTO contexts (instance_id, data, config, metadata, audit, idempotency_key, concurrency_key, "
-            f"max_concurrency, parent_instance_id) VALUES {rows}"
-        )
-        payloads.put(tx, apart)
-    definitions.hold(tx, (instance.sequence_id for instance, _ in new))
-
-
-def _profile_row(tx: Transaction, instance_id: UUID, profile: Profile, apart: payloads.Rows) -> tuple[Any, ...]:
-    split = tx.apart.split_data(profile.data)
-    apart += payloads.rows(instance_id, split.apart)
-    return (
-        instance_id,
-        private_of(instance_id, split.text),
-        private(profile.config),
-        to_json(profile.metadata),
-        private(profile.audit) if profile.audit else None,
-        profile.idempotency_key,
-        profile.concurrency_key,
-        profile.max_concurrency,
-        profile.parent_instance_id,
-    )
 
 
 def reserve_keys(tx: Transaction, wanted: Mapping[IdempotencyKey, UUID]) -> dict[IdempotencyKey, UUID]:

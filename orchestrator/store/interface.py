@@ -20,6 +20,7 @@ from orchestrator.core.model import Claim, Instance, NodeKey
 from orchestrator.core.plan import Injection
 from orchestrator.core.routing import Routes
 from orchestrator.core.slice import Needs, Slice
+from orchestrator.store.creations import Alike
 from orchestrator.store.definitions import StoredDefinition
 from orchestrator.store.effects import EffectDone
 from orchestrator.store.instances import IdempotencyKey, Profile, Seen
@@ -80,7 +81,14 @@ class Transaction(Protocol):
         """
 
     def insert_instances(self, new: Sequence[tuple[Instance, Profile]]) -> None:
-        """Insert new instances; their first decision is written after it.
+        """Insert new instances, each as it reads; whatever else they have is written after it.
+
+        Raises:
+            SequenceGone: A sequence has been deleted.
+        """
+
+    def insert_alike(self, groups: Iterable[Alike]) -> None:
+        """Insert new instances that begin alike, as they are after their first decision.
 
         Raises:
             SequenceGone: A sequence has been deleted.

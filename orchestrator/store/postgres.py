@@ -13,6 +13,7 @@ from orchestrator.store import (
     apply,
     checkpoints,
     copies,
+    creations,
     definitions,
     effects,
     injections,
@@ -43,7 +44,8 @@ class PostgresTransaction(session.Transaction):
     load_instances = reading.instances
     fill = reading.fill
     write = apply.write
-    insert_instances = instances.insert
+    insert_instances = creations.insert
+    insert_alike = creations.insert_alike
     copy_rows = copies.copy_rows
     reserve_keys = instances.reserve_keys
     look_at = instances.look_at

@@ -4,22 +4,25 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from orchestrator.core.changes import ContextPut
+from orchestrator.core.changes import ContextPut, TransitionRecorded
 from orchestrator.core.letters import Letter, read_content, written_content
 from orchestrator.core.model import Claim, Instance, KeptSignal, Node, NodeKey, Parent, Step
 from orchestrator.core.states import Activity, InstanceState, NodeState, StepState
-from orchestrator.store.sealing import private, private_beside
+from orchestrator.store.sealing import DETAILS_IN_SQL, private, private_beside
 from orchestrator.store.session import to_json
 
-INSTANCE_COLUMNS = (
-    "id, tenant_id, namespace, sequence_id, state, version, priority, timezone, running, waiting, scheduled, is_held, "
-    "is_cancelling, parked_reason, round, run_id, current_step, current_step_started_at, total_steps, dry_run, "
-    "dry_run_auto_approve, started_at, created_at, updated_at, session_id, budget, input_tokens, output_tokens, "
-    "injected, parent_id, parent_block_id, parent_iteration, depth, leaving, iterations"
+INSTANCE_ROW = (
+    "id uuid, tenant_id text, namespace text, sequence_id uuid, state text, version bigint, priority smallint, "
+    "timezone text, running int, waiting int, scheduled int, is_held boolean, is_cancelling boolean, "
+    "parked_reason text, round int, run_id uuid, current_step text, current_step_started_at timestamptz, "
+    "total_steps bigint, dry_run boolean, dry_run_auto_approve boolean, started_at timestamptz, "
+    "created_at timestamptz, updated_at timestamptz, session_id uuid, budget json, input_tokens bigint, "
+    "output_tokens bigint, injected int, parent_id uuid, parent_block_id text, parent_iteration int[], "
+    "depth smallint, leaving int, iterations bigint"
 )
 NODE_MEMORY_IN_SQL = ("next", "open")
 """What `items.in_progress` reads of the memory of a for_each."""
-INSTANCE_WIDTH = len(INSTANCE_COLUMNS.split(","))
+INSTANCE_WIDTH = len(INSTANCE_ROW.split(", "))
 NODE_ROW = "block_id text, iteration int[], state text, started_at timestamptz, completed_at timestamptz, memory json"
 STEP_ROW = (
     "block_id text, iteration int[], id uuid, state text, activity text, handler text, queue text, "
@@ -39,6 +42,7 @@ def names_of(columns: str) -> str:
     return ", ".join(column.split()[0] for column in columns.split(", "))
 
 
+INSTANCE_COLUMNS = names_of(INSTANCE_ROW)
 NODE_COLUMNS = names_of(NODE_ROW)
 STEP_COLUMNS = names_of(STEP_ROW)
 
@@ -221,6 +225,27 @@ def step_row(instance_id: UUID, s: Step) -> tuple[Any, ...]:
         private(s.memory) if s.memory is not None else None,
         s.cache_key,
         private(s.former) if s.former is not None else None,
+    )
+
+
+TRANSITION_ROW = (
+    "instance_id uuid, id uuid, tenant_id text, event_type text, from_state text, to_state text, block_id text, "
+    "details json, created_at timestamptz"
+)
+
+
+def transition_row(instance: Instance, change: TransitionRecorded) -> tuple[Any, ...]:
+    """Write an audit row of an instance in the order of `TRANSITION_ROW`."""
+    return (
+        instance.id,
+        change.id,
+        instance.tenant_id,
+        change.event,
+        change.from_state,
+        change.to_state,
+        change.block_id,
+        private_beside(change.details, DETAILS_IN_SQL),
+        change.created_at,
     )
 
 

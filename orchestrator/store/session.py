@@ -98,6 +98,11 @@ class Transaction:
         elif rows:
             self._waiting.append(self._execution(statement.for_many, arrays_of(rows)))
 
+    def tell(self, form: Form, values: Sequence[Any]) -> None:
+        """Let a statement of the store's be sent as `later` does."""
+        [values] = self._sealed([values])
+        self._waiting.append(self._execution(form, texts_of(values)))
+
     def ask(self, form: Form, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Run a statement of the store's and take all its rows."""
         self._send(self._execution(form, texts_of(values)))

@@ -37,6 +37,7 @@ class MemoryTransaction(Base):
 
     write = writing.write
     insert_instances = writing.insert_instances
+    insert_alike = writing.insert_alike
     copy_rows = writing.copy_rows
     reserve_keys = writing.reserve_keys
     look_at = reading.look_at

@@ -43,6 +43,7 @@ from orchestrator.core.changes import (
 )
 from orchestrator.core.model import BESIDE, Instance, ItemKey, NodeKey, OutputKey, Step
 from orchestrator.core.shared import folded
+from orchestrator.store.creations import Alike
 from orchestrator.store.instances import IdempotencyKey, Profile
 from orchestrator.store.memory import letters
 from orchestrator.store.memory.base import Base
@@ -61,7 +62,7 @@ ERROR_REF = "__error__"
 
 
 def insert_instances(tx: Base, new: Sequence[tuple[Instance, Profile]]) -> None:
-    """Insert new instances; their first decision is written after it."""
+    """Insert new instances, each as it reads; whatever else they have is written after it."""
     for instance, profile in new:
         rows = Rows()
         rows.instance[None] = instance
@@ -72,6 +73,22 @@ def insert_instances(tx: Base, new: Sequence[tuple[Instance, Profile]]) -> None:
             metadata=to_text(profile.metadata),
         )
         tx.journal.insert(tx.tables.instances, instance.id, rows)
+
+
+def insert_alike(tx: Base, groups: Iterable[Alike]) -> None:
+    """Insert new instances that begin alike, as they are after their first decision."""
+    for group in groups:
+        beginning = group.beginning
+        for number, member in enumerate(group.members):
+            instance = replace(beginning.instance, id=member.id, run_id=member.run_id)
+            insert_instances(tx, [(instance, member.profile)])
+            changes: list[Change] = list(beginning.timers)
+            if beginning.step is not None:
+                hinted_at = instance.updated_at if number < group.hinted else None
+                changes.append(StepPut(step=replace(beginning.step, id=member.step_id, hinted_at=hinted_at)))
+            for change, change_id in zip(beginning.transitions, member.transition_ids, strict=True):
+                changes.append(replace(change, id=change_id))
+            write(tx, [(instance, changes)])
 
 
 def reserve_keys(tx: Base, wanted: Mapping[IdempotencyKey, UUID]) -> dict[IdempotencyKey, UUID]:

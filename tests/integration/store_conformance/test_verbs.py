@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from orchestrator.core.beginning import Beginning
 from orchestrator.core.changes import (
     AttemptRecorded,
     BlocksForgotten,
@@ -32,6 +33,7 @@ from orchestrator.core.changes import (
     StepPut,
     TimerGone,
     TimerPut,
+    TransitionRecorded,
 )
 from orchestrator.core.letters import Letter, SignalSent
 from orchestrator.core.model import (
@@ -51,6 +53,7 @@ from orchestrator.core.plan import Injection, Plan
 from orchestrator.core.slice import ABSENT, Needs, Slice
 from orchestrator.core.states import InstanceState, NodeState, StepState
 from orchestrator.store import interface
+from orchestrator.store.creations import Alike, Member
 from orchestrator.store.effects import EffectDone
 from orchestrator.store.instances import IdempotencyKey, Profile
 from orchestrator.store.memory import MemoryTransaction
@@ -128,6 +131,32 @@ def test_an_instance_is_read_as_it_was_written(house: House) -> None:
     house.write(flow, changed)
     with house.store.transaction() as tx:
         assert tx.load_instances([flow.id, uuid4()]) == {flow.id: changed.instance}
+
+
+def test_instances_that_begin_alike_are_stored_each_with_its_own(house: House) -> None:
+    pattern = house.instance(version=1, budget={"max_steps": 3}, session_id=uuid4(), current_step="a")
+    now = house.now()
+    opened = house.step(pattern, state=StepState.DELAYED, wake_at=now, timeout=timedelta(seconds=5))
+    timer = TimerPut(key=KEY, due_at=now)
+    audit = TransitionRecorded(
+        id=uuid4(), from_state="running", to_state="waiting", block_id=None, details={"d": 1}, created_at=now
+    )
+    profiles = [Profile(data={"n": n}, config={"c": n}, metadata={"m": n}, audit=[{"n": n}]) for n in range(3)]
+    profiles.append(Profile())
+    members = [Member(house.new_id(), uuid4(), uuid4(), (uuid4(),), profile) for profile in profiles]
+    beginning = Beginning(instance=pattern, step=opened, timers=(timer,), transitions=(audit,))
+    with house.store.transaction() as tx:
+        tx.insert_alike([Alike(beginning=beginning, members=members, hinted=2)])
+    for number, member in enumerate(members):
+        stored = replace(pattern, id=member.id, run_id=member.run_id)
+        found = house.slice(stored, Needs(steps=frozenset({KEY}), timers=frozenset({KEY}), context=True, metadata=True))
+        assert found.instance == stored
+        hinted_at = pattern.updated_at if number < 2 else None
+        assert found.steps[KEY] == replace(opened, id=member.step_id, hinted_at=hinted_at)
+        assert found.timers[KEY] == now
+        profile = member.profile
+        assert (found.sections().data, found.sections().config) == (profile.data, profile.config)
+        assert found.profile_metadata() == profile.metadata
 
 
 def test_definitions_are_found_by_id(house: House) -> None:
