@@ -29,6 +29,7 @@ from orchestrator.supervision import (
     worker_grace,
 )
 from orchestrator.supervision.printing import Overflowing
+from queues.addresses import is_redis
 
 SUPERVISOR = "server"
 """The supervisor's own name in the log."""
@@ -129,7 +130,7 @@ def child_specs(options: ServerOptions, settings: Settings) -> tuple[ChildSpec, 
     if Part.WORKERS in options.parts:
         specs += _worker_specs(options, command)
     if Part.API in options.parts:
-        specs.append(_api_spec(options, command))
+        specs.append(_api_spec(options, settings, command))
     if Part.LOOPS in options.parts:
         specs.append(ChildSpec(name="loops", argv=(*command, "service"), ready_text="service_started"))
     waiting = {"ORCH8_RUN_MIGRATIONS": "false", "ORCHESTRATOR_AWAIT_MIGRATIONS": str(settings.run_migrations)}
@@ -139,8 +140,8 @@ def child_specs(options: ServerOptions, settings: Settings) -> tuple[ChildSpec, 
     )
 
 
-def _api_spec(options: ServerOptions, command: tuple[str, ...]) -> ChildSpec:
-    needs = [ReadyNeed.REDIS]
+def _api_spec(options: ServerOptions, settings: Settings, command: tuple[str, ...]) -> ChildSpec:
+    needs = [ReadyNeed.REDIS if is_redis(settings.celery_broker_url) else ReadyNeed.BROKER]
     if Part.WORKERS in options.parts and options.workers:
         needs.append(ReadyNeed.WORKERS)
     env = {

@@ -26,7 +26,7 @@ from orchestrator.settings import Settings
 from orchestrator.store.postgres import PostgresStore
 from orchestrator.timers import Timers
 from queues.broker import Broker, client_app
-from queues.connection import EpochMark, connect
+from queues.connection import mark_of
 
 log = structlog.get_logger()
 
@@ -58,7 +58,7 @@ class Service:
         self._doorbell = Doorbell(Broker(client_app(settings.celery_broker_url, name)).publish)
         engine = Engine(self._store, self._doorbell, settings)
         outbox = Outbox(self._store, engine.new_id, settings)
-        mark = EpochMark(connect(settings.home_of_hints), name)
+        mark = mark_of(settings.celery_broker_url, name)
         durations = Durations()
         loops: tuple[Loop, ...] = (
             Meter(self._store, durations),

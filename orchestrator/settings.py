@@ -17,6 +17,7 @@ from orchestrator.errors import ConfigurationError
 from orchestrator.pricing import Price
 from orchestrator.store.apart import DEFAULT_THRESHOLD, Apart, Mode
 from orchestrator.store.pool import Pooler
+from queues.addresses import is_redis
 from sequences.durations import parse_duration
 
 
@@ -41,6 +42,7 @@ class ReadyNeed(StrEnum):
     """What an API may need in order to be ready, beside the database and the loops."""
 
     REDIS = "redis"
+    BROKER = "broker"
     WORKERS = "workers"
 
 
@@ -62,12 +64,13 @@ class Settings(BaseSettings):
     redis_url: str = Field(
         "",
         validation_alias=AliasChoices("REDIS_URL", "ORCHESTRATOR_REDIS_URL", "ORCH8_REDIS_URL"),
-        description="Redis for limits and the epoch mark; may be emptied at any moment",
+        description="Redis for hints and the mark that shows when it was emptied; may be emptied at any moment; "
+        "not needed beside RabbitMQ",
     )
     broker_url: str = Field(
         "",
         validation_alias=AliasChoices("BROKER_URL", "ORCHESTRATOR_BROKER_URL"),
-        description="Celery broker; the Redis of `redis_url` when empty",
+        description="Celery broker: Redis, or RabbitMQ (`amqp://`); the Redis of `redis_url` when empty",
     )
     installation: str = Field(
         "",
@@ -264,7 +267,8 @@ class Settings(BaseSettings):
     )
     ready_needs: Annotated[tuple[ReadyNeed, ...], NoDecode] = Field(
         (),
-        description="what else this API needs in order to be ready, separated by commas: `redis`, `workers`; "
+        description="what else this API needs in order to be ready, separated by commas: `redis`, `broker`, "
+        "`workers`; "
         "`orchestrator server` sets it to what it runs",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
@@ -348,7 +352,6 @@ class Settings(BaseSettings):
         return self.broker_url or self.redis_url
 
     @property
-    def home_of_hints(self) -> str:
-        """The Redis of the epoch mark: with the hints, so that it is lost with them, unless the broker is no Redis."""
-        broker = self.celery_broker_url
-        return broker if broker.startswith(("redis://", "rediss://", "unix://")) else self.redis_url
+    def redis_in_use(self) -> str:
+        """The Redis that the installation uses: with the hints, or beside a broker that is no Redis; empty for none."""
+        return self.celery_broker_url if is_redis(self.celery_broker_url) else self.redis_url

@@ -12,7 +12,8 @@ from uuid import UUID
 from celery import Celery
 from kombu import Producer
 
-from queues import transport
+from queues import rabbitmq, transport
+from queues.addresses import is_rabbitmq, is_redis
 
 HINT_TASK = "orchestrator.hint"
 
@@ -27,11 +28,6 @@ class Hint:
     hint_id: UUID
 
 
-def is_redis(url: str) -> bool:
-    """Tell whether a broker is Redis."""
-    return url.startswith(("redis://", "rediss://", "redis+socket://", "unix://", "sentinel://"))
-
-
 def key_prefix(installation: str) -> str:
     """Give what all keys of an installation begin with in Redis; nothing without a name for it."""
     return f"orchestrator:{installation}:" if installation else ""
@@ -41,7 +37,7 @@ def transport_options(installation: str = "") -> dict[str, Any]:
     """Give the options of the Redis transport: every wait is bounded (RELIABILITY F).
 
     Queues keep the names that people give them (`-Q gpu`); their keys in Redis begin with the installation, so that
-    several can share one Redis. RabbitMQ does not know the option: there, each installation has a virtual host.
+    several can share one Redis. With RabbitMQ, each installation has a virtual host.
     """
     return {
         **({"global_keyprefix": key_prefix(installation)} if installation else {}),
@@ -61,7 +57,8 @@ def celery_settings(broker_url: str, installation: str = "") -> dict[str, Any]:
         installation: Whose queues are meant, where several share a Redis; empty for a Redis of its own.
     """
     transport.use()
-    return {
+    rabbitmq.use()
+    settings = {
         "broker_url": broker_url,
         "task_serializer": "json",
         "accept_content": ["json"],
@@ -92,6 +89,7 @@ def celery_settings(broker_url: str, installation: str = "") -> dict[str, Any]:
         "timezone": "UTC",
         "broker_transport_options": transport_options(installation if is_redis(broker_url) else ""),
     }
+    return settings | rabbitmq.settings() if is_rabbitmq(broker_url) else settings
 
 
 class Broker:
@@ -103,22 +101,38 @@ class Broker:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
+        self._confirms = is_rabbitmq(app.conf.broker_url or "")
 
     def publish(self, hints: tuple[Hint, ...]) -> None:
         """Send hints, each to its queue, by the anonymous direct exchange; to Redis several in one message.
+
+        RabbitMQ confirms them, all at once.
 
         Raises:
             Exception: Whatever the transport raises; nothing depends on a hint, so the caller may drop it.
         """
         with self._app.producer_pool.acquire(block=True, timeout=5) as producer:
-            if len(hints) == 1:
+            if self._confirms:
+                self._publish_confirmed(producer, hints)
+            elif len(hints) == 1:
                 self._send(producer, hints[0])
-                return
-            with producer.batch():  # type: ignore[attr-defined]  # newer than its types
-                for hint in hints:
-                    self._send(producer, hint)
+            else:
+                with producer.batch():  # type: ignore[attr-defined]  # newer than its types
+                    for hint in hints:
+                        self._send(producer, hint)
 
-    def _send(self, producer: Producer, hint: Hint) -> None:
+    def _publish_confirmed(self, producer: Producer, hints: tuple[Hint, ...]) -> None:
+        try:
+            with rabbitmq.confirmed(producer.channel):
+                for hint in hints:
+                    self._send(producer, hint, declare=[rabbitmq.quorum_queue(hint.queue)])
+        except BaseException:
+            # Half a frame may be on its way, and answers that nobody waits for any more.
+            if producer.connection is not None:
+                producer.connection.collect()
+            raise
+
+    def _send(self, producer: Producer, hint: Hint, **options: Any) -> None:
         self._app.send_task(
             HINT_TASK,
             args=[str(hint.step_id), hint.attempt, str(hint.hint_id)],
@@ -127,6 +141,7 @@ class Broker:
             producer=producer,
             retry=False,
             ignore_result=True,
+            **options,
         )
 
     def close(self) -> None:

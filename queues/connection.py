@@ -1,4 +1,4 @@
-"""Redis beside the broker, and the mark that shows when it was emptied."""
+"""Connections beside those of Celery: whether a broker answers, and the mark that shows when it was emptied."""
 
 from threading import Lock
 from time import monotonic
@@ -10,6 +10,8 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from queues import rabbitmq
+from queues.addresses import is_rabbitmq, is_redis
 from queues.broker import key_prefix
 
 
@@ -26,21 +28,22 @@ def connect(url: str) -> Redis:
 
 
 class Presence:
-    """Tells whether Redis answers; asks it at most once a second, however many want to know.
+    """Tells whether a broker answers; asks it at most once a second, however many want to know.
 
     Args:
-        url: Where it is; empty for none, which never answers.
+        url: Where Redis or RabbitMQ is; empty for none, which never answers.
     """
 
     def __init__(self, url: str) -> None:
-        self._redis = connect(url) if url else None
+        self._url = url
+        self._redis = connect(url) if is_redis(url) else None
         self._lock = Lock()
         self._asked_at = float("-inf")
         self._answered = False
         self._has_asked = False
 
     def answers(self) -> bool:
-        """Tell whether Redis has answered a moment ago."""
+        """Tell whether it has answered a moment ago."""
         if monotonic() - self._asked_at >= 1.0 and self._lock.acquire(blocking=not self._has_asked):
             try:
                 self._answered = self._ask()
@@ -52,7 +55,7 @@ class Presence:
 
     def _ask(self) -> bool:
         if self._redis is None:
-            return False
+            return is_rabbitmq(self._url) and rabbitmq.answers(self._url)
         try:
             return bool(self._redis.ping())
         except RedisError:
@@ -89,3 +92,25 @@ class EpochMark:
         fresh = uuid4().hex
         self._redis.set(self.key, fresh, nx=True)
         return self.read() or fresh
+
+
+class NoMark:
+    """Stands for the mark of a broker that is not Redis: nothing shows that its queues are gone.
+
+    Hints that were in them are sent again when their time is over.
+    """
+
+    VALUE = "none"
+
+    def read(self) -> str:
+        """Give the same value always."""
+        return self.VALUE
+
+    def renew(self) -> str:
+        """Give the same value always."""
+        return self.VALUE
+
+
+def mark_of(broker_url: str, installation: str) -> Mark:
+    """Make the mark that is lost with the hints of a broker."""
+    return EpochMark(connect(broker_url), installation) if is_redis(broker_url) else NoMark()

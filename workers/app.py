@@ -23,7 +23,8 @@ from orchestrator.store.migrate import wait_for_upgrade
 from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.session import Store
 from orchestrator.whose import check_packages
-from queues.broker import HINT_TASK, celery_settings, is_redis
+from queues.addresses import is_redis
+from queues.broker import HINT_TASK, celery_settings
 from workers.registry import load
 from workers.runtime import Identity, Runtime, handlers_of
 from workers.supervisor import Supervisor

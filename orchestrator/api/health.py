@@ -33,7 +33,7 @@ def ready(serving: Serving) -> Response:
     """Answer 200 when everything this API needs is there, else 503; the header `x-not-ready` names what is missing.
 
     Needed are `postgresql` and `loops`, which leave a heartbeat; the setting `ready_without_service` is for an API that
-    is to be ready without loops, and `ready_needs` for one that needs `redis` and `workers`, too.
+    is to be ready without loops, and `ready_needs` for one that needs `redis`, `broker` (RabbitMQ) or `workers`.
     """
     missing = _missing(serving)
     return Response(status_code=503, headers={"x-not-ready": ", ".join(missing)}) if missing else Response()
@@ -52,6 +52,7 @@ def _missing(serving: Services) -> list[str]:
         "loops": has_loops or serving.settings.ready_without_service,
         "workers": has_workers,
         "redis": ReadyNeed.REDIS not in needs or serving.redis.answers(),
+        "broker": ReadyNeed.BROKER not in needs or serving.broker.answers(),
     }
     return [name for name, is_there in there.items() if not is_there]
 

@@ -45,6 +45,7 @@ class Services:
     outbox: Outbox
     keyring: Keyring
     redis: Presence
+    broker: Presence
     streams: Streams
     schedules: Schedules
     credentials: Credentials
@@ -67,7 +68,8 @@ class Services:
             triggers=Triggers(store, engine),
             outbox=Outbox(store, engine.new_id, settings),
             keyring=Keyring(store, settings.api_key_peppers),
-            redis=Presence(settings.home_of_hints),
+            redis=Presence(settings.redis_in_use),
+            broker=Presence(settings.celery_broker_url),
             streams=Streams(store, settings.max_streams),
             schedules=Schedules(store, engine),
             credentials=Credentials(store, allow_internal=settings.allow_internal_urls),

@@ -1,12 +1,12 @@
 """The examination of a whole installation."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
 from orchestrator.dispatcher import EPOCH_FACT
-from orchestrator.doctor import database, door
+from orchestrator.doctor import database, door, rabbit
 from orchestrator.doctor.hints import Hints
 from orchestrator.doctor.words import age_of
 from orchestrator.errors import ConfigurationError, StoreUnavailable
@@ -17,6 +17,7 @@ from orchestrator.store import examination, installation, migrate, workers
 from orchestrator.store.examination import CannotLook
 from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.session import Transaction
+from queues.addresses import is_rabbitmq, is_redis
 
 LOOPS_FRESH = timedelta(seconds=15)
 UNSERVED_AFTER = timedelta(seconds=15)
@@ -25,7 +26,7 @@ DEEP, LONG_WAIT = 10_000, timedelta(minutes=5)
 LOST_HINTS = 3
 LATE = timedelta(seconds=30)
 
-Look = Callable[[Transaction], Iterator[Finding]]
+Look = Callable[[Transaction], Iterable[Finding]]
 
 
 def examine(settings: Settings, api_url: str | None = None) -> list[Finding]:
@@ -35,13 +36,19 @@ def examine(settings: Settings, api_url: str | None = None) -> list[Finding]:
         api_url: Address of an API to look at as well; None for none.
     """
     facts: dict[str, str | None] = {}
-    found = [*_database(settings, facts)]
-    name = settings.installation or facts.get(installation.ID)
-    found += Hints(settings.home_of_hints).examine(name, facts.get(EPOCH_FACT))
+    served: set[str] = set()
+    found = [*_database(settings, facts, served)]
+    broker = settings.celery_broker_url
+    if is_redis(broker):
+        name = settings.installation or facts.get(installation.ID)
+        found += Hints(broker).examine(name, facts.get(EPOCH_FACT))
+    elif is_rabbitmq(broker):
+        found += rabbit.examine(broker, sorted(served))
     return found if api_url is None else [*found, *door.examine(api_url)]
 
 
-def _database(settings: Settings, facts: dict[str, str | None]) -> Iterator[Finding]:
+def _database(settings: Settings, facts: dict[str, str | None], served: set[str]) -> Iterator[Finding]:
+    """Look at the database; keeps what others need of it: `facts`, and the queues that workers serve."""
     try:
         stands_at = migrate.current(settings.database_url)
     except StoreUnavailable as problem:
@@ -54,6 +61,7 @@ def _database(settings: Settings, facts: dict[str, str | None]) -> Iterator[Find
     looks: list[Look] = [database.about_server, database.about_sessions, database.about_disk]
     if stands_at == migrate.head():
         looks += [database.about_tables, _key(settings, facts), _loops, _partitions, _late, _work(settings), _parked]
+        looks.append(_queues_served(settings, served))
     else:
         what = f"the database stands at migration {stands_at}, this version needs {migrate.head()}"
         yield error("schema", what, "run `orchestrator migrate`; if the database is newer, run the newer version")
@@ -89,6 +97,16 @@ def _key(settings: Settings, facts: dict[str, str | None]) -> Look:
         if key is not None and (settings.vault is None or not settings.vault.knows(key)):
             remedy = "set ORCH8_ENCRYPTION_KEY (and ORCH8_OLD_ENCRYPTION_KEY) as the other processes have them"
             yield warning("encryption_key", "the database is sealed with a key that is not set here", remedy)
+
+    return look
+
+
+def _queues_served(settings: Settings, served: set[str]) -> Look:
+    """Find nothing; keep the names of the queues that workers serve."""
+
+    def look(tx: Transaction) -> tuple[Finding, ...]:
+        served.update(queue for worker in workers.alive(tx, settings.dead_after) for queue in worker["queues"])
+        return ()
 
     return look
 

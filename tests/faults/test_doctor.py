@@ -15,14 +15,15 @@ import pytest
 from orchestrator.doctor import Finding, Severity, database, examine
 from orchestrator.settings import Settings
 from sequences.signals import Control
-from tests.faults.nightly.kinds import KINDS, Kind, Pace, parked_reason
-from tests.faults.nightly.site import SERVICES, TO_API, TO_POSTGRES, TO_REDIS, WORKERS, Site
+from tests.faults.nightly.kinds import Kind, Pace, kinds_of, parked_reason
+from tests.faults.nightly.site import SERVICES, TO_API, TO_POSTGRES, TO_REDIS, WORKERS, Plan, Site
 from tests.support.proxy import Trouble
 from tests.support.stack import ENDED
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(400)]
 
+KINDS = kinds_of(Plan())
 LASTS = Pace(pause=(12.0, 12.0), stop=(14.0, 14.0), outage=(8.0, 8.0))
 HELD_SECONDS = 5.0
 """A transaction counts as long after a minute; the test does not wait for so long."""

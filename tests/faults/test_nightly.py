@@ -9,25 +9,28 @@ import pytest
 
 from tests.faults.nightly.campaign import Campaign
 from tests.faults.nightly.judge import Verdict
-from tests.faults.nightly.kinds import GROUPS, SHORT, draw, one_of_each_group
+from tests.faults.nightly.kinds import SHORT, draw, groups_of, kinds_of, one_of_each_group
 from tests.faults.nightly.record import Record
-from tests.faults.nightly.site import Site
+from tests.faults.nightly.site import Plan, Site
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(400)]
 
 SEED = int(os.environ.get("FAULT_SEED") or random.SystemRandom().randrange(2**32))
+PLANS = (Plan(), Plan(rabbitmq=True), Plan(pooler=True))
 
 
-def test_one_fault_of_each_group_under_load(tmp_path: Path) -> None:
+@pytest.mark.parametrize("plan", PLANS, ids=["Redis", "RabbitMQ", "PgBouncer"])
+def test_one_fault_of_each_group_under_load(tmp_path: Path, plan: Plan) -> None:
     print(f"\nseed {SEED}")
+    kinds = kinds_of(plan)
     kept, drawn = Record(seed=SEED), Random(SEED)
-    with Site.running(tmp_path, per_second=5, seed=SEED) as site:
+    with Site.running(tmp_path, per_second=5, seed=SEED, plan=plan) as site:
         campaign = Campaign(site, kept, SHORT)
-        campaign.play(one_of_each_group(drawn), drawn)
+        campaign.play(one_of_each_group(drawn, kinds), drawn)
         campaign.end()
     print(kept.report(("pytest",)))
     assert not kept.verdict()
-    assert len(kept.faults) >= len(GROUPS)
+    assert len(kept.faults) >= len(groups_of(kinds))
 
 
 def test_control_a_run_that_checked_nothing_is_not_sound() -> None:
@@ -64,5 +67,6 @@ def test_a_run_goes_on_where_it_stood(tmp_path: Path) -> None:
 
 
 def test_a_seed_draws_the_same_faults() -> None:
-    assert [draw(Random("7/1")) for _ in range(2)] == [draw(Random("7/1"))] * 2
-    assert {kind.group for kind in one_of_each_group(Random(1))} == set(GROUPS)
+    kinds = kinds_of(Plan())
+    assert [draw(Random("7/1"), kinds) for _ in range(2)] == [draw(Random("7/1"), kinds)] * 2
+    assert {kind.group for kind in one_of_each_group(Random(1), kinds)} == set(groups_of(kinds))

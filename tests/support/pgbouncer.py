@@ -13,15 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import pytest
-
 from orchestrator.embedded import without_driver
+from tests.support.debian import free_port, libraries, unpacked
 from tests.support.waiting import wait_until
 
-UNPACKED = Path(__file__).resolve().parents[2] / "build" / "pgbouncer"
 PACKAGES = ("pgbouncer", "libc-ares2", "libevent-2.1-7")
 """The program, and what it needs that a small Debian does not have."""
-DOWNLOAD_SECONDS = 120
 
 CONFIGURATION = """\
 [databases]
@@ -52,7 +49,7 @@ class PgBouncer:
     def __init__(self, directory: Path, url: str, *, sessions: int, forgets_options: bool = False) -> None:
         server = urlsplit(without_driver(url))
         self._program, self._libraries = _program()
-        self._port = _free_port()
+        self._port = free_port()
         self._directory = directory
         self._child: subprocess.Popen[bytes] | None = None
         (directory / "pgbouncer.ini").write_text(
@@ -92,6 +89,12 @@ class PgBouncer:
             self._child.wait()
             self._child = None
 
+    @property
+    def pid(self) -> int:
+        """Return its process."""
+        assert self._child is not None
+        return self._child.pid
+
     def log(self) -> str:
         """Return what it has said."""
         return (self._directory / "pgbouncer.log").read_text(errors="replace")
@@ -120,53 +123,5 @@ def _program() -> tuple[Path, str]:
     found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin")
     if found is not None:
         return Path(found), os.environ.get("LD_LIBRARY_PATH", "")
-    if not UNPACKED.exists():
-        _unpack()
-    return UNPACKED / "usr/sbin/pgbouncer", os.pathsep.join(
-        sorted({str(library.parent) for library in UNPACKED.glob("usr/lib/**/*.so.*")})
-    )
-
-
-def _unpack() -> None:
-    """Fetch Debian's packages and unpack them, all or nothing."""
-    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        pytest.skip("PgBouncer is not installed, and this is no Debian to fetch it from")
-    fresh = UNPACKED.with_name(f"pgbouncer.{os.getpid()}")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    try:
-        _fetch(fresh)
-        for package in fresh.glob("*.deb"):
-            subprocess.run(["dpkg-deb", "-x", package, fresh], check=True, capture_output=True)
-        fresh.rename(UNPACKED)
-    except (subprocess.SubprocessError, OSError) as error:
-        said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()
-        pytest.skip(f"PgBouncer is not installed, and apt-get cannot fetch it: {said or error}")
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-
-
-def _fetch(directory: Path) -> None:
-    """Download the packages; with lists of what there is of our own when the machine has none."""
-    try:
-        _apt_get(directory, "download", *PACKAGES)
-    except subprocess.CalledProcessError:
-        for folder in ("lists/partial", "cache/archives/partial"):
-            (directory / "own" / folder).mkdir(parents=True)
-        own = ["-o", f"Dir::State::Lists={directory}/own/lists", "-o", f"Dir::Cache={directory}/own/cache"]
-        _apt_get(directory, *own, "update")
-        _apt_get(directory, *own, "download", *PACKAGES)
-        shutil.rmtree(directory / "own")
-
-
-def _apt_get(directory: Path, *arguments: str) -> None:
-    subprocess.run(
-        ["apt-get", "-q", *arguments], cwd=directory, check=True, capture_output=True, timeout=DOWNLOAD_SECONDS
-    )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    folder = unpacked("pgbouncer", PACKAGES)
+    return folder / "usr/sbin/pgbouncer", libraries(folder)

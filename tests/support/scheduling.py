@@ -16,6 +16,7 @@ OF_PROCESSES = frozenset(
         "test_flower",
         "test_http_request",
         "test_library",
+        "test_rabbitmq",
         "test_workers",
         "test_workers_bad_handlers",
         "test_workers_drain",

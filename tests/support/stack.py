@@ -40,6 +40,7 @@ from orchestrator.store import workers as worker_rows
 from orchestrator.store.instances import Profile
 from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.session import Store
+from queues.addresses import is_redis
 from queues.broker import Broker, client_app
 from sequences.document import parse_definition, to_document
 from tests.support import effects
@@ -118,7 +119,7 @@ class Stack:
             reached: Gives, for the URL of the database, settings by which the processes reach it; the test itself
                 reaches it straight.
             env_of: Gives, for the name of a process and the servers with their database, settings of that one alone.
-            broker: A broker that it shares with another stack.
+            broker: A broker that is not the Redis of the servers: that of another stack, or RabbitMQ.
         """
         workers = {"worker": WorkerSpec()} if workers is None else workers
         directory.mkdir(parents=True, exist_ok=True)
@@ -131,10 +132,11 @@ class Stack:
             servers = replace(
                 servers, database_url=url, database_tcp_url=tcp_url and with_database(tcp_url, _database_of(url))
             )
-            if broker is not None:
-                servers = replace(servers, broker_url=broker, redis_url=broker)
-            elif not is_own:
+            if not is_own:
                 servers = _with_own_broker(servers)
+            if broker is not None:
+                redis_url = broker if is_redis(broker) else servers.redis_url
+                servers = replace(servers, broker_url=broker, redis_url=redis_url)
             port = _free_port()
             specs = [
                 *(_worker(name, spec) for name, spec in workers.items()),

@@ -11,9 +11,9 @@ from pathlib import Path
 from random import Random
 
 from tests.faults.nightly.campaign import Campaign
-from tests.faults.nightly.kinds import GROUPS, LONG, Kind, draw
+from tests.faults.nightly.kinds import LONG, Kind, draw, groups_of, kinds_of
 from tests.faults.nightly.record import Record
-from tests.faults.nightly.site import Site
+from tests.faults.nightly.site import Plan, Site
 
 PER_SECOND = 8.0
 BROKEN_INSTALLATIONS = 3
@@ -44,11 +44,11 @@ def _play_on_one_installation(kept: Record, options: argparse.Namespace) -> None
     directory.chmod(0o711)
     began, before = time.monotonic(), kept.seconds
     try:
-        with Site.running(directory, per_second=PER_SECOND, seed=kept.seed) as site:
+        with Site.running(directory, per_second=PER_SECOND, seed=kept.seed, plan=options.plan) as site:
             campaign = Campaign(site, kept, LONG)
             while not _is_over(kept, options):
                 drawn = Random(f"{kept.seed}/{kept.rounds}")
-                kinds = draw(drawn, options.group or GROUPS)
+                kinds = draw(drawn, options.kinds)
                 try:
                     campaign.play(kinds, drawn)
                 except Exception:
@@ -89,8 +89,15 @@ def _options() -> argparse.Namespace:
         "--seed", type=int, default=None, help="decides every fault; by default that of the state, or a random one"
     )
     parser.add_argument("--state", type=Path, default=Path("build/nightly.json"), help="where the run is kept")
-    parser.add_argument("--group", choices=GROUPS, action="append", help="only faults of this group, or these")
+    parser.add_argument("--group", action="append", help="only faults of this group, or these")
+    parser.add_argument("--rabbitmq", action="store_true", help="send hints through RabbitMQ")
+    parser.add_argument("--pooler", action="store_true", help="reach PostgreSQL through PgBouncer")
     options = parser.parse_args()
+    options.plan = Plan(rabbitmq=options.rabbitmq, pooler=options.pooler)
+    kinds = kinds_of(options.plan)
+    if unknown := set(options.group or ()) - set(groups_of(kinds)):
+        parser.error(f"unknown groups: {sorted(unknown)}; there are: {', '.join(groups_of(kinds))}")
+    options.kinds = [kind for kind in kinds if options.group is None or kind.group in options.group]
     options.state.parent.mkdir(parents=True, exist_ok=True)
     return options
 

@@ -153,7 +153,7 @@ class Campaign:
 
     def _sizes(self) -> dict[str, float]:
         stack = self._site.stack
-        redis = Redis.from_url(stack.servers.broker_url)
+        redis = Redis.from_url(stack.servers.redis_url)
         keys = redis.dbsize()
         redis.close()
         [[dead]] = stack.query("SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 'steps'")

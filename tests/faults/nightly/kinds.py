@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -11,14 +11,16 @@ from random import Random
 from uuid import UUID, uuid4
 
 import psycopg2
+from kombu import Connection
 from redis import Redis
 
 from orchestrator import embedded
 from orchestrator.embedded import without_driver
 from orchestrator.errors import StoreUnavailable
 from queues.broker import Broker, Hint, client_app
-from tests.faults.nightly.site import SERVICES, SLOTS, TO_API, TO_POSTGRES, TO_REDIS, WORKERS, Site
+from tests.faults.nightly.site import SERVICES, SLOTS, TO_API, TO_POSTGRES, TO_RABBITMQ, TO_REDIS, WORKERS, Plan, Site
 from tests.support.proxy import Trouble
+from tests.support.rabbitmq import RabbitMQ
 from tests.support.waiting import wait_until
 
 PARKED_WITHIN_SECONDS = 90.0
@@ -286,7 +288,47 @@ def _network(link: str, trouble: Trouble, site: Site, random: Random, pace: Pace
         _last(pace.pause, random)
 
 
-_LOSING_LINKS = {TO_POSTGRES: SLOTS, TO_REDIS: 0, TO_API: 0}
+# -- RabbitMQ and PgBouncer ----------------------------------------------------------------------------------------
+
+
+def _rabbitmq(site: Site) -> RabbitMQ:
+    assert site.rabbitmq is not None
+    return site.rabbitmq
+
+
+def _restart_rabbitmq(site: Site, _random: Random, _pace: Pace) -> None:
+    _rabbitmq(site).kill()
+    _rabbitmq(site).start()
+
+
+def _restart_rabbitmq_empty(site: Site, _random: Random, _pace: Pace) -> None:
+    _rabbitmq(site).restart_empty()
+
+
+def _stop_rabbitmq(site: Site, random: Random, pace: Pace) -> None:
+    _rabbitmq(site).send_signal(signal.SIGSTOP)
+    try:
+        _last(pace.pause, random)
+    finally:
+        _rabbitmq(site).send_signal(signal.SIGCONT)
+
+
+def _delete_queue(site: Site, _random: Random, _pace: Pace) -> None:
+    with Connection(_rabbitmq(site).url) as connection, connection.channel() as channel:
+        channel.queue_delete("default")
+
+
+def _restart_pooler(site: Site, _random: Random, _pace: Pace) -> None:
+    assert site.pooler is not None
+    site.pooler.kill()
+    site.pooler.start()
+
+
+def _stop_pooler(site: Site, random: Random, pace: Pace) -> None:
+    assert site.pooler is not None
+    with _standing_still([site.pooler.pid]):
+        _last(pace.pause, random)
+
 
 KINDS: tuple[Kind, ...] = (
     Kind(name="kill -9 of a child", group="worker", strike=_kill_child, may_run_again=1),
@@ -317,30 +359,54 @@ KINDS: tuple[Kind, ...] = (
     Kind(name="hints repeated", group="hints", strike=_duplicate_hints),
     Kind(name="poison: os._exit", group="poison", strike=partial(_poison, "exits"), may_run_again=3),
     Kind(name="poison: segmentation fault", group="poison", strike=partial(_poison, "crashes"), may_run_again=3),
-    *(
+)
+
+RABBITMQ_KINDS: tuple[Kind, ...] = (
+    Kind(name="kill -9 of RabbitMQ", group="RabbitMQ", strike=_restart_rabbitmq),
+    Kind(name="RabbitMQ restarted empty", group="RabbitMQ", strike=_restart_rabbitmq_empty),
+    Kind(name="SIGSTOP of RabbitMQ", group="RabbitMQ", strike=_stop_rabbitmq),
+    Kind(name="a queue deleted", group="RabbitMQ", strike=_delete_queue),
+)
+
+POOLER_KINDS: tuple[Kind, ...] = (
+    Kind(name="kill -9 of PgBouncer", group="PgBouncer", strike=_restart_pooler, may_run_again=SLOTS),
+    Kind(name="SIGSTOP of PgBouncer", group="PgBouncer", strike=_stop_pooler, may_run_again=SLOTS),
+)
+
+
+def kinds_of(plan: Plan) -> tuple[Kind, ...]:
+    """Give the faults that can hit an installation."""
+    links = {TO_POSTGRES: SLOTS, TO_RABBITMQ if plan.rabbitmq else TO_REDIS: 0, TO_API: 0}
+    networks = [
         Kind(
             name=f"{trouble}: {link}",
             group=f"network {link}",
             strike=partial(_network, link, trouble),
             may_run_again=may_run_again,
         )
-        for link, may_run_again in _LOSING_LINKS.items()
+        for link, may_run_again in links.items()
         for trouble in Trouble
-    ),
-)
+    ]
+    return (
+        *KINDS,
+        *(RABBITMQ_KINDS if plan.rabbitmq else ()),
+        *(POOLER_KINDS if plan.pooler else ()),
+        *networks,
+    )
 
 
-GROUPS: tuple[str, ...] = tuple(dict.fromkeys(kind.group for kind in KINDS))
+def groups_of(kinds: Iterable[Kind]) -> tuple[str, ...]:
+    """Name the groups of some kinds."""
+    return tuple(dict.fromkeys(kind.group for kind in kinds))
 
 
-def draw(random: Random, groups: Collection[str] = GROUPS) -> tuple[Kind, ...]:
+def draw(random: Random, kinds: Sequence[Kind]) -> tuple[Kind, ...]:
     """Draw the faults of a round: mostly one, sometimes several in a row."""
-    kinds = [kind for kind in KINDS if kind.group in groups]
     return tuple(random.choice(kinds) for _ in range(random.choice((1, 1, 1, 2, 4))))
 
 
-def one_of_each_group(random: Random) -> tuple[Kind, ...]:
+def one_of_each_group(random: Random, kinds: Sequence[Kind]) -> tuple[Kind, ...]:
     """Draw one fault of each group, in any order."""
-    drawn = [random.choice([kind for kind in KINDS if kind.group == group]) for group in GROUPS]
+    drawn = [random.choice([kind for kind in kinds if kind.group == group]) for group in groups_of(kinds)]
     random.shuffle(drawn)
     return tuple(drawn)

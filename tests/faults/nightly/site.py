@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,69 +19,82 @@ from orchestrator.store import steps as step_rows
 from tests.faults.journey import BLOCKS
 from tests.faults.nightly.load import Load
 from tests.support.effects import EffectLog, Execution, executions_of
+from tests.support.pgbouncer import PgBouncer, pooling
 from tests.support.proxy import Proxy
+from tests.support.rabbitmq import RabbitMQ, broking
 from tests.support.stack import Stack, WorkerSpec
 
 WORKERS = ("worker-1", "worker-2")
 SERVICES = ("service-1", "service-2")
 SLOTS = 4
 """Steps that can be in progress: two workers with two children each."""
-TO_POSTGRES, TO_REDIS, TO_API = "worker-PostgreSQL", "worker-Redis", "client-API"
+TO_POSTGRES, TO_REDIS, TO_RABBITMQ, TO_API = "worker-PostgreSQL", "worker-Redis", "worker-RabbitMQ", "client-API"
+POOLED_SESSIONS = 6
+"""Fewer than the processes have connections: their transactions take turns in them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What an installation stands on, beside PostgreSQL and Redis.
+
+    Args:
+        rabbitmq: Hints go through RabbitMQ.
+        pooler: Every process reaches PostgreSQL through PgBouncer in transaction mode.
+    """
+
+    rabbitmq: bool = False
+    pooler: bool = False
 
 
 class Site:
     """A running installation under load; made by `running`."""
 
-    def __init__(self, stack: Stack, links: Mapping[str, Proxy], load: Load) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        links: Mapping[str, Proxy],
+        load: Load,
+        *,
+        rabbitmq: RabbitMQ | None = None,
+        pooler: PgBouncer | None = None,
+    ) -> None:
         self.stack = stack
         self.links = links
         self.load = load
+        self.rabbitmq = rabbitmq
+        self.pooler = pooler
         self.effects = Tail(stack.effects)
         self.old_hints: list[UUID] = []
         """Steps of earlier rounds: a hint for one of them is late."""
 
     @classmethod
     @contextmanager
-    def running(cls, directory: Path, *, per_second: float, seed: int) -> Iterator[Site]:
+    def running(cls, directory: Path, *, per_second: float, seed: int, plan: Plan | None = None) -> Iterator[Site]:
         """Start everything, with servers of its own; `per_second` instances are started."""
-        links: dict[str, Proxy] = {}
-
-        def through_links(name: str, servers: Servers) -> Mapping[str, str]:
-            if name not in WORKERS:
-                return {}
-            for link, url in ((TO_POSTGRES, servers.database_tcp_url), (TO_REDIS, servers.redis_url)):
-                if link not in links:
-                    links[link] = Proxy(_port(str(url)), seed)
-            redis = links[TO_REDIS].port
-            return {
-                "DATABASE_URL": _through(str(servers.database_tcp_url), links[TO_POSTGRES].port),
-                "REDIS_URL": _through(servers.redis_url, redis),
-                "BROKER_URL": _through(servers.broker_url, redis),
-            }
-
-        try:
-            with Stack.running(
-                directory,
-                workers={name: WorkerSpec(concurrency=2) for name in WORKERS},
-                services=SERVICES,
-                with_api=True,
-                env_of=through_links,
-            ) as stack:
-                links[TO_API] = Proxy(_port(stack.api_url), seed)
-                load = Load(
-                    [f"http://127.0.0.1:{links[TO_API].port}"],
-                    stack.define(BLOCKS),
-                    per_second=per_second,
-                    count_open=lambda: _count_open(stack),
+        plan = plan or Plan()
+        with ExitStack() as parts:
+            rabbitmq = parts.enter_context(broking(directory / "rabbitmq")) if plan.rabbitmq else None
+            ways = _Ways(seed, rabbitmq, directory / "pooler" if plan.pooler else None, parts)
+            stack = parts.enter_context(
+                Stack.running(
+                    directory,
+                    workers={name: WorkerSpec(concurrency=2) for name in WORKERS},
+                    services=SERVICES,
+                    with_api=True,
+                    env_of=ways.settings_of,
+                    broker=rabbitmq.url if rabbitmq else None,
                 )
-                load.start()
-                try:
-                    yield cls(stack, links, load)
-                finally:
-                    load.stop()
-        finally:
-            for link in links.values():
-                link.close()
+            )
+            link = ways.link(TO_API, _port(stack.api_url))
+            load = Load(
+                [f"http://127.0.0.1:{link.port}"],
+                stack.define(BLOCKS),
+                per_second=per_second,
+                count_open=lambda: _count_open(stack),
+            )
+            load.start()
+            parts.callback(load.stop)
+            yield cls(stack, ways.links, load, rabbitmq=rabbitmq, pooler=ways.pooler)
 
     def mend(self) -> None:
         """Heal the links, and start what is down."""
@@ -119,6 +133,48 @@ class Site:
         except StoreUnavailable:
             return None
         return None if first is None else float(first)
+
+
+class _Ways:
+    """How the processes of a site reach the servers: workers through links that can be troubled."""
+
+    def __init__(self, seed: int, rabbitmq: RabbitMQ | None, pooler: Path | None, parts: ExitStack) -> None:
+        self._seed = seed
+        self._rabbitmq = rabbitmq
+        self._pooler_directory = pooler
+        self._parts = parts
+        self.pooler: PgBouncer | None = None
+        self.links: dict[str, Proxy] = {}
+
+    def settings_of(self, name: str, servers: Servers) -> Mapping[str, str]:
+        """Give the settings of one process."""
+        settings = {}
+        database = str(servers.database_tcp_url)
+        if self._pooler_directory is not None:
+            if self.pooler is None:
+                self.pooler = self._parts.enter_context(
+                    pooling(self._pooler_directory, database, sessions=POOLED_SESSIONS)
+                )
+            database = self.pooler.url_of(database)
+            settings = {"DATABASE_URL": database, "DATABASE_POOLER": "transaction"}
+        if name not in WORKERS:
+            return settings
+        settings["DATABASE_URL"] = _through(database, self.link(TO_POSTGRES, _port(database)).port)
+        redis = self.link(TO_REDIS, _port(servers.redis_url)).port
+        settings["REDIS_URL"] = _through(servers.redis_url, redis)
+        if self._rabbitmq is None:
+            settings["BROKER_URL"] = _through(servers.broker_url, redis)
+        else:
+            link = self.link(TO_RABBITMQ, self._rabbitmq.port)
+            settings["BROKER_URL"] = self._rabbitmq.url_through(link.port)
+        return settings
+
+    def link(self, name: str, port: int) -> Proxy:
+        """Give a link to a port; the same for the same name."""
+        if name not in self.links:
+            self.links[name] = Proxy(port, self._seed)
+            self._parts.callback(self.links[name].close)
+        return self.links[name]
 
 
 class Tail:
