@@ -29,7 +29,7 @@ from orchestrator.supervision import (
     worker_grace,
 )
 from orchestrator.supervision.printing import Overflowing
-from queues.addresses import is_redis
+from queues.addresses import is_rabbitmq
 
 SUPERVISOR = "server"
 """The supervisor's own name in the log."""
@@ -141,7 +141,7 @@ def child_specs(options: ServerOptions, settings: Settings) -> tuple[ChildSpec, 
 
 
 def _api_spec(options: ServerOptions, settings: Settings, command: tuple[str, ...]) -> ChildSpec:
-    needs = [ReadyNeed.REDIS if is_redis(settings.celery_broker_url) else ReadyNeed.BROKER]
+    needs = [ReadyNeed.BROKER if is_rabbitmq(settings.celery_broker_url) else ReadyNeed.REDIS]
     if Part.WORKERS in options.parts and options.workers:
         needs.append(ReadyNeed.WORKERS)
     env = {
