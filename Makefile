@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test model simulation check contract-fuzz coverage-of-contract format bench bench-guard faults faults-nightly recovery upgrade-rehearsal lock clean
+.PHONY: help install demo dev test model simulation check contract-fuzz coverage-of-contract format bench bench-guard faults faults-nightly recovery upgrade-rehearsal restore-rehearsal lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 24
@@ -73,6 +73,9 @@ recovery: $(STAMP) ## Kill 200 workers that hold steps, and empty Redis; measure
 
 upgrade-rehearsal: $(STAMP) ## Upgrade from REF (by default the newest commit with another schema) and roll back, under load.
 	$(BIN)/python -m tests.faults.upgrade $(if $(REF),--ref $(REF))
+
+restore-rehearsal: $(STAMP) ## Back up under load, lose some time, restore to a moment, and go on.
+	$(BIN)/python -m tests.faults.restore
 
 lock: $(STAMP) ## Pin all dependencies anew, with hashes.
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --all-extras --upgrade pyproject.toml -o requirements.lock

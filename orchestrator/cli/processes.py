@@ -51,6 +51,7 @@ def add_to(app: typer.Typer) -> None:
     for command in (dev, server, api, service, worker, flower, migrate):
         app.command(rich_help_panel=PROCESSES)(command)
     app.command("rotate-encryption", rich_help_panel=PROCESSES)(rotate_encryption)
+    app.command(rich_help_panel=PROCESSES)(restored)
 
 
 def migrate(
@@ -73,6 +74,25 @@ def migrate(
         migrations.downgrade(url, target)
     after = migrations.current(url)
     typer.echo(f"the database stands at {after} already" if before == after else f"the database went to {after}")
+
+
+def restored() -> None:
+    """Make the database of DATABASE_URL, restored from a backup or copied, an installation of its own.
+
+    Run it once before the first process starts: hints of the former installation in the same Redis, and late reports
+    for claims that were made after the moment that was restored, are then refused.
+    """
+    from orchestrator.store import installation  # noqa: PLC0415 - slow
+    from orchestrator.store.postgres import PostgresStore  # noqa: PLC0415 - slow
+
+    settings = _settings()
+    store = PostgresStore(_database_url(settings), pooler=settings.database_pooler, vault=settings.vault)
+    try:
+        with store.transaction() as tx:
+            name = installation.begin_anew(tx, 2 * settings.dead_after)
+    finally:
+        store.close()
+    typer.echo(f"this is installation {name} from now on: start its processes")
 
 
 def rotate_encryption() -> None:

@@ -32,6 +32,7 @@ ROLE_SETTINGS_17 = {"transaction_timeout": "30s"}
 HBA = """\
 # TYPE  DATABASE     USER  ADDRESS        METHOD
 local   all          all                  trust  # only the owner of the private folder reaches the socket
+local   replication  {superuser}             trust  # for pg_basebackup
 host    all          all   127.0.0.1/32   scram-sha-256
 """
 
@@ -76,7 +77,7 @@ def launch(home: Home, settings: Settings, deadline: Deadline) -> Launched:
             _create_data(home, program, deadline)
         _remove_stale_files(home, settings)
         give_file(data / "postgresql.conf", _configuration(home, settings), home.account)
-        give_file(data / "pg_hba.conf", HBA, home.account)
+        give_file(data / "pg_hba.conf", HBA.format(superuser=SUPERUSER), home.account)
         rotate_log(home.log("postgres"))
     except BaseException:
         os.close(lock)

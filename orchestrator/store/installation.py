@@ -1,5 +1,6 @@
 """Facts of this installation, by name: its id, the broker's epoch."""
 
+from datetime import timedelta
 from typing import Final
 
 from orchestrator.encryption import Vault
@@ -8,6 +9,8 @@ from orchestrator.store.session import Transaction
 
 ID: Final = "id"
 """Fact that tells installations apart which share a Redis."""
+EPOCHS_AHEAD: Final = 1_000_000
+"""More claims of one task than any installation makes between a moment and the end of its log."""
 KEY: Final = "encryption_key"
 """Fact that names the key with which is sealed; missing while nothing is."""
 
@@ -39,6 +42,32 @@ def identity(tx: Transaction) -> str:
     if known is None:
         raise LookupError("the id of the installation was removed while it was read")
     return known
+
+
+def begin_anew(tx: Transaction, silent_for: timedelta) -> str:
+    """Make a restored or copied database an installation of its own; returns its new id.
+
+    Hints and marks that Redis holds of the former one are none of ours under another id. Claims of the time after the
+    moment that was restored are unknown here, but their numbers were given out already: those of open tasks go on
+    above all of them, so that a late report of that time is refused.
+
+    Args:
+        silent_for: Loops and workers that have said nothing for so long do not run.
+
+    Raises:
+        ConfigurationError: Its loops or workers run.
+    """
+    alive = tx.query(
+        "SELECT name FROM workers WHERE heartbeat_at > clock_timestamp() - %(s)s UNION ALL SELECT 'service loops' FROM "
+        "installation WHERE name = 'service_heartbeat' AND value::timestamptz > clock_timestamp() - %(s)s LIMIT 1",
+        {"s": silent_for},
+    )
+    if alive:
+        raise ConfigurationError(f"processes of this installation run ({alive[0][0]}): end them first")
+    tx.execute("DELETE FROM installation WHERE name IN (%s, 'broker_epoch', 'service_heartbeat')", (ID,))
+    tx.execute("UPDATE steps SET claim_epoch = claim_epoch + %s", (EPOCHS_AHEAD,))
+    tx.execute("UPDATE steps SET hinted_at = NULL, hints = 0 WHERE hinted_at IS NOT NULL")
+    return identity(tx)
 
 
 def agree_on_key(tx: Transaction, vault: Vault | None) -> None:

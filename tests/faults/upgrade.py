@@ -97,7 +97,7 @@ class Phase:
 class Rehearsal:
     """An installation that is upgraded and rolled back; made by `running`."""
 
-    def __init__(self, directory: Path, old: Path, servers: embedded.Servers, url: str) -> None:
+    def __init__(self, directory: Path, old: Path, servers: embedded.Servers, url: str, name: str = "all") -> None:
         self.url = url
         self.trees = {"old": old, "new": REPOSITORY}
         self.effects = EffectLog(directory / "effects")
@@ -112,9 +112,9 @@ class Rehearsal:
             "ORCH8_RUN_MIGRATIONS": "false",
             effects.PATH_VARIABLE: str(directory / "effects"),
         }
-        self._directory = directory
         self.fleets: dict[str, Supervisor] = {}
-        self._log = (directory / "all.log").open("w")
+        self._log_file = directory / f"{name}.log"
+        self._log = self._log_file.open("w")
 
     @classmethod
     @contextmanager
@@ -149,12 +149,13 @@ class Rehearsal:
         enter = 'cd "$0" && PYTHONPATH="$0" exec "$@"'
         return ("/bin/sh", "-c", enter, str(self.trees[version]), sys.executable, "-m", "orchestrator.cli", *arguments)
 
-    def command(self, version: str, *arguments: str) -> None:
-        """Run a command to its end."""
+    def command(self, version: str, *arguments: str) -> str:
+        """Run a command to its end; returns what it prints."""
         done = subprocess.run(
             self._argv(version, *arguments), env=self._env, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"{version} {arguments}: {done.stdout}{done.stderr}"
+        return done.stdout
 
     def start(self, version: str) -> None:
         """Start all processes of a version, and wait until they work."""
@@ -220,10 +221,10 @@ class Rehearsal:
     def log_tail(self, lines: int = 40) -> str:
         """Give the end of everybody's log."""
         self._log.flush()
-        return "\n".join((self._directory / "all.log").read_text(errors="replace").splitlines()[-lines:])
+        return "\n".join(self._log_file.read_text(errors="replace").splitlines()[-lines:])
 
-    def define(self) -> UUID:
-        """Store the sequence through the API of the old version."""
+    def define(self, url: str) -> UUID:
+        """Store the sequence through an API."""
         document = {
             "id": str(uuid4()),
             "tenant_id": TENANT,
@@ -233,7 +234,7 @@ class Rehearsal:
             "created_at": "2026-01-01T00:00:00Z",
             "blocks": BLOCKS,
         }
-        answer = httpx.post(f"{self.urls[0]}/sequences", json=document, timeout=30)
+        answer = httpx.post(f"{url}/sequences", json=document, timeout=30)
         assert answer.status_code == 201, answer.text
         return UUID(document["id"])  # type: ignore[arg-type]
 
@@ -270,7 +271,7 @@ class Rehearsal:
 def rehearse(directory: Path, ref: str, *, instances: int, rows: int) -> Found:
     """Go up and down once; returns what was broken."""
     with Rehearsal.running(directory, ref) as site:
-        load = Load(site.urls, site.define(), per_second=PER_SECOND, count_open=site.count_open)
+        load = Load(site.urls, site.define(site.urls[0]), per_second=PER_SECOND, count_open=site.count_open)
         load.start()
         try:
             _up_and_down(site, load, head_of(ref), instances, rows)

@@ -46,6 +46,10 @@ class Load:
         self.answers: Counter[str] = Counter()
         self.wrong: list[str] = []
 
+    def going_on(self, urls: Sequence[str], count_open: Callable[[], int | None]) -> "Load":
+        """Make clients of other addresses that start the same sequence at the same pace."""
+        return Load(urls, self.sequence_id, per_second=CLIENTS / self._pause, count_open=count_open)
+
     def start(self) -> None:
         """Begin."""
         for thread in self._threads:
