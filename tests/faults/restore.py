@@ -37,7 +37,9 @@ from tests.faults.upgrade import WORKERS, Rehearsal
 from tests.support.stack import REPOSITORY
 from tests.support.waiting import wait_until
 
-PER_SECOND = 6.0
+PER_SECOND = 60.0
+"""More than the workers keep up with: at the moment steps must be open that are claimed soon after it."""
+OPEN_STEPS = 10
 GRACE_SECONDS = 30.0
 """Until so long after the start claims of before the moment are taken from workers that are gone."""
 
@@ -139,6 +141,7 @@ def _work_and_lose(
         site.wait_for_ended(load, instances)
         _base_backup(servers, directory / "base")
         site.wait_for_ended(load, instances)
+        wait_until(lambda: _ready(site) >= OPEN_STEPS, "steps to wait for workers")
         accepted = tuple(load.accepted)
         before = record(site.query, site.effects.executions(), accepted)
         [[at]] = site.query("SELECT clock_timestamp()")
@@ -155,6 +158,11 @@ def _work_and_lose(
 
     wait_until(is_archived, "the log to be archived")
     return moment, load, epochs
+
+
+def _ready(site: Rehearsal) -> int:
+    [[count]] = site.query("SELECT count(*) FROM steps WHERE state = 'ready'")
+    return int(count)
 
 
 def _restore(former: embedded.Servers, directory: Path, archive: Path, at: datetime) -> embedded.Servers:
