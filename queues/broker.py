@@ -81,6 +81,8 @@ def celery_settings(broker_url: str, installation: str = "") -> dict[str, Any]:
         "task_send_sent_event": False,
         "task_default_queue": "default",
         "broker_connection_retry_on_startup": True,
+        # A Redis that refuses a command, being full, must not end a worker: it begins anew until it is taken again.
+        "broker_channel_error_retry": is_redis(broker_url),
         "broker_connection_max_retries": None,
         "broker_connection_timeout": 4,
         # Connections are opened as they are needed; Flower asks every worker ten things at once, each on two of them.
