@@ -183,6 +183,7 @@ def _end_what_is_parked(patient: Patient) -> None:
     stack.wait_for_states(ids, ENDED)
 
 
+@only_long
 def test_the_doctor_names_a_worker_that_is_dead_and_a_queue_without_any(patient: Patient) -> None:
     stack = patient.site.stack
     stack.kill(WORKERS[0])

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.long import only_long
 from tests.faults.restore import rehearse
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(400)]
 
 
+@only_long
 def test_what_is_restored_to_a_moment_runs_to_its_end() -> None:
     directory = Path(tempfile.mkdtemp(prefix="restore-"))
     try:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.long import only_long
 from tests.faults.upgrade import STALL_SECONDS, Phase, newest_with_other_schema, of_phase, rehearse
 
 
+@only_long
 @pytest.mark.fault
 @pytest.mark.timeout(500)
 def test_an_upgrade_and_its_roll_back_are_no_fault() -> None:
