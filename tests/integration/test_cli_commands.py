@@ -20,7 +20,7 @@ from orchestrator.settings import Settings
 from tests.support.serving import Reception
 
 PROCESSES: Final = frozenset(
-    {"dev", "server", "api", "service", "worker", "flower", "migrate", "rotate-encryption", "doctor"}
+    {"dev", "server", "api", "service", "worker", "flower", "migrate", "restored", "rotate-encryption", "doctor"}
 )
 """Commands that run processes or work on the servers themselves; they have tests of their own."""
 ABSENT: Final = "00000000-0000-4000-8000-000000000000"
