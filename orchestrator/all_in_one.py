@@ -97,7 +97,7 @@ def run(options: ServerOptions, settings: Settings) -> int:
         try:
             with children:
                 if settings.run_migrations:
-                    upgrade(settings.database_url)
+                    upgrade(settings.database_url, tenant_role=settings.tenant_role)
                 interrupts.defer_to(children)
                 return _watch(children, printer, interrupts, began)
         except KeyboardInterrupt:

@@ -61,7 +61,8 @@ class Accepted:
 class Catalogue:
     """Stored sequences. Synchronous; safe to use from several threads.
 
-    A `tenant` argument is the scope of the caller: None sees all tenants.
+    A `tenant` argument is the scope of the caller: None sees all tenants. What is changed by its id is looked up
+    first in a transaction that reads for the tenant alone.
     """
 
     def __init__(self, store: Store) -> None:
@@ -109,7 +110,7 @@ class Catalogue:
 
     def get(self, sequence_id: UUID, *, tenant: str | None) -> StoredDefinition:
         """Read one version by id, deprecated or not; NotFound if the caller has none."""
-        with self._store.transaction() as tx:
+        with self._store.reading(tenant) as tx:
             found = definitions.get(tx, sequence_id, tenant)
         if found is None:
             raise NotFound(f"sequence {sequence_id}")
@@ -117,7 +118,7 @@ class Catalogue:
 
     def by_name(self, tenant_id: str, namespace: str, name: str, version: int | None = None) -> StoredDefinition:
         """Read the highest version that is not deprecated, or exactly the one asked for."""
-        with self._store.transaction() as tx:
+        with self._store.reading(tenant_id) as tx:
             found = definitions.newest(tx, tenant_id, namespace, name, version=version)
         if found is None:
             raise NotFound(f"sequence {name}" + ("" if version is None else f" version {version}"))
@@ -137,28 +138,29 @@ class Catalogue:
             sequence_id = UUID(text)
         except ValueError:
             return None
-        with self._store.transaction() as tx:
+        with self._store.reading(tenant) as tx:
             return definitions.get(tx, sequence_id, tenant)
 
     def versions(self, tenant_id: str, namespace: str, name: str) -> list[StoredDefinition]:
         """Read the versions that are not deprecated, highest first."""
-        with self._store.transaction() as tx:
+        with self._store.reading(tenant_id) as tx:
             return [found for found in definitions.versions(tx, tenant_id, namespace, name) if not found.deprecated]
 
     def find(self, *, tenant: str | None, namespace: str | None, offset: int, limit: int) -> list[StoredDefinition]:
         """List versions by tenant, namespace and name, the highest of a name first."""
-        with self._store.transaction() as tx:
+        with self._store.reading(tenant) as tx:
             return definitions.find(tx, tenant_id=tenant, namespace=namespace, offset=offset, limit=limit)
 
     def deprecate(self, sequence_id: UUID, *, tenant: str | None) -> None:
         """Take a version out of look-ups by name; running instances go on. Repeatable."""
+        self.get(sequence_id, tenant=tenant)
         with self._store.transaction() as tx:
             if definitions.get(tx, sequence_id, tenant) is None or not definitions.deprecate(tx, sequence_id):
                 raise NotFound(f"sequence {sequence_id}")
 
     def missing(self, tenant_id: str, namespace: str, names: Iterable[tuple[str, int | None]]) -> list[str]:
         """Tell which names, or versions of names, nothing is stored under."""
-        with self._store.transaction() as tx:
+        with self._store.reading(tenant_id) as tx:
             return [
                 name if version is None else f"{name} version {version}"
                 for name, version in names
@@ -172,6 +174,7 @@ class Catalogue:
             NotFound: The caller has no such version.
             Conflict: Instances that have not ended are bound to it.
         """
+        self.get(sequence_id, tenant=tenant)
         patiently(lambda: self._remove(sequence_id, tenant))
         until = time.monotonic() + _REMOVING_SECONDS
         while time.monotonic() < until and patiently(lambda: self._remove_instances(sequence_id)):
@@ -194,6 +197,7 @@ class Catalogue:
             NotFound: The caller has no such version.
             InvalidArgument: The move is not allowed.
         """
+        self.get(sequence_id, tenant=tenant)
         with self._store.transaction() as tx:
             found = definitions.get(tx, sequence_id, tenant)
             if found is None:

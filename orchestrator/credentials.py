@@ -53,12 +53,12 @@ class Credentials:
 
     def get(self, credential_id: str, *, tenant: str | None) -> Credential:
         """Read a credential; NotFound if the caller has none of that id."""
-        with self._store.transaction() as tx:
+        with self._store.reading(tenant) as tx:
             return _owned(credentials.get(tx, credential_id), credential_id, tenant)
 
     def find(self, *, tenant: str | None, limit: int) -> list[Credential]:
         """List credentials by id."""
-        with self._store.transaction() as tx:
+        with self._store.reading(tenant) as tx:
             return credentials.find(tx, tenant, limit)
 
     def change(self, credential_id: str, changes: Mapping[str, Any], *, tenant: str | None) -> Credential:
@@ -74,6 +74,7 @@ class Credentials:
 
     def delete(self, credential_id: str, *, tenant: str | None) -> None:
         """Remove a credential; steps that name it fail from now on."""
+        self.get(credential_id, tenant=tenant)
         with self._store.transaction() as tx:
             _owned(credentials.get(tx, credential_id, lock=True), credential_id, tenant)
             credentials.delete(tx, credential_id)

@@ -64,12 +64,12 @@ class Schedules:
 
     def get(self, schedule_id: UUID, *, tenant: str | None) -> Schedule:
         """Read a schedule; NotFound if the caller has none of that id."""
-        with self._store.transaction() as tx:
+        with self._store.reading(tenant) as tx:
             return _owned(schedules.get(tx, schedule_id, tenant), schedule_id)
 
     def find(self, *, tenant: str | None, limit: int) -> list[Schedule]:
         """List schedules, the oldest first."""
-        with self._store.transaction() as tx:
+        with self._store.reading(tenant) as tx:
             return schedules.find(tx, tenant, limit)
 
     def change(self, schedule_id: UUID, changes: Mapping[str, Any], *, tenant: str | None) -> Schedule:
@@ -77,6 +77,7 @@ class Schedules:
 
         Other times begin now. A schedule that is due and whose times stay fires all the same.
         """
+        self.get(schedule_id, tenant=tenant)
         with self._store.transaction() as tx:
             found = _owned(schedules.get(tx, schedule_id, tenant, lock=True), schedule_id)
             changed = replace(found, **changes)
@@ -89,13 +90,14 @@ class Schedules:
 
     def delete(self, schedule_id: UUID, *, tenant: str | None) -> None:
         """Remove a schedule; flows that it has started go on."""
+        self.get(schedule_id, tenant=tenant)
         with self._store.transaction() as tx:
             _owned(schedules.get(tx, schedule_id, tenant, lock=True), schedule_id)
             schedules.delete(tx, schedule_id)
 
     def next_fires(self, schedule: Schedule, count: int) -> list[datetime]:
         """List the next moments that a schedule's expression names."""
-        with self._store.transaction() as tx:
+        with self._store.reading(schedule.tenant_id) as tx:
             now = tx.now()
         return list(islice(parse(schedule.cron_expr).fires(now, zone_of(schedule.timezone)), count))
 

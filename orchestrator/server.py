@@ -20,6 +20,7 @@ from orchestrator.engine import Engine
 from orchestrator.errors import ConfigurationError, ServerFault
 from orchestrator.settings import Settings
 from orchestrator.store.postgres import PostgresStore
+from orchestrator.store.row_security import RowSecurity
 from queues.broker import Broker, client_app
 
 log = structlog.get_logger()
@@ -59,8 +60,10 @@ def serve(settings: Settings, *, host: str, port: int, is_insecure: bool = False
             apart=settings.apart,
             pooler=settings.database_pooler,
             vault=settings.vault,
+            row_security=RowSecurity(settings.row_security, settings.tenant_role),
         )
         store.try_out()
+        store.try_out_row_security()
         doorbell = Doorbell(
             Broker(client_app(settings.celery_broker_url, store.installation(settings.installation))).publish
         )

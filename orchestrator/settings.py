@@ -17,6 +17,7 @@ from orchestrator.errors import ConfigurationError
 from orchestrator.pricing import Price
 from orchestrator.store.apart import DEFAULT_THRESHOLD, Apart, Mode
 from orchestrator.store.pool import Pooler
+from orchestrator.store.row_security import TENANT_ROLE, RowSecurityMode
 from queues.addresses import is_redis
 from sequences.durations import parse_duration
 
@@ -60,6 +61,17 @@ class Settings(BaseSettings):
         Pooler.SESSION,
         validation_alias=AliasChoices("DATABASE_POOLER", "ORCHESTRATOR_DATABASE_POOLER"),
         description="`transaction` behind PgBouncer in transaction mode; `session` without a pooler",
+    )
+    row_security: RowSecurityMode = Field(
+        RowSecurityMode.AUTO,
+        description="row-level security behind the queries of tenants: `auto` uses it where the role `tenant_role` is "
+        "there, `required` serves no tenant without it, `off` leaves it out",
+    )
+    tenant_role: str = Field(
+        TENANT_ROLE,
+        pattern=r"^[a-z_][a-z0-9_]{0,62}$",
+        description="role of PostgreSQL that is taken to read for one tenant; `orchestrator migrate` makes it if its "
+        "account may",
     )
     redis_url: str = Field(
         "",

@@ -49,16 +49,17 @@ class Triggers:
 
     def get(self, slug: str, *, tenant: str | None) -> Trigger:
         """Read a trigger; NotFound if the caller has none of that slug."""
-        with self._store.transaction() as tx:
+        with self._store.reading(tenant) as tx:
             return _owned(triggers.get(tx, slug), slug, tenant)
 
     def find(self, *, tenant: str | None, limit: int) -> list[Trigger]:
         """List triggers by slug."""
-        with self._store.transaction() as tx:
+        with self._store.reading(tenant) as tx:
             return triggers.find(tx, tenant, limit)
 
     def change(self, slug: str, changes: Mapping[str, Any], *, tenant: str | None) -> Trigger:
         """Change `enabled`, `config`, `secret` or `version`; what is not named stays."""
+        self.get(slug, tenant=tenant)
         with self._store.transaction() as tx:
             found = _owned(triggers.get(tx, slug, lock=True), slug, tenant)
             changed = replace(found, **changes)
@@ -70,6 +71,7 @@ class Triggers:
 
     def delete(self, slug: str, *, tenant: str | None) -> None:
         """Remove a trigger; flows that it has started go on."""
+        self.get(slug, tenant=tenant)
         with self._store.transaction() as tx:
             _owned(triggers.get(tx, slug, lock=True), slug, tenant)
             triggers.delete(tx, slug)

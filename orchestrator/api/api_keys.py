@@ -62,7 +62,7 @@ def list_api_keys(serving: Serving, caller: CallerDependency, tenant_id: Annotat
     if not tenant_id.strip():
         raise InvalidArgument("tenant_id query parameter is required")
     serving.keyring.settle()
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.narrowed(tenant_id)) as tx:
         found = api_keys.find(tx, caller.narrowed(tenant_id) or tenant_id, limit=MAX_LISTED)
     return Json([asdict(key) for key in found])
 

@@ -101,13 +101,13 @@ def _own(caller: Caller, tenant_id: str) -> str:
 
 
 def _listed(serving: Services, tenant_id: str | None, offset: int, limit: int) -> Response:
-    with serving.store.transaction() as tx:
+    with serving.store.reading(tenant_id) as tx:
         found = breakers.find(tx, tenant_id, offset=offset, limit=min(limit, MAX_LISTED))
     return Json([_view(each) for each in found])
 
 
 def _shown(serving: Services, tenant_id: str, handler: str) -> Response:
-    with serving.store.transaction() as tx:
+    with serving.store.reading(tenant_id) as tx:
         found = breakers.get(tx, tenant_id, handler)
     if found is None:
         raise NotFound(f"circuit_breaker {handler}")

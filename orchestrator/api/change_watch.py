@@ -92,7 +92,7 @@ async def changes_of(
         news = feed.news
         try:
             seen = place
-            rows = await watch.follower.read(lambda tx: change_feed.after(tx, tenant_id, seen, PAGE))  # noqa: B023 - at once
+            rows = await watch.follower.read(lambda tx: change_feed.after(tx, tenant_id, seen, PAGE), tenant_id)  # noqa: B023 - at once
         except (StoreUnavailable, psycopg2.Error) as error:
             log.warning("streams_wait", error=type(error).__name__)
             await asyncio.sleep(PAUSE_SECONDS)

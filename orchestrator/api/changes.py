@@ -45,7 +45,7 @@ def list_changes(
     """List what has happened to all instances of a tenant, the oldest first; nothing ever appears behind a cursor."""
     tenant, place = _tenant(caller, tenant_id), _place(cursor)
     limit = min(max(limit, 1), MAX_PAGE)
-    with serving.store.transaction() as tx:
+    with serving.store.reading(tenant) as tx:
         rows = change_feed.after(tx, tenant, place, limit + 1)
     shown = rows[:limit]
     page: dict[str, Any] = {"changes": [audit_view(row.instance_id, tuple(row.shown)) for row in shown]}

@@ -46,7 +46,7 @@ def save_checkpoint(serving: Serving, caller: CallerDependency, instance_id: Ins
 def list_checkpoints(serving: Serving, caller: CallerDependency, instance_id: InstanceId) -> Response:
     """List the snapshots, the newest first."""
     check_owned(serving, caller, instance_id)
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.tenant) as tx:
         return Json([_view(instance_id, row) for row in checkpoints.newest(tx, instance_id, MAX_LISTED)])
 
 
@@ -54,7 +54,7 @@ def list_checkpoints(serving: Serving, caller: CallerDependency, instance_id: In
 def latest_checkpoint(serving: Serving, caller: CallerDependency, instance_id: InstanceId) -> Response:
     """Read the newest snapshot."""
     check_owned(serving, caller, instance_id)
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.tenant) as tx:
         found = checkpoints.newest(tx, instance_id, 1)
     if not found:
         raise NotFound(f"checkpoint of instance {instance_id}")

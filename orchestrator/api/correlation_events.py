@@ -105,7 +105,7 @@ def list_events(
     if not tenant:
         raise InvalidArgument("tenant_id is required")
     wanted = Wanted(tenant_id=tenant, status=status, event_name=event_name, correlation_key=correlation_key)
-    with serving.store.transaction() as tx:
+    with serving.store.reading(tenant) as tx:
         found = correlation_events.find(tx, wanted, offset=offset, limit=min(limit, MAX_LISTED))
     return Json([_view(event) for event in found])
 
@@ -113,7 +113,7 @@ def list_events(
 @router.get("/events/{id}", responses={200: {"model": EventView}})
 def read_event(serving: Serving, caller: CallerDependency, event_id: Annotated[UUID, Path(alias="id")]) -> Response:
     """Read an event."""
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.tenant) as tx:
         found = correlation_events.get(tx, event_id, caller.tenant)
     if found is None:
         raise NotFound(f"event {event_id}")

@@ -86,15 +86,15 @@ def check_context_size(context: Context, limit: int) -> None:
 
 def check_input(serving: Services, head: Head, data: Any) -> None:
     """Refuse data that do not fit the sequence's `input_schema`."""
-    schema = _input_schema(serving, head.id, head.content_hash)
+    schema = _input_schema(serving, head.tenant_id, head.id, head.content_hash)
     if schema is not None and (violations := schema.violations({} if data is None else data)):
         raise Unprocessable(f"context.data failed input_schema validation: {'; '.join(violations)}")
 
 
 @lru_cache(maxsize=2000)
-def _input_schema(serving: Services, sequence_id: UUID, _content_hash: str) -> Schema | None:
+def _input_schema(serving: Services, tenant_id: str, sequence_id: UUID, _content_hash: str) -> Schema | None:
     """Compile the schema of a sequence, once for what the sequence says: an id may be used anew after a deletion."""
-    with serving.store.transaction() as tx:
+    with serving.store.reading(tenant_id) as tx:
         stored = definitions.get(tx, sequence_id)
     if stored is None:
         raise NotFound(f"sequence {sequence_id}")

@@ -50,7 +50,7 @@ def list_tasks(
         tenant_id=caller.narrowed(tenant_id), handler=handler_name, worker=worker_id, queue=queue_name, state=state
     )
     limit = min(limit, MAX_PAGE)
-    with serving.store.transaction() as tx:
+    with serving.store.reading(which.tenant_id) as tx:
         instances.freeze(tx)
         page = _keys(tx, which, offset + limit)[offset:]
         views = _open(serving, tx, [key for key in page if isinstance(key, UUID)])
@@ -87,7 +87,7 @@ def _open(serving: Services, tx: PostgresTransaction, step_ids: list[UUID]) -> l
 @router.get("/workers/tasks/{id}/attempts", responses={200: {"model": list[TaskEventView]}})
 def read_task_attempts(serving: Serving, caller: CallerDependency, task_id: TaskId, limit: Limit = 100) -> Response:
     """Tell what happened to one task: claims, leases taken back, late reports, its end; the oldest first."""
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.tenant) as tx:
         history = task_events.of_task(tx, task_id)
     if history is None or caller.tenant not in {None, history.tenant_id} or runs_in_process(history.handler or ""):
         raise NotFound(f"worker_task {task_id}")
@@ -98,7 +98,7 @@ def read_task_attempts(serving: Serving, caller: CallerDependency, task_id: Task
 def task_stats(serving: Serving, caller: CallerDependency, tenant_id: str | None = None) -> Response:
     """Count tasks by state and handler, and name the workers that hold claims."""
     tenant = caller.narrowed(tenant_id)
-    with serving.store.transaction() as tx:
+    with serving.store.reading(tenant) as tx:
         counts, claimers = tasks.counts(tx, tenant), tasks.claimers(tx, tenant)
     by_state: Counter[str] = Counter()
     by_handler: dict[str, dict[str, int]] = {}
@@ -116,8 +116,8 @@ def list_workers(
     include_stale: bool = False,
 ) -> Response:
     """List workers: processes of our own, which serve all tenants, and pollers of the caller's tenant."""
-    with serving.store.transaction() as tx:
-        rows = tasks.heard_of(tx, timedelta(seconds=alive_within_secs))
+    with serving.store.reading(caller.tenant) as tx:
+        rows = tasks.heard_of(tx, timedelta(seconds=alive_within_secs), caller.tenant)
     return Json(
         [
             {

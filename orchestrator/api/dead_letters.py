@@ -112,7 +112,7 @@ def _retry(serving: Services, instance_id: UUID) -> bool:
 def _check_sample(serving: Services, tenant: str, fingerprint: str, sample: UUID | None) -> None:
     if sample is None:
         raise InvalidArgument("bulk retry needs sample_verified_instance_id, or force")
-    with serving.store.transaction() as tx:
+    with serving.store.reading(tenant) as tx:
         found = dead_letters.last_failure(tx, sample, tenant)
     if found is None:
         raise NotFound(f"instance {sample}")
@@ -122,7 +122,7 @@ def _check_sample(serving: Services, tenant: str, fingerprint: str, sample: UUID
 
 
 def _failures(serving: Services, tenant: str) -> list[Failure]:
-    with serving.store.transaction() as tx:
+    with serving.store.reading(tenant) as tx:
         return dead_letters.failures(tx, tenant)
 
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from orchestrator import forking
 from orchestrator.api.addresses import InstanceId
 from orchestrator.api.answers import Json
-from orchestrator.api.auth import CallerDependency
+from orchestrator.api.auth import Caller, CallerDependency
 from orchestrator.api.instances import check_owned
 from orchestrator.api.services import Services, Serving
 from orchestrator.errors import NotFound
@@ -45,7 +45,7 @@ class Comparison(BaseModel):
 def preview_fork(serving: Serving, caller: CallerDependency, instance_id: InstanceId, from_block_id: str) -> Response:
     """Say what a fork at a root block would copy and run; nothing is written."""
     check_owned(serving, caller, instance_id)
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.tenant) as tx:
         record = instances.get(tx, instance_id)
         plan = serving.plans.of_instances(tx, [record.instance]).get(instance_id) if record is not None else None
     if plan is None:
@@ -62,7 +62,7 @@ def compare_instances(
     """Say in what two instances differ, such as a fork and its source."""
     for each in (instance_id, other_id):
         check_owned(serving, caller, each)
-    (mine, my_outputs), (theirs, their_outputs) = (_read(serving, each) for each in (instance_id, other_id))
+    (mine, my_outputs), (theirs, their_outputs) = (_read(serving, caller, each) for each in (instance_id, other_id))
     return Json(
         {
             "instance_id": instance_id,
@@ -75,8 +75,8 @@ def compare_instances(
     )
 
 
-def _read(serving: Services, instance_id: UUID) -> tuple[instances.Record, dict[str, Any]]:
-    with serving.store.transaction() as tx:
+def _read(serving: Services, caller: Caller, instance_id: UUID) -> tuple[instances.Record, dict[str, Any]]:
+    with serving.store.reading(caller.tenant) as tx:
         instances.freeze(tx)
         record = instances.get(tx, instance_id)
         if record is None:

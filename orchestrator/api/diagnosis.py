@@ -33,7 +33,7 @@ NEWEST: Final = 200
 def diagnose(serving: Serving, caller: CallerDependency, instance_id: InstanceId) -> Response:
     """Say what an instance waits for, or how it has ended, and what happens to it next."""
     check_owned(serving, caller, instance_id)
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.tenant) as tx:
         found, plan = _look(serving, tx, instance_id)
     return Json(_diagnosis(found, plan))
 
@@ -43,7 +43,7 @@ def list_remediations(serving: Serving, caller: CallerDependency, instance_id: I
     """Say what can be done about an instance without losing work, and what each would do; nothing is written."""
     check_owned(serving, caller, instance_id)
     serving.engine.know_handlers()
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.tenant) as tx:
         found, _ = _look(serving, tx, instance_id)
         made = remediation.previews(serving.engine, tx, found)
     return Json([_remediation(instance_id, each) for each in made])
@@ -62,7 +62,7 @@ def read_workbench(serving: Serving, caller: CallerDependency, instance_id: Inst
     """Read all that is needed to look into one instance, as it was at one moment."""
     check_owned(serving, caller, instance_id)
     serving.engine.know_handlers()
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.tenant) as tx:
         found, plan = _look(serving, tx, instance_id)
         previews = remediation.previews(serving.engine, tx, found)
         record = instances.get(tx, instance_id)

@@ -62,7 +62,7 @@ def _check(request: ConfigureDispatch) -> None:
 @router.get("/queues/dispatch", responses={200: {"model": list[DispatchView]}})
 def list_dispatch(serving: Serving, caller: CallerDependency, tenant_id: str | None = None) -> Response:
     """List what was said of queues."""
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.narrowed(tenant_id)) as tx:
         found = dispatch.find(tx, caller.narrowed(tenant_id))
     return Json([_view(config) for config in found])
 

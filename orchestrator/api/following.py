@@ -110,12 +110,12 @@ class Follower:
         for followed in self._followed.values():
             followed.wake()
 
-    async def read(self, question: Callable[[Transaction], T]) -> T:
-        """Ask the store something in a thread of the streams."""
-        return await anyio.to_thread.run_sync(self._answer, question, limiter=self._readers)
+    async def read(self, question: Callable[[Transaction], T], tenant: str | None = None) -> T:
+        """Ask the store something in a thread of the streams, for one tenant or for all."""
+        return await anyio.to_thread.run_sync(self._answer, question, tenant, limiter=self._readers)
 
-    def _answer(self, question: Callable[[Transaction], T]) -> T:
-        with self._store.transaction() as tx:
+    def _answer(self, question: Callable[[Transaction], T], tenant: str | None = None) -> T:
+        with self._store.reading(tenant) as tx:
             return question(tx)
 
     @contextmanager
@@ -186,10 +186,13 @@ def _until(head: Head | None, rows: list[Row] | None) -> list[Row] | None:
     return [row for row in rows if row.version <= head.version]
 
 
-async def events_of(follower: Follower, followed: Followed, cursor: Cursor) -> AsyncGenerator[bytes, None]:
+async def events_of(
+    follower: Follower, tenant: str | None, followed: Followed, cursor: Cursor
+) -> AsyncGenerator[bytes, None]:
     """Give the events of one instance's stream (contract, api §12): states, output rows, and how it ends.
 
     Args:
+        tenant: Whose stream it is; None for a caller that sees all.
         cursor: What the client has seen.
     """
     shown = None
@@ -202,7 +205,7 @@ async def events_of(follower: Follower, followed: Followed, cursor: Cursor) -> A
             shown = head.state
             yield event("state", {"instance_id": head.id, "state": shown})
         if not cursor.has_all(followed.covers):
-            cursor, written = await _page(follower, head, cursor.begin(head.version))
+            cursor, written = await _page(follower, tenant, head, cursor.begin(head.version))
         else:
             cursor, written = _kept(followed, cursor)
         for each in written:
@@ -223,10 +226,10 @@ def _kept(followed: Followed, cursor: Cursor) -> tuple[Cursor, list[bytes]]:
     return cursor.end(seen, newest), [written for _, written in unseen if written]
 
 
-async def _page(follower: Follower, head: Head, cursor: Cursor) -> tuple[Cursor, list[bytes]]:
+async def _page(follower: Follower, tenant: str | None, head: Head, cursor: Cursor) -> tuple[Cursor, list[bytes]]:
     """Give the next rows that somebody has not seen, from the store, and what he has seen after them."""
     try:
-        rows, has_more = await follower.read(lambda tx: following.page(tx, head.id, cursor))
+        rows, has_more = await follower.read(lambda tx: following.page(tx, head.id, cursor), tenant)
     except (StoreUnavailable, psycopg2.Error) as error:
         log.warning("streams_wait", error=type(error).__name__)
         await asyncio.sleep(PAUSE_SECONDS)

@@ -12,6 +12,7 @@ from orchestrator.api.shapes import Info
 from orchestrator.errors import StoreUnavailable
 from orchestrator.settings import ReadyNeed
 from orchestrator.store import installation, workers
+from orchestrator.store.row_security import RowSecurityMode
 
 router = APIRouter(tags=["health"])
 
@@ -33,10 +34,13 @@ def ready(serving: Serving) -> Response:
     """Answer 200 when everything this API needs is there, else 503; the header `x-not-ready` names what is missing.
 
     Needed are `postgresql` and `loops`, which leave a heartbeat; the setting `ready_without_service` is for an API that
-    is to be ready without loops, and `ready_needs` for one that needs `redis`, `broker` (RabbitMQ) or `workers`.
+    is to be ready without loops, and `ready_needs` for one that needs `redis`, `broker` (RabbitMQ) or `workers`. The
+    header `x-ready-without` names what is wanted and can be done without: `row_security`.
     """
     missing = _missing(serving)
-    return Response(status_code=503, headers={"x-not-ready": ", ".join(missing)}) if missing else Response()
+    if missing:
+        return Response(status_code=503, headers={"x-not-ready": ", ".join(missing)})
+    return Response(headers={"x-ready-without": "row_security"} if serving.store.row_security.fault else {})
 
 
 def _missing(serving: Services) -> list[str]:
@@ -51,6 +55,8 @@ def _missing(serving: Services) -> list[str]:
     there = {
         "loops": has_loops or serving.settings.ready_without_service,
         "workers": has_workers,
+        "row_security": serving.store.row_security.fault is None
+        or serving.store.row_security.mode is not RowSecurityMode.REQUIRED,
         "redis": ReadyNeed.REDIS not in needs or serving.redis.answers(),
         "broker": ReadyNeed.BROKER not in needs or serving.broker.answers(),
     }

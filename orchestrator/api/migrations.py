@@ -32,7 +32,7 @@ router = APIRouter(tags=["sequences"])
 def migrate_instance(serving: Serving, caller: CallerDependency, body: Body) -> Response:
     """Let one instance go over to another version, whatever it is doing."""
     request = body.read(MigrateInstance)
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.tenant) as tx:
         record = instances.get(tx, request.instance_id, caller.tenant)
     if record is None:
         raise NotFound(f"instance {request.instance_id}")

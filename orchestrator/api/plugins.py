@@ -96,7 +96,7 @@ def list_plugins(
     limit: Limit = MAX_LISTED,
 ) -> Response:
     """List plugins by tenant and name."""
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.narrowed(tenant_id)) as tx:
         found = plugins.find(tx, caller.narrowed(tenant_id), offset=offset, limit=min(limit, MAX_LISTED))
     return Json([asdict(each) for each in found])
 
@@ -104,7 +104,7 @@ def list_plugins(
 @router.get("/plugins/{name:path}", responses={200: {"model": PluginView}})
 def read_plugin(serving: Serving, caller: CallerDependency, name: str, tenant_id: str | None = None) -> Response:
     """Read a plugin."""
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.tenant) as tx:
         found = plugins.get(tx, tenant_meant(caller, tenant_id), name)
     if found is None:
         raise NotFound(f"plugin {name}")

@@ -31,6 +31,7 @@ class Pollers:
             tasks.note_poller(
                 tx,
                 key,
+                tenant=tenant,
                 name=worker,
                 queues=[queue] if queue is not None else [],
                 handlers=[handler],

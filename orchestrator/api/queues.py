@@ -28,6 +28,6 @@ class QueueView(Shape):
 @router.get("/queues", responses={200: {"model": list[QueueView]}})
 def list_queues(serving: Serving, caller: CallerDependency, tenant_id: str | None = None) -> Response:
     """List queues that have open steps or living workers; steps are those of the tenant, workers serve all."""
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.narrowed(tenant_id)) as tx:
         found = queues.overview(tx, caller.narrowed(tenant_id), serving.settings.dead_after)
     return Json([asdict(each) for each in found])

@@ -47,7 +47,7 @@ def list_rate_limits(
     limit: Limit = MAX_LISTED,
 ) -> Response:
     """List limits by tenant and key."""
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.narrowed(tenant_id)) as tx:
         found = rate_limits.find(tx, caller.narrowed(tenant_id), offset=offset, limit=min(limit, MAX_LISTED))
     return Json([asdict(each) for each in found])
 
@@ -57,7 +57,7 @@ def read_rate_limit(
     serving: Serving, caller: CallerDependency, resource_key: str, tenant_id: str | None = None
 ) -> Response:
     """Read the limit of a key."""
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.tenant) as tx:
         found = rate_limits.get(tx, tenant_meant(caller, tenant_id), resource_key)
     if found is None:
         raise NotFound(f"rate limit {resource_key}")

@@ -99,7 +99,7 @@ def _states(written: str | None) -> tuple[str, ...] | None:
 
 
 def _find(serving: Services, which: Filter, *, offset: int, limit: int) -> list[dict[str, Any]]:
-    with serving.store.transaction() as tx:
+    with serving.store.reading(which.tenant_id) as tx:
         found = instances.find(tx, which, offset=offset, limit=limit)
         return [instance_view(record) for record in bindings.shown(tx, serving.plans, found)]
 
@@ -107,7 +107,7 @@ def _find(serving: Services, which: Filter, *, offset: int, limit: int) -> list[
 @router.get("/instances/{id}", responses={200: {"model": TaskInstance}})
 def read_instance(serving: Serving, caller: CallerDependency, instance_id: InstanceId) -> Response:
     """Read one instance."""
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.tenant) as tx:
         record = instances.get(tx, instance_id, caller.tenant)
         if record is None:
             raise NotFound(f"instance {instance_id}")
@@ -119,7 +119,7 @@ def read_instance(serving: Serving, caller: CallerDependency, instance_id: Insta
 def read_outputs(serving: Serving, caller: CallerDependency, instance_id: InstanceId) -> Response:
     """Read the outputs, in the order they were stored."""
     check_owned(serving, caller, instance_id)
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.tenant) as tx:
         return Json(output_views(instance_id, instances.outputs(tx, instance_id)))
 
 
@@ -127,7 +127,7 @@ def read_outputs(serving: Serving, caller: CallerDependency, instance_id: Instan
 def read_tree(serving: Serving, caller: CallerDependency, instance_id: InstanceId) -> Response:
     """Read the state of every block."""
     check_owned(serving, caller, instance_id)
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.tenant) as tx:
         instances.freeze(tx)
         record = instances.get(tx, instance_id)
         if record is None:
@@ -144,7 +144,7 @@ def read_tree(serving: Serving, caller: CallerDependency, instance_id: InstanceI
 def read_children(serving: Serving, caller: CallerDependency, instance_id: InstanceId) -> Response:
     """Read the instances that blocks of this one have started, the oldest first."""
     check_owned(serving, caller, instance_id)
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.tenant) as tx:
         found = bindings.shown(tx, serving.plans, instances.children(tx, instance_id))
     return Json([instance_view(record) for record in found])
 
@@ -154,7 +154,7 @@ def read_effects(
     serving: Serving, caller: CallerDependency, instance_id: InstanceId, tenant_id: str | None = None
 ) -> Response:
     """Read what the steps of an instance have done outside of it, in order."""
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.narrowed(tenant_id)) as tx:
         if instances.get(tx, instance_id, caller.narrowed(tenant_id)) is None:
             raise NotFound(f"instance {instance_id}")
         return Json([effect_view(done) for done in effects.find(tx, instance_id)])
@@ -164,7 +164,7 @@ def read_effects(
 def read_audit(serving: Serving, caller: CallerDependency, instance_id: InstanceId) -> Response:
     """Read the changes of state, the newest first."""
     check_owned(serving, caller, instance_id)
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.tenant) as tx:
         return Json([audit_view(instance_id, row) for row in instances.transitions(tx, instance_id, MAX_AUDIT_ROWS)])
 
 
@@ -179,7 +179,7 @@ def read_timeline(
 ) -> Response:
     """Read what has happened: changes of state, and stored rows a page at a time, the oldest first."""
     limit = min(limit, MAX_PAGE)
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.tenant) as tx:
         instances.freeze(tx)
         record = instances.get(tx, instance_id, caller.tenant)
         if record is None:
@@ -203,5 +203,5 @@ def read_timeline(
 def read_attempts(serving: Serving, caller: CallerDependency, instance_id: InstanceId) -> Response:
     """Read the history of executions, failed and lost ones too (an extension of the wire format)."""
     check_owned(serving, caller, instance_id)
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.tenant) as tx:
         return Json([attempt_view(row) for row in instances.attempts(tx, instance_id)])

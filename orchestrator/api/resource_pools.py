@@ -16,7 +16,7 @@ from orchestrator.api.bodies import Body
 from orchestrator.api.documentation import accepts
 from orchestrator.api.naming import MAX_LISTED, check_name
 from orchestrator.api.resource_shapes import ChangeResource, CreatePool, CreateResource, PoolView, ResourceView
-from orchestrator.api.services import Serving
+from orchestrator.api.services import Services, Serving
 from orchestrator.errors import AlreadyExists, InvalidArgument, NotFound
 from orchestrator.store import resource_pools
 from orchestrator.store.resource_pools import Pool
@@ -53,7 +53,7 @@ def list_pools(
     limit: Limit = MAX_LISTED,
 ) -> Response:
     """List pools, the oldest first."""
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.narrowed(tenant_id)) as tx:
         found = resource_pools.find_pools(tx, caller.narrowed(tenant_id), offset=offset, limit=min(limit, MAX_LISTED))
     return Json([asdict(pool) for pool in found])
 
@@ -61,13 +61,14 @@ def list_pools(
 @router.get("/pools/{id}", responses={200: {"model": PoolView}})
 def read_pool(serving: Serving, caller: CallerDependency, pool_id: PoolId) -> Response:
     """Read a pool."""
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.tenant) as tx:
         return Json(asdict(_owned(tx, caller, pool_id)))
 
 
 @router.delete("/pools/{id}", status_code=204)
 def delete_pool(serving: Serving, caller: CallerDependency, pool_id: PoolId) -> Response:
     """Remove a pool and all that is in it."""
+    check_pool(serving, caller, pool_id)
     with serving.store.transaction() as tx:
         _owned(tx, caller, pool_id)
         resource_pools.delete_pool(tx, pool_id)
@@ -83,6 +84,7 @@ def delete_pool(serving: Serving, caller: CallerDependency, pool_id: PoolId) -> 
 def create_resource(serving: Serving, caller: CallerDependency, pool_id: PoolId, body: Body) -> Response:
     """Put a resource into a pool; others in it may have the same key."""
     values = _checked(body.read(CreateResource).model_dump())
+    check_pool(serving, caller, pool_id)
     with serving.store.transaction() as tx:
         _owned(tx, caller, pool_id, lock=True)
         made = resource_pools.insert_resource(tx, pool_id, serving.engine.new_id(), values)
@@ -94,7 +96,7 @@ def list_resources(
     serving: Serving, caller: CallerDependency, pool_id: PoolId, offset: Offset = 0, limit: Limit = MAX_LISTED
 ) -> Response:
     """List what is in a pool, the oldest first."""
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.tenant) as tx:
         _owned(tx, caller, pool_id)
         found = resource_pools.find_resources(tx, pool_id, offset=offset, limit=min(limit, MAX_LISTED))
     return Json([asdict(resource) for resource in found])
@@ -112,6 +114,7 @@ def change_resource(
     request = body.read(ChangeResource)
     given = request.model_dump(include=request.model_fields_set)
     values = _checked({name: each for name, each in given.items() if each is not None or name == "warmup_start"})
+    check_pool(serving, caller, pool_id)
     with serving.store.transaction() as tx:
         _owned(tx, caller, pool_id)
         changed = resource_pools.change_resource(tx, pool_id, resource_id, values)
@@ -123,6 +126,7 @@ def change_resource(
 @router.delete("/pools/{id}/resources/{resource_id}", status_code=204)
 def delete_resource(serving: Serving, caller: CallerDependency, pool_id: PoolId, resource_id: UUID) -> Response:
     """Take a resource out of its pool; one that is gone already is fine."""
+    check_pool(serving, caller, pool_id)
     with serving.store.transaction() as tx:
         _owned(tx, caller, pool_id)
         found = resource_pools.get_resource(tx, resource_id)
@@ -150,6 +154,12 @@ def _date_of(written: str) -> date:
         except ValueError:
             pass
     raise InvalidArgument(f"warmup_start must be a date such as 2026-01-31, not {written[:40]!r}")
+
+
+def check_pool(serving: Services, caller: Caller, pool_id: UUID) -> None:
+    """Refuse a pool that the caller's tenant does not see."""
+    with serving.store.reading(caller.tenant) as tx:
+        _owned(tx, caller, pool_id)
 
 
 def _owned(tx: Transaction, caller: Caller, pool_id: UUID, *, lock: bool = False) -> Pool:

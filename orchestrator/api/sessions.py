@@ -71,7 +71,7 @@ def _check_size(serving: Services, data: Any) -> None:
 def read_session_by_key(serving: Serving, caller: CallerDependency, tenant_id: str, session_key: str) -> Response:
     """Find the session of a key."""
     _check_key(tenant_id, session_key)
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.tenant) as tx:
         found = sessions.by_key(tx, tenant_id, session_key) if caller.tenant in {None, tenant_id} else None
     if found is None:
         raise NotFound(f"session {session_key}")
@@ -109,7 +109,7 @@ def set_session_state(serving: Serving, caller: CallerDependency, session_id: Se
 def list_session_instances(serving: Serving, caller: CallerDependency, session_id: SessionId) -> Response:
     """List the instances of a session, the newest change first."""
     _owned(serving, caller, session_id)
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.tenant) as tx:
         found = bindings.shown(
             tx, serving.plans, instances.find(tx, Filter(session_id=session_id), offset=0, limit=MAX_LISTED)
         )
@@ -121,20 +121,20 @@ def cancel_session(serving: Serving, caller: CallerDependency, session_id: Sessi
     """Cancel all its instances that have not ended; returns how many."""
     _owned(serving, caller, session_id)
     count, cancelled = 0, set[UUID]()
-    while waiting := [i for i in _running(serving, session_id) if i not in cancelled]:
+    while waiting := [i for i in _running(serving, caller, session_id) if i not in cancelled]:
         cancelled.update(waiting)
         count += serving.engine.signal_many(waiting, Control.CANCEL, None)
     return Json({"count": count})
 
 
-def _running(serving: Services, session_id: UUID) -> list[UUID]:
+def _running(serving: Services, caller: Caller, session_id: UUID) -> list[UUID]:
     states = tuple(state.value for state in _RUNNING)
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.tenant) as tx:
         return instances.ids(tx, Filter(session_id=session_id, states=states))
 
 
 def _owned(serving: Services, caller: Caller, session_id: UUID) -> Session:
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.tenant) as tx:
         found = sessions.get(tx, session_id, caller.tenant)
     if found is None:
         raise NotFound(f"session {session_id}")

@@ -64,7 +64,7 @@ def list_approvals(
     limit: Limit = 100,
 ) -> Response:
     """List open human gates, the most recently updated first."""
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.narrowed(tenant_id)) as tx:
         gates = instances.open_gates(
             tx,
             tenant_id=caller.narrowed(tenant_id),

@@ -40,7 +40,7 @@ class LogLine(BaseModel):
 def read_logs(serving: Serving, caller: CallerDependency, instance_id: InstanceId) -> Response:
     """Read what workers and handlers have logged, in the order of their reports; the newest 10,000 lines."""
     check_owned(serving, caller, instance_id)
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.tenant) as tx:
         rows = step_logs.find(tx, instance_id)
     return Json([dict(zip(("block_id", "ts", "level", "message"), row, strict=True)) for row in rows])
 

@@ -43,11 +43,11 @@ async def stream_instance(
             held.enter_context(streams.opened())
         except TooManyStreams:
             return error(503, "unavailable: all streams of this server are in use")
-        head = await streams.follower.read(lambda tx: following.head(tx, instance_id, caller.tenant))
+        head = await streams.follower.read(lambda tx: following.head(tx, instance_id, caller.tenant), caller.tenant)
         if head is None:
             raise NotFound(f"instance {instance_id}")
         followed = held.enter_context(streams.follower.following(head, interval))
-        return EventStream(events_of(streams.follower, followed, _seen(last_event_id)), held.pop_all())
+        return EventStream(events_of(streams.follower, caller.tenant, followed, _seen(last_event_id)), held.pop_all())
 
 
 def _seen(last_event_id: str | None) -> Cursor:

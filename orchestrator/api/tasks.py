@@ -77,11 +77,11 @@ def _poll(serving: Services, caller: Caller, request: Poll, queue: str | None) -
     limit = min(request.limit, MAX_CLAIMED_AT_ONCE)
     claims = _claim(serving, caller, request, queue, limit)
     if queue is None and serving.settings.poll_any_queue and len(claims) < limit:
-        with serving.store.transaction() as tx:
+        with serving.store.reading(caller.tenant) as tx:
             queues = tasks.named_queues(tx, request.handler_name, caller.tenant)
         for named in queues:
             claims += _claim(serving, caller, request, named, limit - len(claims))
-    return Json(_handed_out(serving, claims))
+    return Json(_handed_out(serving, caller, claims))
 
 
 def _check_poll(request: Poll, queue: str | None) -> None:
@@ -108,7 +108,7 @@ def _claim(serving: Services, caller: Caller, request: Poll, queue: str | None, 
     )
 
 
-def _handed_out(serving: Services, claims: list[Claim]) -> list[dict[str, Any]]:
+def _handed_out(serving: Services, caller: Caller, claims: list[Claim]) -> list[dict[str, Any]]:
     """Show claimed tasks with their inputs; those whose inputs cannot be made are failed and left out."""
     if not claims:
         return []
@@ -121,7 +121,7 @@ def _handed_out(serving: Services, claims: list[Claim]) -> list[dict[str, Any]]:
     ]
     if broken:
         serving.engine.finish(broken)
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.tenant) as tx:
         held = {each.step.id: each for each in steps.held_tasks(tx, [claim.step_id for claim in claims])}
     ready = [(held[each.claim.step_id], each) for each in work if each.failure is None and each.claim.step_id in held]
     ready.sort(key=lambda pair: (pair[0].step.ready_at or pair[0].step.entered_at, pair[0].step.id))
@@ -197,7 +197,7 @@ def _held(serving: Services, caller: Caller, task_id: UUID, lease: Lease, act: s
         NotFound: There is no such task in the caller's tenant.
         Conflict: The claim is another worker's, or has ended.
     """
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.tenant) as tx:
         held = steps.held_task(tx, task_id)
         ended = tasks.ended(tx, task_id) if held is None else None
     owner = held.step.tenant_id if held is not None else ended.tenant_id if ended is not None else None

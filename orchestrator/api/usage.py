@@ -40,7 +40,7 @@ def read_usage(
         raise InvalidArgument("tenant is required")
     by = _grouping(group_by)
     pricing = Pricing(serving.settings.model_pricing)
-    with serving.store.transaction() as tx:
+    with serving.store.reading(whose) as tx:
         end = until or tx.now()
         start = since or _before(end)
         if start > end:

@@ -40,8 +40,8 @@ CommandId = Annotated[UUID, Path(alias="id")]
 @router.get("/handlers", responses={200: {"model": Handlers}})
 def list_handlers(serving: Serving, caller: CallerDependency) -> Response:
     """List handlers: those of the engine, and those of workers that were heard of in the last minute."""
-    with serving.store.transaction() as tx:
-        heard = tasks.heard_of(tx, ALIVE_WITHIN)
+    with serving.store.reading(caller.tenant) as tx:
+        heard = tasks.heard_of(tx, ALIVE_WITHIN, caller.tenant)
     external = {
         handler
         for key, name, kind, handlers, _queues, _seen_at, is_alive, *_ in heard
@@ -110,7 +110,7 @@ def pin_version(serving: Serving, caller: CallerDependency, body: Body) -> Respo
 @router.get("/workers/version-pins", responses={200: {"model": list[VersionPin]}})
 def list_pins(serving: Serving, caller: CallerDependency, tenant_id: str | None = None) -> Response:
     """List pins by tenant and handler."""
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.narrowed(tenant_id)) as tx:
         found = worker_orders.pins(tx, caller.narrowed(tenant_id))
     return Json([asdict(each) for each in found])
 
@@ -155,7 +155,7 @@ def list_rules(
     serving: Serving, caller: CallerDependency, tenant_id: str | None = None, handler_name: str | None = None
 ) -> Response:
     """List rules in the order in which they count."""
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.narrowed(tenant_id)) as tx:
         found = worker_orders.rules(tx, caller.narrowed(tenant_id), handler_name)
     return Json([asdict(each) for each in found])
 
@@ -177,7 +177,7 @@ def delete_rule(serving: Serving, caller: CallerDependency, rule_id: RuleId) -> 
 
 
 def _owned(serving: Services, caller: Caller, rule_id: UUID) -> Rule:
-    with serving.store.transaction() as tx:
+    with serving.store.reading(caller.tenant) as tx:
         found = worker_orders.rule(tx, rule_id)
     if found is None or caller.tenant not in {None, found.tenant_id}:
         raise NotFound(f"routing_rule {rule_id}")

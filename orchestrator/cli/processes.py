@@ -64,16 +64,21 @@ def migrate(
     With --to it also goes back, which drops what the newer migrations have added: for a roll-back to an older version.
     """
     from orchestrator.store import migrate as migrations  # noqa: PLC0415 - slow
+    from orchestrator.store.row_security import RowSecurityMode, remedy  # noqa: PLC0415 - slow
 
-    url = _database_url(_settings())
+    settings = _settings()
+    url = _database_url(settings)
     before = migrations.current(url)
     target = migrations.head() if to is None else to
+    fault = None
     if to is None or migrations.is_newer(target, before):
-        migrations.upgrade(url, target)
+        fault = migrations.upgrade(url, target, tenant_role=settings.tenant_role)
     else:
-        migrations.downgrade(url, target)
+        migrations.downgrade(url, target, tenant_role=settings.tenant_role)
     after = migrations.current(url)
     typer.echo(f"the database stands at {after} already" if before == after else f"the database went to {after}")
+    if fault is not None and settings.row_security is not RowSecurityMode.OFF:
+        typer.echo(f"row-level security is not used: {fault}; {remedy(settings.tenant_role)}", err=True)
 
 
 def restored() -> None:
@@ -300,7 +305,7 @@ def _bring_up_to_date(settings: "Settings") -> None:
     from orchestrator.store import migrate as migrations  # noqa: PLC0415 - slow
 
     if settings.run_migrations:
-        migrations.upgrade(_database_url(settings))
+        migrations.upgrade(_database_url(settings), tenant_role=settings.tenant_role)
     elif settings.await_migrations:
         migrations.wait_for_upgrade(_database_url(settings))
     else:

@@ -13,9 +13,10 @@ from orchestrator.errors import ConfigurationError, StoreUnavailable
 from orchestrator.findings import Finding, error, warning
 from orchestrator.reconciler import HEARTBEAT_FACT
 from orchestrator.settings import Settings
-from orchestrator.store import examination, installation, migrate, workers
+from orchestrator.store import examination, installation, migrate, row_security, workers
 from orchestrator.store.examination import CannotLook
 from orchestrator.store.postgres import PostgresStore
+from orchestrator.store.row_security import RowSecurityMode
 from orchestrator.store.session import Transaction
 from queues.addresses import is_rabbitmq, is_redis
 
@@ -60,7 +61,16 @@ def _database(settings: Settings, facts: dict[str, str | None], served: set[str]
     store = PostgresStore(settings.database_url, pooler=settings.database_pooler, vault=settings.vault)
     looks: list[Look] = [database.about_server, database.about_sessions, database.about_disk]
     if stands_at == migrate.head():
-        looks += [database.about_tables, _key(settings, facts), _loops, _partitions, _late, _work(settings), _parked]
+        looks += [
+            database.about_tables,
+            _row_security(settings),
+            _key(settings, facts),
+            _loops,
+            _partitions,
+            _late,
+            _work(settings),
+            _parked,
+        ]
         looks.append(_queues_served(settings, served))
     else:
         what = f"the database stands at migration {stands_at}, this version needs {migrate.head()}"
@@ -107,6 +117,21 @@ def _queues_served(settings: Settings, served: set[str]) -> Look:
     def look(tx: Transaction) -> tuple[Finding, ...]:
         served.update(queue for worker in workers.alive(tx, settings.dead_after) for queue in worker["queues"])
         return ()
+
+    return look
+
+
+def _row_security(settings: Settings) -> Look:
+    """Look whether tenants are read for in a role that sees no other tenant's rows."""
+
+    def look(tx: Transaction) -> Iterator[Finding]:
+        if settings.row_security is RowSecurityMode.OFF:
+            return
+        fault = row_security.fault(tx.query, settings.tenant_role)
+        if fault is not None:
+            found = error if settings.row_security is RowSecurityMode.REQUIRED else warning
+            remedy = row_security.remedy(settings.tenant_role)
+            yield found("row_security", f"row-level security is not used: {fault}", remedy)
 
     return look
 

@@ -1,8 +1,9 @@
 """The embedded PostgreSQL: create its data, write its settings, launch it, make role and database.
 
 The application's role `orchestrator` owns the database `orchestrator` and may create others; it is no superuser, as
-in production, so row-level security binds it. `postgres` is the superuser and has no password: it exists on the
-private socket only. Durability is a promise of ours, so `fsync` and `synchronous_commit` stay on.
+in production. It may take the role `orchestrator_tenant`, which row-level security binds. `postgres` is the superuser
+and has no password: it exists on the private socket only. Durability is a promise of ours, so `fsync` and
+`synchronous_commit` stay on.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from orchestrator.embedded.home import Home, Settings, give_file, give_folder, i
 from orchestrator.embedded.processes import Deadline, Launched, Process, ServersError, StopSteps
 
 ROLE = "orchestrator"
+TENANT_ROLE = "orchestrator_tenant"
 DATABASE = "orchestrator"
 SUPERUSER = "postgres"
 
@@ -114,6 +116,10 @@ def create_database(home: Home, settings: Settings) -> None:
                 changes = "".join(f"; ALTER ROLE {ROLE} SET {name} = '{value}'" for name, value in wanted.items())
                 create = f"CREATE ROLE {ROLE} LOGIN CREATEDB PASSWORD %s; GRANT pg_monitor TO {ROLE}"
                 cursor.execute(create + changes, [settings.database_password])
+            cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", [TENANT_ROLE])
+            if cursor.rowcount == 0:
+                options = " WITH INHERIT FALSE, SET TRUE" if connection.server_version >= 160000 else ""
+                cursor.execute(f"CREATE ROLE {TENANT_ROLE} NOLOGIN; GRANT {TENANT_ROLE} TO {ROLE}{options}")
             cursor.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE])
             if cursor.rowcount == 0:
                 cursor.execute(f"CREATE DATABASE {DATABASE} OWNER {ROLE}")

@@ -6,14 +6,16 @@ Alembic and SQLAlchemy take a second of processor time to import, so they are wh
 import random
 import re
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg2
 
 from orchestrator.errors import ConfigurationError, StoreUnavailable
+from orchestrator.store import row_security
 from orchestrator.store.pool import without_driver
+from orchestrator.store.row_security import TENANT_ROLE
 from orchestrator.store.session import first_line, is_retryable, is_unavailable
 
 if TYPE_CHECKING:
@@ -32,23 +34,26 @@ _LOCK = 7_283_645_091
 """Key of the advisory lock: of several processes that migrate at once, one does it and the others wait."""
 
 
-def _config(database_url: str) -> "Config":
+def _config(database_url: str, tenant_role: str) -> "Config":
     from alembic.config import Config  # noqa: PLC0415 - slow
 
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
-    config.attributes["url"] = database_url
+    config.attributes |= {"url": database_url, "tenant_role": tenant_role}
     return config
 
 
-def upgrade(database_url: str, to: str = "head") -> None:
+def upgrade(database_url: str, to: str = "head", *, tenant_role: str = TENANT_ROLE) -> str | None:
     """Apply the migrations that are missing, at once if there are none. Safe to call from several processes at once.
 
     Each is a transaction of its own. It waits for locks only shortly, as whoever wants the table next stands behind it,
-    and is tried again for some minutes.
+    and is tried again for some minutes. At the newest one the role of row-level security is seen to as well.
 
     Args:
         to: The last one to be applied.
+
+    Returns:
+        Why the role cannot be used, where the account may not see to it; None if it can, or is not asked for yet.
 
     Raises:
         StoreUnavailable: PostgreSQL cannot be reached, or others did not let go of a table.
@@ -57,7 +62,7 @@ def upgrade(database_url: str, to: str = "head") -> None:
     target = _known(to)
     stands_at = current(database_url)
     if stands_at == target:
-        return
+        return _see_to_role(database_url, tenant_role) if target == head() else None
     if stands_at is not None and stands_at not in revisions():
         raise ConfigurationError(
             f"the database is at migration {stands_at!r}, which this version does not know: a newer version has "
@@ -65,10 +70,11 @@ def upgrade(database_url: str, to: str = "head") -> None:
         )
     from alembic import command  # noqa: PLC0415 - slow
 
-    _run(database_url, lambda config: command.upgrade(config, target))
+    _run(database_url, tenant_role, lambda config: command.upgrade(config, target))
+    return _see_to_role(database_url, tenant_role) if target == head() else None
 
 
-def downgrade(database_url: str, to: str) -> None:
+def downgrade(database_url: str, to: str, *, tenant_role: str = TENANT_ROLE) -> None:
     """Take migrations back, the newest first, as `upgrade` applies them. What their columns held is lost.
 
     Args:
@@ -84,7 +90,7 @@ def downgrade(database_url: str, to: str) -> None:
         raise ConfigurationError(f"the database is at migration {stands_at!r}, which this version cannot take back")
     from alembic import command  # noqa: PLC0415 - slow
 
-    _run(database_url, lambda config: command.downgrade(config, target))
+    _run(database_url, tenant_role, lambda config: command.downgrade(config, target))
 
 
 def is_newer(one: str, other: str | None) -> bool:
@@ -92,7 +98,7 @@ def is_newer(one: str, other: str | None) -> bool:
     return other is None or one not in _line(_known(other))
 
 
-def _run(database_url: str, act: "Callable[[Config], None]") -> None:
+def _run(database_url: str, tenant_role: str, act: "Callable[[Config], None]") -> None:
     """Let one process after the other act, and repeat it while others hold what it needs."""
     from sqlalchemy import Connection, create_engine, event, text  # noqa: PLC0415 - slow
     from sqlalchemy.engine import make_url  # noqa: PLC0415 - slow
@@ -115,7 +121,7 @@ def _run(database_url: str, act: "Callable[[Config], None]") -> None:
             while True:
                 try:
                     with engine.connect() as connection:
-                        config = _config(database_url)
+                        config = _config(database_url, tenant_role)
                         config.attributes["connection"] = connection
                         act(config)
                 except DBAPIError as error:
@@ -132,6 +138,11 @@ def _run(database_url: str, act: "Callable[[Config], None]") -> None:
         raise
     finally:
         engine.dispose()
+
+
+def _see_to_role(database_url: str, tenant_role: str) -> str | None:
+    with closing(psycopg2.connect(without_driver(database_url), connect_timeout=10)) as connection:
+        return row_security.prepare(connection, tenant_role, lock=_LOCK)
 
 
 def _version_of(connection: "Connection") -> int:

@@ -25,6 +25,7 @@ from orchestrator.store import (
     nonces,
     reading,
     removal,
+    row_security,
     session,
     sessions,
     steps,
@@ -35,6 +36,7 @@ from orchestrator.store import (
 )
 from orchestrator.store.apart import Apart
 from orchestrator.store.pool import Pooler
+from orchestrator.store.row_security import RowSecurity
 
 
 class PostgresTransaction(session.Transaction):
@@ -119,8 +121,11 @@ class PostgresStore(session.Store):
         apart: Apart | None = None,
         pooler: Pooler = Pooler.SESSION,
         vault: Vault | None = None,
+        row_security: RowSecurity | None = None,
     ) -> None:
-        super().__init__(url, pool_size=pool_size, overflow=overflow, pooler=pooler, vault=vault)
+        super().__init__(
+            url, pool_size=pool_size, overflow=overflow, pooler=pooler, vault=vault, row_security=row_security
+        )
         self.clock = DatabaseClock()
         self._apart = apart or Apart()
 
@@ -128,15 +133,21 @@ class PostgresStore(session.Store):
         """Open a transaction with the verbs of the engine; see `session.Store.transaction`."""
         return self.opened(PostgresTransaction, is_losable=is_losable, apart=self._apart)
 
+    def reading(self, tenant: str | None) -> AbstractContextManager[PostgresTransaction]:
+        """Open a transaction with the verbs of the engine that only reads; see `session.Store.reading`."""
+        return self.opened(PostgresTransaction, reader=self.reader(tenant), apart=self._apart)
+
     def try_out(self) -> None:
         """Open a connection, as any store does, and compare the key of this process with that of the database.
 
         Raises:
-            ConfigurationError: What is stored is sealed with a key that this process does not have.
+            ConfigurationError: What is stored is sealed with a key that this process does not have, or the account does
+                not own the tables.
         """
         super().try_out()
         with suppress(StoreUnavailable), self.transaction() as tx:
             installation.agree_on_key(tx, self.vault)
+            row_security.check_account(tx.query)
 
     def installation(self, name: str = "") -> str:
         """Give the name by which this installation goes outside of its database: a given one, else its id."""

@@ -7,6 +7,7 @@ in the same message, and what it writes without asking for an answer (`later`) g
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -19,6 +20,7 @@ from orchestrator.errors import ConfigurationError, StoreUnavailable
 from orchestrator.store.apart import Apart
 from orchestrator.store.pool import UNKNOWN_SESSION, Connection, Pool, Pooler
 from orchestrator.store.prepared import Form, Prepared, arrays_of, texts_of
+from orchestrator.store.row_security import RowSecurity
 from orchestrator.store.sealing import Parameters, opened_text, reader, sealed_parameters, sealed_row, unlocked
 from sequences.json_values import json_bytes
 
@@ -26,6 +28,7 @@ _RETRYABLE = frozenset({"40001", "40P01", "55P03"})
 _UNAVAILABLE_CLASSES = ("08", "53", "57P")
 _SESSION_CHANGED = frozenset({"26000", "42P05"})
 """What we have prepared is not there, or another has prepared it: a pooler has given the connection another session."""
+_ROLE_REFUSED = frozenset({"22023", "42501"})
 _TRIES = 5
 
 T = TypeVar("T")
@@ -39,10 +42,24 @@ def to_json(value: Any) -> str:
     return json_bytes(value).decode()
 
 
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A transaction that only reads.
+
+    Args:
+        tenant: Whose things are read.
+        role: What is taken to read them, and shows nothing else; None for the account itself.
+    """
+
+    tenant: str | None = None
+    role: str | None = None
+
+
 class Transaction:
     """One open transaction: what every function of the store takes first.
 
     Args:
+        reader: Lets it only read; None for one that may write.
         apart: What is stored apart of the rows it belongs to.
         vault: Seals what is private; None leaves it in the clear.
     """
@@ -52,17 +69,32 @@ class Transaction:
         connection: Connection,
         *,
         is_losable: bool = False,
+        reader: Reader | None = None,
         apart: Apart | None = None,
         vault: Vault | None = None,
     ) -> None:
         self.apart = apart or Apart()
         self.vault = vault
         self.cursor: Any = connection.cursor()
+        self.reader = reader
+        self.has_answered = False
         self._connection = connection
-        self._waiting = [connection.begin + b"; SET LOCAL synchronous_commit = off" if is_losable else connection.begin]
+        self._waiting = [self._beginning(is_losable=is_losable)]
         self._has_begun = False
         self._goes_by_index = False
         self._preparing: set[str] = set()
+
+    def _beginning(self, *, is_losable: bool) -> bytes:
+        begin = self._connection.begin
+        if is_losable:
+            return begin + b"; SET LOCAL synchronous_commit = off"
+        if self.reader is None:
+            return begin
+        begin = b"BEGIN READ ONLY" + begin.removeprefix(b"BEGIN")
+        if self.reader.role is None:
+            return begin
+        take = f"; SET LOCAL orchestrator.tenant = %s; SET LOCAL ROLE {self.reader.role}"
+        return begin + bytes(self.cursor.mogrify(take, (self.reader.tenant,)))
 
     def now(self) -> datetime:
         """Read the database's clock, as an aware UTC time."""
@@ -112,10 +144,12 @@ class Transaction:
     def _execution(self, form: Form, texts: Sequence[str | None]) -> bytes:
         """Write the execution of a statement; the server learns it first if this connection has not used it before."""
         text: bytes
+        # Of a statement that is kept, the plan is made anew when the role is another one than before.
+        has_own_role = self.reader is not None and self.reader.role is not None
         if not self._goes_by_index:
             self._goes_by_index = True
             self._waiting.append(_BY_INDEX)
-        if not form.prepare or not self._connection.keeps_session:
+        if has_own_role or not form.prepare or not self._connection.keeps_session:
             text = self.cursor.mogrify(form.whole, {str(number): each for number, each in enumerate(texts, 1)})
             return text
         if form.name not in self._connection.prepared and form.name not in self._preparing:
@@ -165,6 +199,7 @@ class Transaction:
         self._waiting.clear()
         self._has_begun = True
         self.cursor.execute(message)
+        self.has_answered = True
         if self._preparing:
             self._connection.prepared |= self._preparing
             self._preparing.clear()
@@ -182,6 +217,7 @@ class Store:
         overflow: Further connections opened under load.
         pooler: What stands between us and the server.
         vault: Seals what is private; None leaves it in the clear.
+        row_security: What shows to those who read for a tenant no other's rows.
     """
 
     def __init__(
@@ -192,9 +228,11 @@ class Store:
         overflow: int = 0,
         pooler: Pooler = Pooler.SESSION,
         vault: Vault | None = None,
+        row_security: RowSecurity | None = None,
     ) -> None:
         self.url = url
         self.vault = vault
+        self.row_security = row_security or RowSecurity()
         self._pool = Pool(url, size=pool_size, overflow=overflow, pooler=pooler, loads=reader(vault))
 
     def try_out(self) -> None:
@@ -219,15 +257,46 @@ class Store:
         """
         return self.opened(Transaction, is_losable=is_losable)
 
+    def reading(self, tenant: str | None) -> AbstractContextManager[Transaction]:
+        """Open a transaction that only reads; see `transaction`.
+
+        Args:
+            tenant: Whose things are read: the server shows no others in it. None for those of all.
+
+        Raises:
+            StoreUnavailable: Also if row-level security is required, and cannot be had.
+        """
+        return self.opened(Transaction, reader=self.reader(tenant))
+
+    def try_out_row_security(self) -> None:
+        """Look whether the role can be taken, so that its lack is told at the start.
+
+        Raises:
+            ConfigurationError: It is required, and cannot.
+        """
+        with suppress(StoreUnavailable):
+            self.row_security.role(self.transaction)
+        self.row_security.check()
+
+    def reader(self, tenant: str | None) -> Reader:
+        """Say how a transaction reads for a tenant, or for all; raises as `reading` does."""
+        return Reader() if tenant is None else Reader(tenant, self.row_security.role(self.transaction))
+
     @contextmanager
     def opened(
-        self, kind: type[_TransactionT], *, is_losable: bool, apart: Apart | None = None
+        self,
+        kind: type[_TransactionT],
+        *,
+        is_losable: bool = False,
+        reader: Reader | None = None,
+        apart: Apart | None = None,
     ) -> Iterator[_TransactionT]:
-        """Open a transaction of a kind; see `transaction`."""
+        """Open a transaction of a kind; see `transaction` and `reading`."""
+        tx: _TransactionT | None = None
         try:
             connection = self._pool.take()
             try:
-                tx = kind(connection, is_losable=is_losable, apart=apart, vault=self.vault)
+                tx = kind(connection, is_losable=is_losable, reader=reader, apart=apart, vault=self.vault)
                 try:
                     yield tx
                     tx.commit()
@@ -241,6 +310,9 @@ class Store:
                 raise StoreUnavailable(f"PostgreSQL did not answer: {first_line(error)}") from error
             if sqlstate(error) in _SESSION_CHANGED:
                 raise ConfigurationError(UNKNOWN_SESSION) from error
+            if tx is not None and _is_role_refused(tx, error):
+                self.row_security.doubt(first_line(error))
+                raise StoreUnavailable(f"PostgreSQL refused a role: {first_line(error)}") from error
             raise
 
     def close(self) -> None:
@@ -250,6 +322,12 @@ class Store:
     def forget_inherited(self) -> None:
         """Drop connections that a parent process opened, without closing them: call first thing after a fork."""
         self._pool.forget()
+
+
+def _is_role_refused(tx: Transaction, error: BaseException) -> bool:
+    """Tell whether a transaction did not come beyond its role: it is gone, or may not be taken or not read."""
+    has_role = tx.reader is not None and tx.reader.role is not None
+    return has_role and not tx.has_answered and sqlstate(error) in _ROLE_REFUSED
 
 
 def sqlstate(error: BaseException) -> str | None:

@@ -822,6 +822,8 @@ workers = Table(
     _moment("heartbeat_at", nullable=False),
     Column("is_draining", Boolean, nullable=False, server_default=text("false")),
     Column("version", Text),
+    # Whose a polling worker is; of those that serve all, none.
+    Column("tenant_id", Text),
     postgresql_with={"fillfactor": "50"},
 )
 

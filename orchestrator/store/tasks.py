@@ -163,26 +163,35 @@ def note_poller(
     tx: Transaction,
     key: UUID,
     *,
+    tenant: str | None,
     name: str,
     queues: Sequence[str],
     handlers: Sequence[str],
     version: str | None = None,
 ) -> None:
-    """Write that a worker has polled; what it polls for is added to what it polled for before."""
+    """Write that a worker has polled; what it polls for is added to what it polled for before.
+
+    Args:
+        tenant: Whose tasks it polls for; None for those of all.
+    """
     tx.execute(
-        "INSERT INTO workers (id, name, kind, queues, handlers, slots, started_at, heartbeat_at, version) "
-        "VALUES (%s, %s, 'http', %s, %s, 0, clock_timestamp(), clock_timestamp(), %s) ON CONFLICT (id) DO UPDATE SET "
+        "INSERT INTO workers (id, name, kind, queues, handlers, slots, started_at, heartbeat_at, version, tenant_id) "
+        "VALUES (%s, %s, 'http', %s, %s, 0, clock_timestamp(), clock_timestamp(), %s, %s) "
+        "ON CONFLICT (id) DO UPDATE SET tenant_id = EXCLUDED.tenant_id, "
         "queues = ARRAY(SELECT DISTINCT unnest(workers.queues || EXCLUDED.queues) ORDER BY 1), "
         "handlers = ARRAY(SELECT DISTINCT unnest(workers.handlers || EXCLUDED.handlers) ORDER BY 1), "
         "heartbeat_at = EXCLUDED.heartbeat_at, version = EXCLUDED.version",
-        (key, name, list(queues), list(handlers), version),
+        (key, name, list(queues), list(handlers), version, tenant),
     )
 
 
 def heard_of(
-    tx: Transaction, alive_within: timedelta
+    tx: Transaction, alive_within: timedelta, tenant_id: str | None
 ) -> list[tuple[UUID, str, str, list[str], list[str], datetime, bool, int, str | None]]:
     """List all workers that have left a row.
+
+    Args:
+        tenant_id: Whose claims are counted; None for those of all.
 
     Returns:
         Rows of id, name, kind, handlers, queues, heartbeat_at, whether that is recent, number of claims, version.
@@ -190,8 +199,9 @@ def heard_of(
     rows = tx.query(
         "SELECT w.id, w.name, w.kind, w.handlers, w.queues, w.heartbeat_at, w.heartbeat_at >= clock_timestamp() - %s, "
         "(SELECT count(*) FROM steps s WHERE s.state = 'claimed' AND "
-        "CASE WHEN w.kind = 'http' THEN s.worker_id IS NULL AND s.worker_name = w.name ELSE s.worker_id = w.id END), "
+        "CASE WHEN w.kind = 'http' THEN s.worker_id IS NULL AND s.worker_name = w.name ELSE s.worker_id = w.id END "
+        "AND (%s::text IS NULL OR s.tenant_id = %s)), "
         "w.version FROM workers w ORDER BY w.name, w.id",
-        (alive_within,),
+        (alive_within, tenant_id, tenant_id),
     )
     return [tuple(row) for row in rows]

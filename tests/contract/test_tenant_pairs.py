@@ -5,6 +5,7 @@ a tenant's own key and by the root key in the name of that tenant.
 """
 
 import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -18,6 +19,7 @@ from orchestrator.api.app import _PRODUCT, _ROOT
 from orchestrator.api.capabilities import is_admin_only
 from orchestrator.engine import Engine
 from orchestrator.settings import Settings
+from orchestrator.store.postgres import PostgresStore
 from tests.contract.client import CALL, Api, definition, step
 from tests.support.serving import Reception
 
@@ -509,3 +511,68 @@ def test_api_3_3_strangers_find_nothing(owner: httpx.Client, stranger: httpx.Cli
 def test_what_a_stranger_could_read_would_be_noticed(owner: httpx.Client, world: World):
     for path, act in (("/sessions/{id}", ABSENT), ("/triggers", LISTED), ("/instances/{id}/tree", SCOPED)):
         assert complaint(owner.request, "GET", path, act, world), path
+
+
+# -- row-level security: what stands behind the queries --------------------------------------------------------------
+
+WHATEVER_THE_TENANT = {
+    "Keyring.find": "whose key it is, is what is asked",
+    "Keyring._write_use": "of the key itself",
+    "info": "the version of the schema",
+    "KnownHandlers._read": "handlers of our own workers, which serve all",
+    "_StoreMetrics._look": "of the whole installation",
+}
+"""Transactions of the engine's account that an operation that only reads may open, by who opens them."""
+READS = [operation for operation in ACTS if operation.startswith("GET ") and not is_admin_only(operation.split()[1])]
+
+
+@pytest.fixture
+def openers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Who has opened transactions of the engine's own account, of those that serve a request."""
+    found: list[str] = []
+    open_one = PostgresStore.transaction
+
+    def transaction(self: PostgresStore, *, is_losable: bool = False) -> Any:
+        found.append(sys._getframe(1).f_code.co_qualname)
+        return open_one(self, is_losable=is_losable)
+
+    monkeypatch.setattr(PostgresStore, "transaction", transaction)
+    return found
+
+
+def test_whatever_reads_for_a_tenant_takes_its_role(
+    owner: httpx.Client, server: str, world: World, store: PostgresStore, openers: list[str]
+):
+    assert store.row_security.role(store.transaction) is not None
+    secret = owner.post("/api-keys", json={"tenant_id": OWNER}).json()["secret"]
+    wrong: dict[str, set[str]] = {}
+    with httpx.Client(base_url=server, headers={"x-api-key": secret}, **CALL) as holder:
+        for operation in READS:
+            for act in ACTS[operation]:
+                openers.clear()
+                method, path = operation.split()
+                with holder.stream(method, address(path, world), params=filled(act.query, world)) as answer:
+                    next(answer.iter_raw(), None)
+                if others := set(openers) - WHATEVER_THE_TENANT.keys():
+                    wrong[operation] = others
+    assert wrong == {}
+
+
+def test_where_queries_let_everything_through_the_server_still_shows_nothing(
+    owner: httpx.Client, world: World, monkeypatch: pytest.MonkeyPatch
+):
+    """The owner asks, so all conditions of the queries hold; but what is read is read in the role of the stranger."""
+    read_for = PostgresStore.reading
+
+    def reading(self: PostgresStore, tenant: str | None) -> Any:
+        return read_for(self, STRANGER if tenant == OWNER else tenant)
+
+    monkeypatch.setattr(PostgresStore, "reading", reading)
+    shown = []
+    for operation in READS:
+        method, path = operation.split()
+        for act in ACTS[operation]:
+            answer = owner.request(method, address(path, world), params=filled(act.query, world))
+            if MARK in re.sub(r'"error":"[^"]*"', "", answer.text) or answer.status_code >= 500:
+                shown.append(f"{operation}: {answer.status_code} {answer.text[:200]}")
+    assert shown == []

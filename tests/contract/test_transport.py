@@ -18,6 +18,7 @@ from orchestrator.errors import ConfigurationError
 from orchestrator.settings import Settings
 from orchestrator.store import installation
 from orchestrator.store.postgres import PostgresStore
+from orchestrator.store.row_security import RowSecurity, RowSecurityMode
 from orchestrator.store.session import Store
 from tests.contract.client import CALL, TENANT, Api, step
 from tests.support.serving import Reception, serving
@@ -360,6 +361,22 @@ def test_api_4_ready_needs_a_fresh_heartbeat_of_the_service(address: str, store:
             installation.write(tx, "service_heartbeat", (datetime.now(UTC) - age).isoformat())
         answer = httpx.get(f"{address}/health/ready", **CALL)
         assert (answer.status_code, answer.content) == (status, b"")
+
+
+@pytest.mark.parametrize(
+    ("mode", "status", "header"), [("auto", 200, "x-ready-without"), ("required", 503, "x-not-ready")]
+)
+def test_ready_says_that_the_role_of_tenants_is_missing(
+    database_url: str, settings: Settings, mode: str, status: int, header: str
+):
+    lacking = PostgresStore(database_url, row_security=RowSecurity(RowSecurityMode(mode), "made_by_nobody"))
+    engine = Engine(lacking, lambda _hints: None, settings)
+    with serving(create_app(engine, settings.model_copy(update={"ready_without_service": True}))) as url:
+        listed = httpx.get(f"{url}/instances", headers={"X-Tenant-Id": "acme"}, **CALL)
+        answer = httpx.get(f"{url}/health/ready", **CALL)
+    lacking.close()
+    assert listed.status_code == status
+    assert (answer.status_code, answer.headers[header]) == (status, "row_security")
 
 
 def test_api_4_ready_without_service_is_a_setting(engine: Engine, settings: Settings):

@@ -24,6 +24,7 @@ from orchestrator.reconciler import Reconciler
 from orchestrator.settings import Settings
 from orchestrator.store import workers
 from orchestrator.store.instances import Profile
+from orchestrator.store.row_security import RowSecurityMode
 from orchestrator.store.session import Store
 from sequences.signals import Control
 from tests.support.stack import NAMESPACE, TENANT, define
@@ -181,6 +182,14 @@ def test_the_doctor_names_what_is_wrong_with_the_work(
     with store.transaction() as tx:
         tx.execute(statement)
     assert name in _names(settings)
+
+
+@pytest.mark.parametrize(
+    ("mode", "names"), [("auto", {"row_security"}), ("required", {"row_security"}), ("off", set())]
+)
+def test_the_doctor_names_a_role_that_is_missing(settings: Settings, mode: str, names: set[str]) -> None:
+    lacking = {"tenant_role": "made_by_nobody", "row_security": RowSecurityMode(mode)}
+    assert _names(settings.model_copy(update=lacking)) == names
 
 
 def test_the_doctor_names_servers_that_do_not_answer(settings: Settings) -> None:
