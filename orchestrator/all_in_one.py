@@ -59,6 +59,7 @@ class ServerOptions:
         stores_openly: Need no key for what is stored.
         parts: What to run.
         workers: How many worker processes.
+        api_processes: How many processes serve the API, all on its one port.
         queues: Queues each of them serves.
         concurrency: Steps each of them runs at once; None for one for each processor.
         imports: Modules with handlers, imported by the workers.
@@ -70,6 +71,7 @@ class ServerOptions:
     stores_openly: bool = False
     parts: frozenset[Part] = frozenset(Part)
     workers: int = 1
+    api_processes: int = 1
     queues: tuple[str, ...] = ("default",)
     concurrency: int | None = None
     imports: tuple[str, ...] = ()
@@ -130,7 +132,7 @@ def child_specs(options: ServerOptions, settings: Settings) -> tuple[ChildSpec, 
     if Part.WORKERS in options.parts:
         specs += _worker_specs(options, command)
     if Part.API in options.parts:
-        specs.append(_api_spec(options, settings, command))
+        specs += _api_specs(options, settings, command)
     if Part.LOOPS in options.parts:
         specs.append(ChildSpec(name="loops", argv=(*command, "service"), ready_text="service_started"))
     waiting = {"ORCH8_RUN_MIGRATIONS": "false", "ORCHESTRATOR_AWAIT_MIGRATIONS": str(settings.run_migrations)}
@@ -140,7 +142,8 @@ def child_specs(options: ServerOptions, settings: Settings) -> tuple[ChildSpec, 
     )
 
 
-def _api_spec(options: ServerOptions, settings: Settings, command: tuple[str, ...]) -> ChildSpec:
+def _api_specs(options: ServerOptions, settings: Settings, command: tuple[str, ...]) -> Iterator[ChildSpec]:
+    """Give the processes that serve the API; several share the port, and whichever answers makes all of them ready."""
     needs = [ReadyNeed.BROKER if is_rabbitmq(settings.celery_broker_url) else ReadyNeed.REDIS]
     if Part.WORKERS in options.parts and options.workers:
         needs.append(ReadyNeed.WORKERS)
@@ -151,14 +154,19 @@ def _api_spec(options: ServerOptions, settings: Settings, command: tuple[str, ..
         ),
     }
     argv = (*command, "api", "--host", options.host, "--port", str(options.port))
-    flags = {"--insecure-auth": options.is_insecure, "--insecure-storage": options.stores_openly}
+    flags = {
+        "--insecure-auth": options.is_insecure,
+        "--insecure-storage": options.stores_openly,
+        "--share-port": options.api_processes > 1,
+    }
     argv = (*argv, *(flag for flag, is_set in flags.items() if is_set))
-    return ChildSpec(
-        name="api",
-        argv=argv,
-        env=env,
-        ready=lambda: answers(f"http://{_own_address(options.host)}:{options.port}/health/live"),
-    )
+    for number in range(1, options.api_processes + 1):
+        yield ChildSpec(
+            name="api" if options.api_processes == 1 else f"api-{number}",
+            argv=argv,
+            env=env,
+            ready=lambda: answers(f"http://{_own_address(options.host)}:{options.port}/health/live"),
+        )
 
 
 def _own_address(host: str) -> str:

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from orchestrator.api.app import POOL_OVERFLOW, POOL_SIZE, create_app
 from orchestrator.api.auth import check_configuration
+from orchestrator.collector import calm_collector
 from orchestrator.doorbell import Doorbell
 from orchestrator.engine import Engine
 from orchestrator.errors import ConfigurationError, ServerFault
@@ -29,7 +30,15 @@ GRACE_SECONDS = 3
 """How long requests that are being answered may take once the process is told to end."""
 
 
-def serve(settings: Settings, *, host: str, port: int, is_insecure: bool = False, stores_openly: bool = False) -> None:
+def serve(
+    settings: Settings,
+    *,
+    host: str,
+    port: int,
+    shares_port: bool = False,
+    is_insecure: bool = False,
+    stores_openly: bool = False,
+) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
@@ -37,6 +46,7 @@ def serve(settings: Settings, *, host: str, port: int, is_insecure: bool = False
         stores_openly: Need no key for what is stored.
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
+        shares_port: Let other processes that say so listen there, too; the system spreads connections over them.
 
     Raises:
         ConfigurationError: The settings would leave the API open by accident or name no servers, the address is
@@ -52,7 +62,7 @@ def serve(settings: Settings, *, host: str, port: int, is_insecure: bool = False
     if is_insecure:
         settings = settings.model_copy(update={"api_key": ""})
         log.warning("api_is_open", reason="--insecure: whoever reaches this address may do everything", host=host)
-    with _listening(host, port) as listener, _ending_on_signals():
+    with _listening(host, port, shares_port=shares_port) as listener, _ending_on_signals():
         store = PostgresStore(
             settings.database_url,
             pool_size=POOL_SIZE,
@@ -78,6 +88,7 @@ def serve(settings: Settings, *, host: str, port: int, is_insecure: bool = False
 def _run(app: FastAPI, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     log.info("api_starts", host=host, port=port)
+    calm_collector()
     server = Server(
         uvicorn.Config(
             app,
@@ -105,11 +116,13 @@ class Server(uvicorn.Server):
 
 
 @contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
+def _listening(host: str, port: int, *, shares_port: bool) -> Iterator[socket.socket]:
     """Take the address first: an address that is in use is the operator's to change, and nothing has begun yet."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shares_port:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
             listener.bind((host, port))
         except OSError as error:

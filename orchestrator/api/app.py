@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio.to_thread
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from orchestrator.api import (
@@ -50,6 +50,7 @@ from orchestrator.api.answers import add_error_answers
 from orchestrator.api.edge import PREFIX, Door, Edge
 from orchestrator.api.following import STREAM_THREADS
 from orchestrator.api.methods import Methods
+from orchestrator.api.routes import Routes
 from orchestrator.api.services import Services
 from orchestrator.engine import Engine
 from orchestrator.errors import ConfigurationError
@@ -96,6 +97,8 @@ _PRODUCT = (
     usage.router,
 )
 _ROOT = (health.router, documentation.router, inbound.router)
+PREFIXED = (*((PREFIX, router) for router in _PRODUCT), *(("", router) for router in _ROOT))
+"""All routers, and what stands before their paths, in the order in which they are asked."""
 
 
 def create_app(engine: Engine, settings: Settings) -> FastAPI:
@@ -118,13 +121,11 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.services = Services.over(engine, settings)
-    product = APIRouter(prefix=PREFIX)
-    for router in _PRODUCT:
-        product.include_router(router)
-    for router in (product, *_ROOT):
-        app.include_router(router)
+    app.router.routes.append(Routes(PREFIXED))
+    for prefix, router in PREFIXED:
+        app.include_router(router, prefix=prefix)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]  # FastAPI's own way to replace it
-    methods = Methods([*((PREFIX, router) for router in _PRODUCT), *(("", router) for router in _ROOT)])
+    methods = Methods(PREFIXED)
     add_error_answers(app, methods)
     app.add_middleware(Door, settings=settings, methods=methods)
     if settings.cors_origins:

@@ -17,7 +17,7 @@ class Methods:
     def __init__(self, prefixed: Iterable[tuple[str, APIRouter]]) -> None:
         self._literal: dict[str, frozenset[str]] = {}
         self._patterns: list[tuple[str, re.Pattern[str], frozenset[str]]] = []
-        for prefix, route in _routes(prefixed):
+        for prefix, route in routes_of(prefixed):
             path, methods = prefix + route.path, frozenset(route.methods or ())
             if route.param_convertors:
                 self._patterns.append((prefix, route.path_regex, methods))
@@ -44,7 +44,8 @@ class Methods:
         return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
 
 
-def _routes(prefixed: Iterable[tuple[str, APIRouter]]) -> Iterator[tuple[str, APIRoute]]:
+def routes_of(prefixed: Iterable[tuple[str, APIRouter]]) -> Iterator[tuple[str, APIRoute]]:
+    """Give the endpoints of routers with the prefix of each, in the order in which they are asked."""
     for prefix, router in prefixed:
         for route in router.routes:
             if isinstance(route, APIRoute):

@@ -125,6 +125,9 @@ def api(
     insecure: Insecure = False,
     insecure_auth: InsecureAuth = False,
     insecure_storage: InsecureStorage = False,
+    share_port: Annotated[
+        bool, typer.Option("--share-port", help="Let other processes with this option serve the same port.")
+    ] = False,
 ) -> None:
     """Serve the HTTP interface. Migrates the database first, unless ORCH8_RUN_MIGRATIONS is false."""
     from orchestrator.server import serve  # noqa: PLC0415 - slow
@@ -136,6 +139,7 @@ def api(
         settings,
         host=host or default_host,
         port=default_port if port is None else port,
+        shares_port=share_port,
         is_insecure=insecure or insecure_auth,
         stores_openly=insecure or insecure_storage,
     )
@@ -150,6 +154,7 @@ def server(
     queues: Queues = "default",
     concurrency: Concurrency = None,
     workers: Annotated[int, typer.Option(min=0, help="How many worker processes.")] = 1,
+    api_processes: Annotated[int, typer.Option(min=1, help="How many processes serve the API, on one port.")] = 1,
     imports: Imports = None,
     without: Annotated[
         list[str] | None, typer.Option(help="Leave a part out: api, loops or workers; repeatable.")
@@ -178,6 +183,7 @@ def server(
         stores_openly=insecure or insecure_storage,
         parts=frozenset(Part) - left_out,
         workers=workers,
+        api_processes=api_processes,
         queues=_names(queues),
         concurrency=concurrency,
         imports=tuple(imports or ()),

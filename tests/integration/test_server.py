@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -145,6 +146,50 @@ def test_the_server_runs_work_and_gives_it_back_when_it_ends(server: Callable[..
     assert [each for each in family if not processes.wait_for_end(each, Deadline.after(30))] == []
 
 
+@needs_linux
+def test_several_processes_serve_the_api_on_one_port_and_one_that_dies_is_replaced(
+    server: Callable[..., Server],
+) -> None:
+    several = server("--insecure", "--without", "loops", "--without", "workers", "--api-processes", "2")
+    wait_until(lambda: _listeners(several.port) == 2, several.log.read_text)
+    family = _family(several.process.pid)
+    first, second = (each for each in family if "api" in _words(each))
+    assert {_live(several) for _ in range(20)} == {True}
+    os.kill(first.pid, signal.SIGKILL)
+    assert processes.wait_for_end(first, Deadline.after(10))
+    assert {_live(several) for _ in range(20)} == {True}
+    wait_until(lambda: _listeners(several.port) == 2, several.log.read_text)
+    assert {_live(several) for _ in range(20)} == {True}
+    family = _family(several.process.pid)
+    assert second in family
+    assert first not in family
+    assert several.end(signal.SIGTERM) == 0
+    assert [each for each in family if not processes.wait_for_end(each, Deadline.after(10))] == []
+    assert _listeners(several.port) == 0
+
+
+def _listeners(port: int) -> int:
+    """Count the sockets that listen on a port of this machine."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port for row in rows)
+
+
+def _words(process: Process) -> list[str]:
+    """Give the command line of a process."""
+    return Path(f"/proc/{process.pid}/cmdline").read_text().split("\0")
+
+
+def test_a_server_that_shares_its_port_takes_none_that_is_in_use(server: Callable[..., Server]) -> None:
+    arguments = ("--insecure", "--without", "loops", "--without", "workers", "--api-processes", "2")
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        refused = server(*arguments, "--port", str(taken.getsockname()[1]))
+        assert refused.process.wait(60) == 2
+    assert "cannot listen on" in refused.log.read_text()
+
+
 def test_a_server_without_loops_and_workers_serves_and_says_what_it_lacks(
     server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,6 +230,11 @@ def test_options_of_the_server_become_command_lines(monkeypatch: pytest.MonkeyPa
     assert specs["api"].env["ORCHESTRATOR_READY_NEEDS"] == "redis,workers"
     assert specs["worker-2"].argv[-4:] == ("--queues", "a,b", "--import", "m")
     assert {spec.env["ORCHESTRATOR_AWAIT_MIGRATIONS"] for spec in specs.values()} == {"True"}
+    many = ServerOptions(host="h", port=1, api_processes=2, parts=frozenset({Part.API}))
+    assert [(spec.name, spec.argv[-1]) for spec in child_specs(many, Settings())] == [
+        ("api-1", "--share-port"),
+        ("api-2", "--share-port"),
+    ]
     alone = ServerOptions(host="h", port=1, parts=frozenset({Part.API}))
     (api,) = child_specs(alone, Settings(run_migrations=False))
     assert api.env["ORCHESTRATOR_READY_NEEDS"] == "redis"
