@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.instances import InstanceId
-from orchestrator.cli.session import Output, read_document, read_json, session_of
+from orchestrator.cli.session import read_document, read_json, session_of
 from orchestrator.errors import InvalidArgument
 
 dlq = typer.Typer(help="See failed flows and why they failed; do them again.", no_args_is_help=True)
@@ -145,12 +145,7 @@ def retry(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Flows at the most.")] = 1000,
 ) -> None:
     """Do one flow of a cause again, as a sample, or all of them."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         done = client.retry_group(cause, verified=verified, force=force, limit=limit)
-    if session.output is Output.JSON:
-        printing.print_json(done.model_dump(mode="json"))
-    else:
-        typer.echo(f"{done.retried} open again, {done.skipped} left out")
+    session.say(f"{done.retried} open again, {done.skipped} left out", done.model_dump(mode="json"))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.session import Output, read_text, session_of
+from orchestrator.cli.session import read_text, session_of
 
 if TYPE_CHECKING:
     from orchestrator.cli.session import Session
@@ -125,15 +125,10 @@ def change(
 @app.command()
 def delete(context: typer.Context, credential: CredentialId) -> None:
     """Remove a credential; steps that name it fail from then on."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         client.delete_credential(credential)
-    if session.output is Output.JSON:
-        printing.print_json({"id": credential, "deleted": True})
-    else:
-        typer.echo(f"credential {credential} was removed")
+    session.say(f"credential {credential} was removed", {"id": credential, "deleted": True})
 
 
 def _show(session: "Session", credential: "Credential") -> None:

@@ -1,11 +1,11 @@
 """`orchestrator webhooks`, `dispatch`, `commands`, `pins`, `routes`: what leaves the engine, and who gets what."""
 
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import typer
 
-from orchestrator.cli.session import Output, read_json, session_of
+from orchestrator.cli.session import read_json, session_of
 
 webhooks = typer.Typer(help="See events that were not sent, and send them again.", no_args_is_help=True)
 dispatch = typer.Typer(help="Have tasks of queues pushed to addresses.", no_args_is_help=True)
@@ -61,7 +61,7 @@ def redeliver(context: typer.Context, webhook: WebhookId) -> None:
     session = session_of(context)
     with session.client() as client:
         delivery = client.redeliver(webhook)
-    _said(session.output, f"webhook {webhook} is sent: delivery {delivery}", {"delivery_id": str(delivery)})
+    session.say(f"webhook {webhook} is sent: delivery {delivery}", {"delivery_id": str(delivery)})
 
 
 @webhooks.command("delete")
@@ -70,7 +70,7 @@ def delete_webhook(context: typer.Context, webhook: WebhookId) -> None:
     session = session_of(context)
     with session.client() as client:
         client.delete_webhook(webhook)
-    _said(session.output, f"webhook {webhook} is deleted", {"id": str(webhook), "deleted": True})
+    session.say(f"webhook {webhook} is deleted", {"id": str(webhook), "deleted": True})
 
 
 @webhooks.command()
@@ -137,7 +137,7 @@ def push_queue(
     session = session_of(context)
     with session.client() as client:
         made = client.push_queue(queue, url, secret=secret, sync=sync)
-    _said(session.output, f"tasks of {queue} are pushed to {url}", made.model_dump(mode="json"))
+    session.say(f"tasks of {queue} are pushed to {url}", made.model_dump(mode="json"))
 
 
 @dispatch.command("poll")
@@ -146,7 +146,7 @@ def poll_queue(context: typer.Context, queue: Queue) -> None:
     session = session_of(context)
     with session.client() as client:
         client.poll_queue(queue)
-    _said(session.output, f"tasks of {queue} are polled only", {"queue_name": queue, "mode": "poll"})
+    session.say(f"tasks of {queue} are polled only", {"queue_name": queue, "mode": "poll"})
 
 
 @dispatch.command("list")
@@ -183,7 +183,7 @@ def tell_worker(
     session = session_of(context)
     with session.client() as client:
         made = client.tell_worker(worker, command, read_json(payload, "--payload"))
-    _said(session.output, str(made.id), made.model_dump(mode="json"))
+    session.say(str(made.id), made.model_dump(mode="json"))
 
 
 @commands.command("list")
@@ -212,7 +212,7 @@ def delete_command(context: typer.Context, command: Annotated[UUID, typer.Argume
     session = session_of(context)
     with session.client() as client:
         client.delete_command(command)
-    _said(session.output, f"command {command} is deleted", {"id": str(command), "deleted": True})
+    session.say(f"command {command} is deleted", {"id": str(command), "deleted": True})
 
 
 @pins.command("set")
@@ -225,7 +225,7 @@ def pin_version(
     session = session_of(context)
     with session.client() as client:
         made = client.pin_version(handler, version)
-    _said(session.output, f"{handler}: at least {version}", made.model_dump(mode="json"))
+    session.say(f"{handler}: at least {version}", made.model_dump(mode="json"))
 
 
 @pins.command("list")
@@ -246,7 +246,7 @@ def unpin_version(context: typer.Context, handler: Handler) -> None:
     session = session_of(context)
     with session.client() as client:
         client.unpin_version(handler)
-    _said(session.output, f"{handler}: any version", {"handler_name": handler, "deleted": True})
+    session.say(f"{handler}: any version", {"handler_name": handler, "deleted": True})
 
 
 @routes.command("add")
@@ -261,7 +261,7 @@ def route(
     session = session_of(context)
     with session.client() as client:
         made = client.route(handler, queue, match_queue=match_queue, priority=priority)
-    _said(session.output, str(made.id), made.model_dump(mode="json"))
+    session.say(str(made.id), made.model_dump(mode="json"))
 
 
 @routes.command("list")
@@ -294,13 +294,4 @@ def delete_route(context: typer.Context, rule: Annotated[UUID, typer.Argument(he
     session = session_of(context)
     with session.client() as client:
         client.delete_route(rule)
-    _said(session.output, f"rule {rule} is deleted", {"id": str(rule), "deleted": True})
-
-
-def _said(output: Output, text: str, value: Any) -> None:
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
-    if output is Output.JSON:
-        printing.print_json(value)
-    else:
-        typer.echo(text)
+    session.say(f"rule {rule} is deleted", {"id": str(rule), "deleted": True})

@@ -58,15 +58,10 @@ def remedy(
     preview: Annotated[str, typer.Argument(help="What `remedies` has shown.")],
 ) -> None:
     """Do what was previewed, if the instance still stands as it did then; exit code 4 if not."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         state = client.apply_remediation(instance, preview)
-    if session.output is Output.JSON:
-        printing.print_json({"id": instance, "state": state})
-    else:
-        typer.echo(f"instance {instance} is {state}")
+    session.say(f"instance {instance} is {state}", {"id": instance, "state": state})
 
 
 def logs(context: typer.Context, instance: InstanceId) -> None:

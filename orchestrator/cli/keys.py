@@ -68,12 +68,7 @@ def list_keys(context: typer.Context) -> None:
 @app.command("revoke")
 def revoke_key(context: typer.Context, key: Annotated[str, typer.Argument(help="Its id, ak_…")]) -> None:
     """Let a key open nothing from now on."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         client.revoke_key(key)
-    if session.output is Output.JSON:
-        printing.print_json({"id": key, "revoked": True})
-    else:
-        typer.echo(f"key {key} is revoked")
+    session.say(f"key {key} is revoked", {"id": key, "revoked": True})

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.session import Output, read_json, session_of
+from orchestrator.cli.session import read_json, session_of
 from orchestrator.errors import InvalidArgument, NotFound
 
 if TYPE_CHECKING:
@@ -30,15 +30,10 @@ def send(
     payload: Annotated[str | None, typer.Option(help="JSON, @file, or @- for stdin.")] = None,
 ) -> None:
     """Send a signal; it is kept until the flow asks for it."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         signal_id = client.signal(instance, name, read_json(payload, "--payload"))
-    if session.output is Output.JSON:
-        printing.print_json({"signal_id": str(signal_id)})
-    else:
-        typer.echo(f"the signal was taken: {signal_id}")
+    session.say(f"the signal was taken: {signal_id}", {"signal_id": str(signal_id)})
 
 
 @approvals.command("list")
@@ -78,8 +73,6 @@ def answer(
     comment: Annotated[str | None, typer.Option(help="A remark, if the gate allows one.")] = None,
 ) -> None:
     """Answer an open gate. What the gate would ignore is refused here."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         gate = _gate(client, str(client.get(instance).id), block)
@@ -89,10 +82,9 @@ def answer(
         if comment is not None and not gate.allow_comment:
             raise InvalidArgument(f"block {gate.block_id!r} takes no comment")
         signal_id = client.answer(instance, gate.block_id, value, comment)
-    if session.output is Output.JSON:
-        printing.print_json({"signal_id": str(signal_id), "block_id": gate.block_id})
-    else:
-        typer.echo(f"block {gate.block_id} was answered with {value}")
+    session.say(
+        f"block {gate.block_id} was answered with {value}", {"signal_id": str(signal_id), "block_id": gate.block_id}
+    )
 
 
 def _gate(client: "Client", instance_id: str, block: str | None) -> "Approval":

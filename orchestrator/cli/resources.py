@@ -67,7 +67,7 @@ def delete_pool(context: typer.Context, pool: PoolId) -> None:
     session = session_of(context)
     with session.client() as client:
         client.delete_pool(pool)
-    _said(session.output, f"pool {pool} is deleted", {"id": str(pool), "deleted": True})
+    session.say(f"pool {pool} is deleted", {"id": str(pool), "deleted": True})
 
 
 @pools.command("resources")
@@ -153,7 +153,7 @@ def change_resource(
     session = session_of(context)
     with session.client() as client:
         changed = client.change_resource(pool, resource, changes)
-    _said(session.output, f"resource {resource} is changed", changed.model_dump(mode="json"))
+    session.say(f"resource {resource} is changed", changed.model_dump(mode="json"))
 
 
 @pools.command("remove")
@@ -162,7 +162,7 @@ def remove_resource(context: typer.Context, pool: PoolId, resource: ResourceId) 
     session = session_of(context)
     with session.client() as client:
         client.remove_resource(pool, resource)
-    _said(session.output, f"resource {resource} is removed", {"id": str(resource), "removed": True})
+    session.say(f"resource {resource} is removed", {"id": str(resource), "removed": True})
 
 
 @limits.command("list")
@@ -196,7 +196,7 @@ def set_limit(
     session = session_of(context)
     with session.client() as client:
         made = client.set_rate_limit(key, max_count, window_seconds)
-    _said(session.output, f"{key}: at most {max_count} in {window_seconds} s", made.model_dump(mode="json"))
+    session.say(f"{key}: at most {max_count} in {window_seconds} s", made.model_dump(mode="json"))
 
 
 @limits.command("delete")
@@ -205,7 +205,7 @@ def delete_limit(context: typer.Context, key: Key) -> None:
     session = session_of(context)
     with session.client() as client:
         client.delete_rate_limit(key)
-    _said(session.output, f"{key} has no limit", {"resource_key": key, "deleted": True})
+    session.say(f"{key} has no limit", {"resource_key": key, "deleted": True})
 
 
 @breakers.command("list")
@@ -246,7 +246,7 @@ def configure_breaker(
             handler, failure_threshold=failure_threshold, cooldown_secs=cooldown_secs, on_open=on_open
         )
     text = f"{handler} opens after {failure_threshold} failures in a row, for {cooldown_secs} s"
-    _said(session.output, text, made.model_dump(mode="json"))
+    session.say(text, made.model_dump(mode="json"))
 
 
 @breakers.command("reset")
@@ -255,13 +255,4 @@ def reset_breaker(context: typer.Context, handler: Handler) -> None:
     session = session_of(context)
     with session.client() as client:
         client.reset_breaker(handler)
-    _said(session.output, f"the breaker of {handler} is closed", {"handler": handler, "reset": True})
-
-
-def _said(output: Output, text: str, value: Any) -> None:
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
-    if output is Output.JSON:
-        printing.print_json(value)
-    else:
-        typer.echo(text)
+    session.say(f"the breaker of {handler} is closed", {"handler": handler, "reset": True})

@@ -107,7 +107,6 @@ def deprecate(
     context: typer.Context, sequence: NameOrId, namespace: Namespace = "default", version: Version = None
 ) -> None:
     """Let no new instance use a version; running ones go on. A name needs --version."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
     from orchestrator.client.calls import as_id  # noqa: PLC0415 - slow
 
     if as_id(sequence) is None and version is None:
@@ -116,10 +115,7 @@ def deprecate(
     with session.client() as client:
         found = client.get_sequence(sequence, namespace=namespace, version=version)
         client.deprecate(found.id)
-    if session.output is Output.JSON:
-        printing.print_json({"id": str(found.id), "deprecated": True})
-    else:
-        typer.echo(f"{found.name} version {found.version} is deprecated")
+    session.say(f"{found.name} version {found.version} is deprecated", {"id": str(found.id), "deprecated": True})
 
 
 @app.command()
@@ -130,15 +126,10 @@ def promote(
     version: Version = None,
 ) -> None:
     """Bring the newest version of a name, or the given one, to production."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         promoted = client.promote(name, namespace=namespace, version=version)
-    if session.output is Output.JSON:
-        printing.print_json(promoted.model_dump(mode="json"))
-    else:
-        typer.echo(f"{name} version {promoted.version} is in production")
+    session.say(f"{name} version {promoted.version} is in production", promoted.model_dump(mode="json"))
 
 
 @app.command()
@@ -149,15 +140,12 @@ def unpublish(
     delete: Annotated[bool, typer.Option("--delete", help="Delete them and their ended instances as well.")] = False,
 ) -> None:
     """Withdraw all versions of a name; running instances go on."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         client.unpublish(name, namespace=namespace, delete=delete)
-    if session.output is Output.JSON:
-        printing.print_json({"name": name, "unpublished": True, "deleted": delete})
-    else:
-        typer.echo(f"{name} is {'deleted' if delete else 'unpublished'}")
+    session.say(
+        f"{name} is {'deleted' if delete else 'unpublished'}", {"name": name, "unpublished": True, "deleted": delete}
+    )
 
 
 def _show_definitions(output: Output, found: "tuple[Definition, ...]") -> None:

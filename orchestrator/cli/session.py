@@ -41,6 +41,15 @@ class Session:
         with Client(self.url, self.api_key, self.tenant) as client:
             yield client
 
+    def say(self, sentence: str, value: Any) -> None:
+        """Say what was done: a sentence for people, a value in JSON for programs."""
+        if self.output is Output.TABLE:
+            typer.echo(sentence)
+            return
+        from orchestrator.cli import printing  # noqa: PLC0415 - slow
+
+        printing.print_json(value)
+
 
 def session_of(context: typer.Context) -> Session:
     """Give the session that the root has made."""

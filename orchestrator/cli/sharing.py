@@ -92,13 +92,8 @@ def cancel(context: typer.Context, key: Key) -> None:
 
 
 def _counted(session: Session, client: "Client", key: str) -> None:
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     count = client.cancel_session(client.find_session(key).id)
-    if session.output is Output.JSON:
-        printing.print_json({"count": count})
-    else:
-        typer.echo(f"{count} cancelled")
+    session.say(f"{count} cancelled", {"count": count})
 
 
 @admin.command()

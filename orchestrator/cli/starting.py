@@ -112,7 +112,7 @@ def delete_trigger(context: typer.Context, slug: Slug) -> None:
     session = session_of(context)
     with session.client() as client:
         client.delete_trigger(slug)
-    _said(session.output, f"trigger {slug} is deleted", {"slug": slug, "deleted": True})
+    session.say(f"trigger {slug} is deleted", {"slug": slug, "deleted": True})
 
 
 @triggers.command("fire")
@@ -254,7 +254,7 @@ def delete_schedule(context: typer.Context, schedule: ScheduleId) -> None:
     session = session_of(context)
     with session.client() as client:
         client.delete_schedule(schedule)
-    _said(session.output, f"schedule {schedule} is deleted", {"id": str(schedule), "deleted": True})
+    session.say(f"schedule {schedule} is deleted", {"id": str(schedule), "deleted": True})
 
 
 @cron.command("next-fires")
@@ -305,12 +305,3 @@ def _changes(given: dict[str, Any]) -> dict[str, Any]:
 
 def _yes(truth: bool) -> str:
     return "yes" if truth else "no"
-
-
-def _said(output: Output, text: str, values: dict[str, Any]) -> None:
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
-    if output is Output.JSON:
-        printing.print_json(values)
-    else:
-        typer.echo(text)
