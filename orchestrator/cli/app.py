@@ -6,20 +6,24 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import (
+    bulk,
     courses,
     credentials,
     deliveries,
     diagnosis,
     doctor,
+    editing,
     instances,
     keys,
     operations,
     people,
     processes,
+    registry,
     resources,
     sequences,
     sharing,
     starting,
+    tooling,
     usage,
 )
 from orchestrator.cli.exits import errors_as_exits
@@ -62,6 +66,9 @@ def orchestrator(
 processes.add_to(app)
 diagnosis.add_to(instances.app)
 courses.add_to(instances.app)
+editing.add_to(instances.app)
+bulk.add_to(instances.app)
+tooling.add_to(sequences.app)
 for shown, verbs in (
     (instances.app, ("get", "list", "tree", "outputs", "attempts", "diagnose", "logs")),
     (people.approvals, ("list",)),
@@ -71,12 +78,14 @@ for shown, verbs in (
     (starting.cron, ("list",)),
     (resources.breakers, ("list",)),
     (deliveries.webhooks, ("list", "deliveries")),
+    (registry.events, ("list",)),
     (sharing.sessions, ("get", "instances")),
     (sharing.admin, ("nodes",)),
     (courses.dlq, ("list", "groups")),
 ):
     let_watch(shown, *verbs)
 app.command("usage")(watched(usage.usage))
+app.command("changes")(registry.changes)
 app.command("doctor")(doctor.doctor)
 for name, group in (
     ("sequences", sequences.app),
@@ -98,6 +107,8 @@ for name, group in (
     ("routes", deliveries.routes),
     ("keys", keys.app),
     ("credentials", credentials.app),
+    ("events", registry.events),
+    ("plugins", registry.plugins),
     ("sessions", sharing.sessions),
     ("dlq", courses.dlq),
     ("admin", sharing.admin),

@@ -75,12 +75,19 @@ def children(context: typer.Context, instance: InstanceId) -> None:
     printing.show_rows(session.output, rows, (("id", lambda each: each.id), ("state", lambda each: each.state)))
 
 
-def checkpoints(context: typer.Context, instance: InstanceId) -> None:
+def checkpoints(
+    context: typer.Context,
+    instance: InstanceId,
+    latest: Annotated[bool, typer.Option("--latest", help="Only the newest, whole, as JSON.")] = False,
+) -> None:
     """List what was kept of it, the newest first."""
     from orchestrator.cli import printing  # noqa: PLC0415 - slow
 
     session = session_of(context)
     with session.client() as client:
+        if latest:
+            printing.print_json(client.latest_checkpoint(instance).model_dump(mode="json"))
+            return
         rows = client.list_checkpoints(instance)
     columns = (
         ("id", lambda each: each.id),

@@ -16,6 +16,7 @@ routes = typer.Typer(help="Lead new tasks to other queues.", no_args_is_help=Tru
 WebhookId = Annotated[UUID, typer.Argument(help="Id of the event.")]
 Queue = Annotated[str, typer.Argument(help="Name of the queue.")]
 Handler = Annotated[str, typer.Argument(help="Name of the handler.")]
+RuleId = Annotated[UUID, typer.Argument(help="Id of the rule.")]
 WorkerId = Annotated[str, typer.Argument(help="Id of the worker.")]
 Limit = Annotated[int, typer.Option(min=1, max=1000, help="Lines at the most.")]
 
@@ -288,8 +289,18 @@ def list_routes(
     )
 
 
+@routes.command("get")
+def get_route(context: typer.Context, rule: RuleId) -> None:
+    """Show one rule."""
+    from orchestrator.cli import printing  # noqa: PLC0415 - slow
+
+    session = session_of(context)
+    with session.client() as client:
+        printing.show_whole(session.output, client.get_route(rule))
+
+
 @routes.command("delete")
-def delete_route(context: typer.Context, rule: Annotated[UUID, typer.Argument(help="Id of the rule.")]) -> None:
+def delete_route(context: typer.Context, rule: RuleId) -> None:
     """Remove a rule; tasks stay where it has led them."""
     session = session_of(context)
     with session.client() as client:

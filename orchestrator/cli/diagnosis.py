@@ -83,7 +83,71 @@ def logs(context: typer.Context, instance: InstanceId) -> None:
     )
 
 
+def timeline(
+    context: typer.Context,
+    instance: InstanceId,
+    outputs: Annotated[bool, typer.Option("--outputs", help="With what was stored.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Lines at the most.")] = 200,
+    offset: Annotated[int, typer.Option(min=0, help="Lines left out before.")] = 0,
+) -> None:
+    """Show what it has stored in the order of time; in JSON also its changes of state."""
+    from orchestrator.cli import printing  # noqa: PLC0415 - slow
+
+    session = session_of(context)
+    with session.client() as client:
+        found = client.timeline(instance, outputs=outputs, offset=offset, limit=limit)
+    if session.output is Output.JSON:
+        printing.print_json(found.model_dump(mode="json"))
+        return
+    columns = (
+        ("stored", lambda each: each.completed_at),
+        ("block", lambda each: each.block_id),
+        ("attempt", lambda each: each.attempt),
+        ("output", lambda each: printing.compact(each.output) if outputs else ""),
+    )
+    printing.show_rows(session.output, found.entries, columns)
+    printing.note_of_more(has_more=found.has_more, offset=offset, shown=len(found.entries))
+
+
+def effects(context: typer.Context, instance: InstanceId) -> None:
+    """List what its steps have done outside."""
+    from orchestrator.cli import printing  # noqa: PLC0415 - slow
+
+    session = session_of(context)
+    with session.client() as client:
+        found = client.effects(instance)
+    columns = (
+        ("block", lambda each: each.block_id),
+        ("attempt", lambda each: each.attempt),
+        ("kind", lambda each: each.kind),
+        ("state", lambda each: each.state),
+        ("receipt", lambda each: each.provider_receipt_id),
+        ("changed", lambda each: each.updated_at),
+    )
+    printing.show_rows(session.output, found, columns)
+
+
+def compare(
+    context: typer.Context,
+    instance: InstanceId,
+    other: Annotated[str, typer.Argument(help="Id of the other one.")],
+) -> None:
+    """Show as JSON in what two of them differ."""
+    from orchestrator.cli import printing  # noqa: PLC0415 - slow
+
+    with session_of(context).client() as client:
+        printing.print_json(client.compare(instance, other).model_dump(mode="json"))
+
+
+def workbench(context: typer.Context, instance: InstanceId) -> None:
+    """Show as JSON all that is needed to look into it, as it was at one moment."""
+    from orchestrator.cli import printing  # noqa: PLC0415 - slow
+
+    with session_of(context).client() as client:
+        printing.print_json(client.workbench(instance).model_dump(mode="json"))
+
+
 def add_to(instances: typer.Typer) -> None:
     """Let a group of commands have these."""
-    for verb in (diagnose, remedies, remedy, logs):
+    for verb in (diagnose, remedies, remedy, logs, timeline, effects, compare, workbench):
         instances.command()(verb)

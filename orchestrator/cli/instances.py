@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from orchestrator.cli.filters import Metadata, Namespace, OfVersion, States, id_of, pairs_of
 from orchestrator.cli.session import Output, Session, read_json, session_of
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Start instances, watch them, change their course.", no_args_is_help=True)
 
+Sequence = Annotated[str, typer.Argument(help="A name, for its newest version, or the id of a version.")]
 InstanceId = Annotated[str, typer.Argument(help="Id of the instance.", metavar="ID")]
 Timeout = Annotated[float | None, typer.Option(min=0, help="Seconds to wait at the most; then exit code 6.")]
 
@@ -30,7 +32,7 @@ class Priority(StrEnum):
 @app.command()
 def start(
     context: typer.Context,
-    sequence: Annotated[str, typer.Argument(help="A name, for its newest version, or the id of a version.")],
+    sequence: Sequence,
     data: Annotated[
         str | None, typer.Option("--data", "-d", help="context.data: JSON, @file, or @- for stdin.")
     ] = None,
@@ -56,7 +58,7 @@ def start(
         metadata=read_json(metadata, "--metadata"),
         priority=priority.capitalize(),
         timezone=timezone,
-        not_before=_moment(not_before),
+        not_before=moment_of(not_before),
         dry_run=dry_run,
     )
     with session.client() as client:
@@ -116,12 +118,10 @@ def get_one(context: typer.Context, instance: InstanceId) -> None:
 @app.command("list")
 def list_all(
     context: typer.Context,
-    state: Annotated[
-        list[str] | None, typer.Option(help="Only this state; repeatable, or separated by commas.")
-    ] = None,
-    sequence: Annotated[str | None, typer.Option(help="Only this version: an id, or a name for its newest.")] = None,
-    namespace: Annotated[str | None, typer.Option(help="Only this namespace.")] = None,
-    metadata: Annotated[list[str] | None, typer.Option(help="Only with this metadata: key=text; repeatable.")] = None,
+    state: States = None,
+    sequence: OfVersion = None,
+    namespace: Namespace = None,
+    metadata: Metadata = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Lines at the most.")] = 50,
     offset: Annotated[int, typer.Option(min=0, help="Lines left out before.")] = 0,
 ) -> None:
@@ -130,14 +130,11 @@ def list_all(
 
     session = session_of(context)
     with session.client() as client:
-        sequence_id = None
-        if sequence is not None:
-            sequence_id = client.get_sequence(sequence, namespace=namespace or "default").id
         page = client.list(
             states=state,
-            sequence_id=sequence_id,
+            sequence_id=id_of(client, sequence, namespace),
             namespace=namespace,
-            metadata=_pairs(metadata),
+            metadata=pairs_of(metadata),
             offset=offset,
             limit=limit,
         )
@@ -308,7 +305,8 @@ def _show(output: Output, instance: "Instance") -> None:
     )
 
 
-def _moment(written: str | None) -> datetime | None:
+def moment_of(written: str | None) -> datetime | None:
+    """Read a moment with its zone; None stays None. Raises typer.BadParameter."""
     if written is None:
         return None
     try:
@@ -320,14 +318,6 @@ def _moment(written: str | None) -> datetime | None:
     if moment.tzinfo is None:
         raise typer.BadParameter(f"{written!r} needs a zone: write {written}Z for UTC", param_hint="--not-before")
     return moment
-
-
-def _pairs(written: list[str] | None) -> dict[str, str]:
-    pairs = [pair.partition("=") for pair in written or ()]
-    for name, equals, _ in pairs:
-        if not equals or not name:
-            raise typer.BadParameter("write key=text", param_hint="--metadata")
-    return {name: text for name, _, text in pairs}
 
 
 def _seconds(began: datetime | None, ended: datetime) -> str:

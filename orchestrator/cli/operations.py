@@ -1,6 +1,7 @@
 """`orchestrator queues`, `workers` and `tasks`: what waits where, and who does it."""
 
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
@@ -76,11 +77,6 @@ def list_workers(
     )
 
 
-@tasks.callback()
-def _tasks() -> None:
-    """See steps in the hands of external workers."""
-
-
 @tasks.command("list")
 def list_tasks(
     context: typer.Context,
@@ -112,3 +108,38 @@ def list_tasks(
             ("error", lambda each: each.error_message),
         ),
     )
+
+
+@tasks.command("events")
+def task_events(context: typer.Context, task: Annotated[UUID, typer.Argument(help="Id of the task.")]) -> None:
+    """Show what has happened to a task: claims, leases taken back, late reports, its end."""
+    from orchestrator.cli import printing  # noqa: PLC0415 - slow
+
+    session = session_of(context)
+    with session.client() as client:
+        rows = client.task_events(task)
+    printing.show_rows(
+        session.output,
+        rows,
+        (
+            ("when", lambda each: each.created_at),
+            ("event", lambda each: each.event),
+            ("claim", lambda each: each.claim_epoch),
+            ("worker", lambda each: each.worker_id),
+            ("reason", lambda each: each.reason),
+        ),
+    )
+
+
+@tasks.command()
+def stats(
+    context: typer.Context,
+    queue: Annotated[str | None, typer.Option(help="Only this queue.")] = None,
+    handler: Annotated[str | None, typer.Option(help="Only this handler.")] = None,
+) -> None:
+    """Count tasks by state and by handler, and name the workers that hold some."""
+    from orchestrator.cli import printing  # noqa: PLC0415 - slow
+
+    session = session_of(context)
+    with session.client() as client:
+        printing.show_whole(session.output, client.task_stats(queue=queue, handler=handler))

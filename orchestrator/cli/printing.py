@@ -65,6 +65,14 @@ def show_one(output: Output, value: BaseModel, fields: Iterable[tuple[str, Any]]
     _console().print(table)
 
 
+def show_whole(output: Output, value: BaseModel) -> None:
+    """Show one thing with all its fields, under their names."""
+    fields = [(name, getattr(value, name)) for name in type(value).model_fields]
+    show_one(
+        output, value, [(name, compact(field) if isinstance(field, (dict, list)) else field) for name, field in fields]
+    )
+
+
 def show_event(output: Output, event: "StreamEvent") -> None:
     """Show one event of a stream, at once: a line of JSON, or one for people."""
     if output is Output.JSON:

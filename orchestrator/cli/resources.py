@@ -43,6 +43,16 @@ def list_pools(context: typer.Context) -> None:
     )
 
 
+@pools.command("get")
+def get_pool(context: typer.Context, pool: PoolId) -> None:
+    """Show one pool."""
+    from orchestrator.cli import printing  # noqa: PLC0415 - slow
+
+    session = session_of(context)
+    with session.client() as client:
+        printing.show_whole(session.output, client.get_pool(pool))
+
+
 @pools.command("create")
 def create_pool(
     context: typer.Context,
@@ -185,6 +195,16 @@ def list_limits(context: typer.Context) -> None:
     )
 
 
+@limits.command("get")
+def get_limit(context: typer.Context, key: Key) -> None:
+    """Show the limit of a key."""
+    from orchestrator.cli import printing  # noqa: PLC0415 - slow
+
+    session = session_of(context)
+    with session.client() as client:
+        printing.show_whole(session.output, client.get_rate_limit(key))
+
+
 @limits.command("set")
 def set_limit(
     context: typer.Context,
@@ -229,6 +249,16 @@ def list_breakers(context: typer.Context) -> None:
             ("opened", lambda each: each.opened_at),
         ),
     )
+
+
+@breakers.command("get")
+def get_breaker(context: typer.Context, handler: Handler) -> None:
+    """Show the breaker of one handler."""
+    from orchestrator.cli import printing  # noqa: PLC0415 - slow
+
+    session = session_of(context)
+    with session.client() as client:
+        printing.show_whole(session.output, client.get_breaker(handler))
 
 
 @breakers.command("configure")

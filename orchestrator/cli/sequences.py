@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import typer
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Store definitions and look at them.", no_args_is_help=True)
 
 NameOrId = Annotated[str, typer.Argument(help="A name, for its newest version, or the id of a version.")]
+VersionId = Annotated[UUID, typer.Argument(help="Id of a version.")]
 Namespace = Annotated[str, typer.Option(help="Where the name is looked up.")]
 Version = Annotated[int | None, typer.Option(help="A version of the name instead of the newest.")]
 
@@ -116,6 +117,28 @@ def deprecate(
         found = client.get_sequence(sequence, namespace=namespace, version=version)
         client.deprecate(found.id)
     session.say(f"{found.name} version {found.version} is deprecated", {"id": str(found.id), "deprecated": True})
+
+
+@app.command("set-status")
+def set_status(
+    context: typer.Context,
+    sequence: VersionId,
+    status: Annotated[str, typer.Argument(help="draft, staging, production or unpublished.")],
+) -> None:
+    """Say where a version stands."""
+    session = session_of(context)
+    with session.client() as client:
+        client.set_sequence_status(sequence, status)
+    session.say(f"version {sequence} is {status}", {"id": str(sequence), "status": status})
+
+
+@app.command()
+def delete(context: typer.Context, sequence: VersionId) -> None:
+    """Delete a version and its ended instances; exit code 4 while others are bound to it."""
+    session = session_of(context)
+    with session.client() as client:
+        client.delete_sequence(sequence)
+    session.say(f"version {sequence} is deleted", {"id": str(sequence), "deleted": True})
 
 
 @app.command()

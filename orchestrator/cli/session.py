@@ -94,6 +94,16 @@ def read_json(written: str | None, option: str) -> Any:
     return _decoded(_text_of(written, option), source, option)
 
 
+def read_lines(path: str, option: str) -> list[Any]:
+    """Read a file of JSON, one value in each line that is not empty; `-` is standard input.
+
+    Raises:
+        typer.BadParameter: The file cannot be read, or a line is no JSON; says which.
+    """
+    lines = enumerate(_text_of(f"@{path}", option).splitlines(), start=1)
+    return [_decoded(line, f"line {number} of {path}", option) for number, line in lines if line.strip()]
+
+
 def read_text(written: str, option: str) -> str:
     """Read the text of an option: the text itself, `@file`, or `@-` for standard input.
 

@@ -172,15 +172,9 @@ class RegistryMethods(ABC):
             "source": source,
             "config": config,
             "description": description,
+            "tenant_id": self.tenant,
         }
-        return self._do(
-            send(
-                "POST",
-                "/plugins",
-                Plugin,
-                {**body, "config": config, "description": description, "tenant_id": self.tenant},
-            )
-        )
+        return self._do(send("POST", "/plugins", Plugin, body))
 
     def list_plugins(self) -> tuple[Plugin, ...]:
         """List plugins by name."""
@@ -370,15 +364,9 @@ class AsyncRegistryMethods(ABC):
             "source": source,
             "config": config,
             "description": description,
+            "tenant_id": self.tenant,
         }
-        return await self._do(
-            send(
-                "POST",
-                "/plugins",
-                Plugin,
-                {**body, "config": config, "description": description, "tenant_id": self.tenant},
-            )
-        )
+        return await self._do(send("POST", "/plugins", Plugin, body))
 
     async def list_plugins(self) -> tuple[Plugin, ...]:
         """List plugins by name."""
