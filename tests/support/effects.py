@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 PATH_VARIABLE = "TEST_EFFECTS_FILE"
+BOOT_VARIABLE = "TEST_BOOT"
+"""Seconds since 1970 at which the monotonic clock stood at zero: a process with a wrong clock tells the time by it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +27,7 @@ class Execution:
         started_at: Seconds since 1970, by the clock of this machine (PostgreSQL runs on the same one).
         ended_at: None if the handler never came to its end.
         seen: What the handler read of earlier outputs.
+        clock_error: By how many seconds the clock of its process was wrong.
     """
 
     key: str
@@ -36,6 +39,12 @@ class Execution:
     ended_at: float | None = None
     result: str | None = None
     seen: Any = None
+    clock_error: float = 0.0
+
+
+def _now() -> float:
+    boot = os.environ.get(BOOT_VARIABLE)
+    return time.time() if boot is None else time.monotonic() + float(boot)
 
 
 def _append(line: dict[str, Any]) -> None:
@@ -49,6 +58,7 @@ def _append(line: dict[str, Any]) -> None:
 def began(key: str, *, attempt: int, handler: str, seen: Any = None) -> str:
     """Note that an execution has begun; returns its nonce."""
     nonce = os.urandom(8).hex()
+    now = _now()
     _append(
         {
             "phase": "began",
@@ -57,7 +67,8 @@ def began(key: str, *, attempt: int, handler: str, seen: Any = None) -> str:
             "attempt": attempt,
             "handler": handler,
             "pid": os.getpid(),
-            "at": time.time(),
+            "at": now,
+            "clock_error": time.time() - now,
             "seen": seen,
         }
     )
@@ -66,7 +77,7 @@ def began(key: str, *, attempt: int, handler: str, seen: Any = None) -> str:
 
 def ended(nonce: str, result: str = "returned") -> None:
     """Note that an execution has come to its end."""
-    _append({"phase": "ended", "nonce": nonce, "at": time.time(), "result": result})
+    _append({"phase": "ended", "nonce": nonce, "at": _now(), "result": result})
 
 
 class EffectLog:
@@ -107,6 +118,7 @@ def executions_of(lines: Iterable[dict[str, Any]]) -> tuple[Execution, ...]:
             ended_at=ends.get(line["nonce"], {}).get("at"),
             result=ends.get(line["nonce"], {}).get("result"),
             seen=line["seen"],
+            clock_error=line["clock_error"],
         )
         for line in lines
         if line["phase"] == "began"

@@ -264,6 +264,13 @@ class Stack:
         redis.flushall()
         redis.close()
 
+    def redis_time(self) -> float:
+        """Ask Redis what time it is: seconds since 1970."""
+        redis = Redis.from_url(self.servers.redis_url)
+        seconds, micros = redis.time()
+        redis.close()
+        return float(seconds) + float(micros) / 1e6
+
     def restart_redis(self) -> None:
         """Kill Redis and start it empty, on the same port."""
         embedded.restart_redis(self.servers, empty=True)
