@@ -7,7 +7,7 @@ from uuid import UUID
 from orchestrator import bindings
 from orchestrator.core.asides import block_of_claim
 from orchestrator.core.inputs import InputError, prepare
-from orchestrator.core.model import Claim, NodeKey
+from orchestrator.core.model import Claim, NodeKey, Step
 from orchestrator.core.outcomes import Failed, FailureKind
 from orchestrator.core.plan import Plan
 from orchestrator.core.sections import context_view, runtime_section
@@ -28,6 +28,18 @@ class Briefing:
     def __init__(self, store: Store, turnstile: Turnstile) -> None:
         self._store = store
         self._turnstile = turnstile
+
+    def prepare_for(self, tx: Transaction, claimed: Sequence[tuple[UUID, Step]]) -> None:
+        """Load the instances of steps in the transaction that has claimed them, if their definitions are known here.
+
+        What else their inputs need, and definitions that this process has not compiled yet, `inputs` loads.
+        """
+        steps: dict[UUID, list[Step]] = {}
+        for instance_id, step in claimed:
+            steps.setdefault(instance_id, []).append(step)
+        for current in self._turnstile.load_known(tx, list(steps)):
+            current.steps.update({step.key: step for step in steps[current.instance.id]})
+            self._turnstile.keep(current)
 
     def inputs(self, claims: Sequence[Claim]) -> list[Work]:
         """Build what the handlers of some claims are given; claims whose instance is gone are left out."""

@@ -150,11 +150,12 @@ class Engine:
         More are claimed with it only if all of them are of handlers that can be run together.
         """
         with self.store.transaction(is_losable=True) as tx:
-            first = tx.claim_one(step_id, wish.handlers, worker, yields=True) if step_id is not None else None
-            claims = [first] if first is not None else tx.claim_next(wish.queue, wish.handlers, 1, worker)
-            if claims and claims[0].handler in wish.together and wish.limit > 1:
-                claims += tx.claim_next(wish.queue, list(wish.together), wish.limit - 1, worker)
-        self._forget(claims)
+            claimed = tx.claim_ready(
+                wish.queue, wish.handlers, worker, step_id=step_id, together=wish.together, limit=wish.limit
+            )
+            claims = [claim_of(instance_id, step) for instance_id, step in claimed]
+            self._forget(claims)
+            self._briefing.prepare_for(tx, claimed)
         return claims
 
     def most_urgent(self, queues: Collection[str], handlers: Collection[str]) -> int:

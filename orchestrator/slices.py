@@ -66,6 +66,15 @@ class Plans:
         grown = [instance for instance in instances if instance.injected]
         return plans | self._with_injections(tx, grown, definitions_of) if grown else plans
 
+    def at_hand(self, instances: Iterable[Instance]) -> dict[UUID, Plan]:
+        """Give the plans of those instances whose definition is compiled already and that nothing was injected into."""
+        with self._lock:
+            return {
+                instance.id: plan
+                for instance in instances
+                if not instance.injected and (plan := self._plans.get(instance.sequence_id)) is not None
+            }
+
     def _with_injections(
         self, tx: Transaction, instances: Sequence[Instance], definitions_of: Mapping[UUID, Plan]
     ) -> dict[UUID, Plan]:

@@ -259,6 +259,14 @@ class Turnstile:
         tx.fill([(current, need) for current, need in wanted if need != Needs()], lock=lock)
         return slices
 
+    def load_known(self, tx: Transaction, ids: Sequence[UUID]) -> list[Slice]:
+        """Load slices that hold nothing yet, of those instances whose definitions are compiled in this process."""
+        if not ids:
+            return []
+        instances = tx.load_instances(ids).values()
+        plans = self._plans.at_hand(instances)
+        return [Slice(plan=plans[each.id], instance=each) for each in instances if each.id in plans]
+
     def _write(self, tx: Transaction, passed: Mapping[UUID, Passed], rewrite: Rewrite | None, now: datetime) -> None:
         decided: list[tuple[Instance, tuple[Change, ...]]] = []
         for instance_id in sorted(passed):

@@ -8,7 +8,7 @@ the SQL in the module of its subject, named in `PostgresTransaction`; its twin i
 tests (`tests/integration/store_conformance`) run the same cases against both.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from orchestrator.core.changes import Change
-from orchestrator.core.model import Claim, Instance, NodeKey
+from orchestrator.core.model import Claim, Instance, NodeKey, Step
 from orchestrator.core.plan import Injection
 from orchestrator.core.routing import Routes
 from orchestrator.core.slice import Needs, Slice
@@ -126,19 +126,27 @@ class Transaction(Protocol):
 
     # -- claims ----------------------------------------------------------------------------------------------------
 
-    def claim_one(
-        self, step_id: UUID, handlers: Sequence[str], worker: Worker, *, yields: bool = False
-    ) -> Claim | None:
-        """Claim the step a hint names; None if it is no longer ready, or its handler is unknown here.
+    def claim_one(self, step_id: UUID, handlers: Sequence[str], worker: Worker) -> Claim | None:
+        """Claim a certain step; None if it is no longer ready, or its handler is not among those."""
 
-        With `yields` also while a step of a higher priority could be had from its queue.
+    def claim_ready(
+        self,
+        queue: str,
+        handlers: Sequence[str],
+        worker: Worker,
+        *,
+        step_id: UUID | None = None,
+        together: Collection[str] = (),
+        limit: int = 1,
+    ) -> list[tuple[UUID, Step]]:
+        """Claim ready steps of a queue and some handlers, with the instances they belong to.
+
+        First the step that a hint names, unless one of a higher priority could be had, else the most urgent. More of
+        them, up to the limit, only if that one and they are of handlers that can be run together.
         """
 
     def most_urgent(self, queues: Sequence[str], handlers: Sequence[str]) -> int:
         """Give the highest priority among ready steps of some queues and handlers; -1 if there is none."""
-
-    def claim_next(self, queue: str, handlers: Sequence[str], limit: int, worker: Worker) -> list[Claim]:
-        """Claim up to `limit` ready steps of a queue and some handlers, the most urgent first."""
 
     def claim_tasks(
         self,

@@ -60,7 +60,7 @@ class PostgresTransaction(session.Transaction):
 
     claim_one = steps.claim_one
     most_urgent = steps.most_urgent
-    claim_next = steps.claim_next
+    claim_ready = steps.claim_ready
     claim_tasks = steps.claim_tasks
     claims_of = steps.claims_of
     claims_of_slots = steps.claims_of_slots

@@ -33,15 +33,12 @@ ITEMS_AHEAD = 20
 _KEYS = "(%s::uuid, %s::text, %s::int[])"
 
 
-def instances(tx: Transaction, ids: Iterable[UUID], *, lock: bool = False) -> dict[UUID, Instance]:
-    """Load instances; ids that do not exist are left out.
+_INSTANCES = form("instances", ["uuid[]"], f"SELECT {INSTANCE_COLUMNS} FROM instances WHERE id = ANY($1)")
 
-    Args:
-        lock: Hold them until the transaction ends. Locks are taken in ascending order of id.
-    """
-    suffix = " ORDER BY id FOR UPDATE" if lock else ""
-    statement = f"SELECT {INSTANCE_COLUMNS} FROM instances WHERE id = ANY(%s::uuid[]){suffix}"
-    return {row[0]: instance_of(row) for row in tx.query(statement, (list(ids),))}
+
+def instances(tx: Transaction, ids: Iterable[UUID]) -> dict[UUID, Instance]:
+    """Load instances; ids that do not exist are left out."""
+    return {row[0]: instance_of(row) for row in tx.ask(_INSTANCES, (array_of(ids),))}
 
 
 # One row for all instances: with a row for each, every row would carry all tokens.

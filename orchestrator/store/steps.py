@@ -4,7 +4,7 @@ These writes do not take the instance's lock: a claim changes nothing that the c
 the state they expect, skip rows that others hold, and so never wait.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,6 +12,7 @@ from uuid import UUID
 
 from orchestrator.core.model import Claim, NodeKey, Step
 from orchestrator.store import task_events
+from orchestrator.store.prepared import array_of, form
 from orchestrator.store.rows import STEP_COLUMNS, claim_of, step_of
 from orchestrator.store.sealing import private
 from orchestrator.store.session import Transaction
@@ -31,19 +32,39 @@ WHERE s.id = free.id
 RETURNING s.instance_id, {_STEP}
 """
 _FREE_STEP = """
-SELECT id FROM steps WHERE id = %(step_id)s AND state = 'ready' AND handler = ANY(%(handlers)s) {}
+SELECT id FROM steps WHERE id = %(step_id)s AND state = 'ready' AND handler = ANY(%(handlers)s)
 FOR UPDATE SKIP LOCKED
 """
-_IS_NOT_OUTRANKED = """
-AND (SELECT 1 FROM steps u WHERE u.state = 'ready' AND u.queue = steps.queue AND u.priority > steps.priority
-     AND u.handler = ANY(%(handlers)s) LIMIT 1) IS NULL
-"""
-"""Not `NOT EXISTS`: that may become a join, which reads all ready steps while the table's statistics are young."""
-_FREE_IN_QUEUE = """
-SELECT id FROM steps
-WHERE state = 'ready' AND queue = %(queue)s AND handler = ANY(%(handlers)s)
-ORDER BY priority DESC, ready_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-"""
+# Kept by the server, so of a text that suits any number of steps, and without a join, whose plan depends on it.
+# The look for something more urgent is not `NOT EXISTS`: that may become a join, which reads all ready steps.
+_CLAIM_READY = form(
+    "claim_ready",
+    ["uuid", "text", "text[]", "text[]", "int", "uuid", "text", "int"],
+    f"""
+WITH named AS MATERIALIZED (
+    SELECT id, handler FROM steps
+    WHERE id = $1 AND state = 'ready' AND handler = ANY($3)
+      AND (SELECT 1 FROM steps u WHERE u.state = 'ready' AND u.queue = steps.queue AND u.priority > steps.priority
+           AND u.handler = ANY($3) LIMIT 1) IS NULL
+    FOR UPDATE SKIP LOCKED),
+head AS MATERIALIZED (
+    SELECT id, handler FROM steps
+    WHERE state = 'ready' AND queue = $2 AND handler = ANY($3) AND NOT EXISTS (SELECT 1 FROM named)
+    ORDER BY priority DESC, ready_at LIMIT 1 FOR UPDATE SKIP LOCKED),
+first AS MATERIALIZED (SELECT id, handler FROM named UNION ALL SELECT id, handler FROM head),
+more AS MATERIALIZED (
+    SELECT id FROM steps
+    WHERE state = 'ready' AND queue = $2 AND handler = ANY($4)
+      AND (SELECT handler FROM first) = ANY($4) AND id <> (SELECT id FROM first)
+    ORDER BY priority DESC, ready_at LIMIT $5 - 1 FOR UPDATE SKIP LOCKED)
+UPDATE steps s
+SET state = 'claimed', token = gen_random_uuid(), worker_id = $6, worker_name = $7, slot = $8,
+    claimed_at = clock_timestamp(), heartbeat_at = clock_timestamp(), claim_epoch = s.claim_epoch + 1,
+    expires_at = LEAST(COALESCE(s.expires_at, clock_timestamp() + s.timeout), s.deadline_at + interval '1 second')
+WHERE s.id = ANY(ARRAY(SELECT id FROM first UNION ALL SELECT id FROM more))
+RETURNING s.instance_id, {_STEP}
+""",
+)
 _FREE_TASK = """
 SELECT id FROM steps
 WHERE state = 'ready' AND queue = %(queue)s AND is_queue_named = %(is_named)s AND handler = %(handler)s
@@ -88,18 +109,49 @@ def _claimed(rows: Sequence[Sequence[Any]]) -> list[Claim]:
     return [claim_of(row[0], step_of(row[1:])) for row in rows]
 
 
-def claim_one(
-    tx: Transaction, step_id: UUID, handlers: Sequence[str], worker: Worker, *, yields: bool = False
-) -> Claim | None:
-    """Claim the step a hint names; None if it is no longer ready, or its handler is unknown here: a normal ending.
+def claim_one(tx: Transaction, step_id: UUID, handlers: Sequence[str], worker: Worker) -> Claim | None:
+    """Claim a certain step; None if it is no longer ready, or its handler is not among those: a normal ending."""
+    parameters = {**_worker(worker), "step_id": step_id, "handlers": list(handlers)}
+    claims = _claimed(tx.query(_CLAIM.format(_FREE_STEP), parameters))
+    return claims[0] if claims else None
+
+
+def claim_ready(
+    tx: Transaction,
+    queue: str,
+    handlers: Sequence[str],
+    worker: Worker,
+    *,
+    step_id: UUID | None = None,
+    together: Collection[str] = (),
+    limit: int = 1,
+) -> list[tuple[UUID, Step]]:
+    """Claim ready steps of a queue and some handlers, with the instances they belong to; empty if there are none.
+
+    The first is the one a hint names, if it is still ready and none of its queue is of a higher priority, else the most
+    urgent one. One queue, so that the index gives them in order: for several, the whole backlog would be read.
 
     Args:
-        yields: Leave it, too, while a step of a higher priority could be had from its queue.
+        step_id: The step that a hint names.
+        together: Handlers of which several steps may be claimed at once; more follow only a first one of these.
+        limit: Steps claimed at the most.
     """
-    parameters = {**_worker(worker), "step_id": step_id, "handlers": list(handlers)}
-    free = _FREE_STEP.format(_IS_NOT_OUTRANKED if yields else "")
-    claims = _claimed(tx.query(_CLAIM.format(free), parameters))
-    return claims[0] if claims else None
+    values = (
+        step_id,
+        queue,
+        array_of(handlers),
+        array_of(together),
+        limit,
+        worker.id,
+        worker.name,
+        worker.slot,
+    )
+    claimed = [(row[0], step_of(row[1:])) for row in tx.ask(_CLAIM_READY, values)]
+    return sorted(claimed, key=lambda each: (each[1].id != step_id, -each[1].priority, _ready_at(each[1])))
+
+
+def _ready_at(step: Step) -> datetime:
+    return step.ready_at or step.entered_at
 
 
 def most_urgent(tx: Transaction, queues: Sequence[str], handlers: Sequence[str]) -> int:
@@ -112,15 +164,6 @@ def most_urgent(tx: Transaction, queues: Sequence[str], handlers: Sequence[str])
     )
     found = rows[0][0] if rows else None
     return -1 if found is None else int(found)
-
-
-def claim_next(tx: Transaction, queue: str, handlers: Sequence[str], limit: int, worker: Worker) -> list[Claim]:
-    """Claim up to `limit` ready steps of a queue and some handlers, the most urgent first; empty if there are none.
-
-    One queue, so that the index gives them in order: for several, the whole backlog would be read and sorted.
-    """
-    parameters = {**_worker(worker), "queue": queue, "handlers": list(handlers), "limit": limit}
-    return _claimed(tx.query(_CLAIM.format(_FREE_IN_QUEUE), parameters))
 
 
 def claim_tasks(

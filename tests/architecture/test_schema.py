@@ -1,7 +1,7 @@
 """The migrations build what `tables.py` says, and the queries that must not scan do not."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -38,7 +38,7 @@ from orchestrator.store import (
     webhooks,
     worker_orders,
 )
-from orchestrator.store.prepared import Form, Prepared
+from orchestrator.store.prepared import Form, Prepared, texts_of
 from orchestrator.store.session import Store, Transaction
 from orchestrator.store.steps import Worker
 
@@ -114,6 +114,10 @@ class Explaining:
         self.query(statement, parameters)
         return 0
 
+    def ask(self, form: Form, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        texts = texts_of(values)
+        return self.query(form.whole, {str(number): text for number, text in enumerate(texts, 1)})
+
     def values(self, template: str, rows: Any) -> str:
         return self._tx.values(template, rows)
 
@@ -140,12 +144,12 @@ def _newest_output(tx: Any, lane: tuple[int, ...] | None) -> None:
 QUERIES: dict[str, tuple[str, Callable[[Any], object]]] = {
     "the next ready step of a queue": (
         "steps_ready_idx",
-        lambda tx: steps.claim_next(tx, "gpu", ["noop"], 1, WORKER),
+        lambda tx: steps.claim_ready(tx, "gpu", ["noop"], WORKER),
     ),
     "the step a hint names": ("steps_id_key", lambda tx: steps.claim_one(tx, uuid4(), ["noop"], WORKER)),
     "a hinted step that yields": (
         "steps_id_key",
-        lambda tx: steps.claim_one(tx, uuid4(), ["noop"], WORKER, yields=True),
+        lambda tx: steps.claim_ready(tx, "gpu", ["noop"], WORKER, step_id=uuid4()),
     ),
     "the highest priority that waits": ("steps_ready_idx", lambda tx: steps.most_urgent(tx, ["gpu"], ["noop"])),
     "tasks for a polling worker": (

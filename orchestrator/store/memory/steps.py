@@ -1,6 +1,6 @@
 """Claims and timers; the twin of `orchestrator.store.steps`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -22,24 +22,19 @@ def _open(tx: Base, state: StepState) -> Iterator[tuple[UUID, StepRow]]:
                 yield owner, row
 
 
-def _claim(tx: Base, owner: UUID, row: StepRow, worker: Worker) -> Claim:
+def _claim(tx: Base, owner: UUID, row: StepRow, worker: Worker) -> Step:
     now = tx.now()
     taken = claimed(row.step, worker, now)
     tx.journal.put(tx.tables.instances[owner].steps, taken.key, replace(row, step=taken, heartbeat_at=now))
-    return claim_of(owner, taken)
+    return taken
 
 
-def claim_one(
-    tx: Base, step_id: UUID, handlers: Sequence[str], worker: Worker, *, yields: bool = False
-) -> Claim | None:
-    """Claim the step a hint names; None if it is no longer ready, or its handler is unknown here."""
-    found = [(o, r) for o, r in _open(tx, StepState.READY) if r.step.id == step_id and r.step.handler in handlers]
-    if not found:
-        return None
-    (owner, row), *_ = found
-    if yields and most_urgent(tx, [row.step.queue], handlers) > row.step.priority:
-        return None
-    return _claim(tx, owner, row, worker)
+def claim_one(tx: Base, step_id: UUID, handlers: Sequence[str], worker: Worker) -> Claim | None:
+    """Claim a certain step; None if it is no longer ready, or its handler is not among those."""
+    for owner, row in _open(tx, StepState.READY):
+        if row.step.id == step_id and row.step.handler in handlers:
+            return claim_of(owner, _claim(tx, owner, row, worker))
+    return None
 
 
 def most_urgent(tx: Base, queues: Sequence[str], handlers: Sequence[str]) -> int:
@@ -48,12 +43,27 @@ def most_urgent(tx: Base, queues: Sequence[str], handlers: Sequence[str]) -> int
     return max((s.priority for s in ready if s.queue in queues and s.handler in handlers), default=-1)
 
 
-def claim_next(tx: Base, queue: str, handlers: Sequence[str], limit: int, worker: Worker) -> list[Claim]:
-    """Claim up to `limit` ready steps of a queue and some handlers, the most urgent first."""
+def claim_ready(
+    tx: Base,
+    queue: str,
+    handlers: Sequence[str],
+    worker: Worker,
+    *,
+    step_id: UUID | None = None,
+    together: Collection[str] = (),
+    limit: int = 1,
+) -> list[tuple[UUID, Step]]:
+    """Claim ready steps of a queue and some handlers, with the instances they belong to; empty if there are none."""
     known = frozenset(handlers)
     found = [(o, r) for o, r in _open(tx, StepState.READY) if r.step.queue == queue and r.step.handler in known]
     found.sort(key=lambda each: (-each[1].step.priority, _ready_at(each[1].step)))
-    return [_claim(tx, owner, row, worker) for owner, row in found[:limit]]
+    named = [(o, r) for o, r in _open(tx, StepState.READY) if r.step.id == step_id and r.step.handler in known]
+    if named and most_urgent(tx, [named[0][1].step.queue], handlers) <= named[0][1].step.priority:
+        found = [*named, *(each for each in found if each[1].step.id != step_id)]
+    first, more = found[:1], [each for each in found[1:] if each[1].step.handler in together]
+    if first and first[0][1].step.handler in together:
+        first += more[: limit - 1]
+    return [(owner, _claim(tx, owner, row, worker)) for owner, row in first]
 
 
 def claim_tasks(
@@ -75,7 +85,7 @@ def claim_tasks(
         and tenant_id in {None, row.step.tenant_id}
     ]
     found.sort(key=lambda each: (_ready_at(each[1].step), each[1].step.id))
-    return [_claim(tx, owner, row, worker) for owner, row in found[:limit]]
+    return [claim_of(owner, _claim(tx, owner, row, worker)) for owner, row in found[:limit]]
 
 
 def _ready_at(step: Step) -> datetime:

@@ -415,7 +415,7 @@ def test_a_step_is_claimed_once(house: House) -> None:
         assert tx.claim_one(ready.id, ["other"], one) is None
         claim = tx.claim_one(ready.id, ALL, one)
         assert tx.claim_one(ready.id, ALL, two) is None
-        assert tx.claim_next(ready.queue, ALL, 5, two) == []
+        assert tx.claim_ready(ready.queue, ALL, two, together=ALL, limit=5) == []
         assert claim is not None
         assert tx.is_held_by(ready.id, claim.token)
         assert not tx.is_held_by(ready.id, uuid4())
@@ -448,10 +448,49 @@ def test_the_most_urgent_step_is_claimed_first(house: House) -> None:
     for name, priority, age in (("old", 1, 9), ("urgent", 2, 1), ("young", 1, 1)):
         house.step(flow, NodeKey(name), priority=priority, ready_at=now - timedelta(seconds=age))
     house.step(flow, NodeKey("foreign"), handler="other")
+    worker = Worker(id=uuid4(), name="w")
     with house.store.transaction() as tx:
-        taken = tx.claim_next(str(flow.id), ALL, 2, Worker(id=uuid4(), name="w"))
-        taken += tx.claim_next(str(flow.id), ALL, 9, Worker(id=uuid4(), name="w"))
-    assert [claim.key.block_id for claim in taken] == ["urgent", "old", "young"]
+        taken = tx.claim_ready(str(flow.id), ALL, worker, together=ALL, limit=2)
+        taken += tx.claim_ready(str(flow.id), ALL, worker, together=ALL, limit=9)
+    assert {owner for owner, _ in taken} == {flow.id}
+    assert [step.key.block_id for _, step in taken] == ["urgent", "old", "young"]
+
+
+def test_a_hinted_step_is_claimed_first_unless_another_is_more_urgent(house: House) -> None:
+    flow = house.instance()
+    queue, worker = str(flow.id), Worker(id=uuid4(), name="w")
+    old, hinted, urgent = (
+        house.step(flow, NodeKey(name), priority=priority, ready_at=house.now() - timedelta(seconds=age))
+        for name, priority, age in (("old", 1, 9), ("hinted", 1, 1), ("urgent", 2, 1))
+    )
+
+    def claimed(step_id: UUID) -> list[str]:
+        with house.store.transaction() as tx:
+            taken = tx.claim_ready(queue, ALL, worker, step_id=step_id)
+        return [step.key.block_id for _, step in taken]
+
+    assert claimed(hinted.id) == ["urgent"]
+    assert claimed(hinted.id) == ["hinted"]
+    assert claimed(hinted.id) == ["old"]
+    assert claimed(old.id) == claimed(urgent.id) == []
+
+
+def test_more_than_one_step_is_claimed_only_of_handlers_that_run_together(house: House) -> None:
+    flow = house.instance()
+    queue, worker = str(flow.id), Worker(id=uuid4(), name="w")
+    made = [
+        house.step(flow, NodeKey(name), handler=handler, ready_at=house.now() - timedelta(seconds=age))
+        for name, handler, age in (("a", "slow", 9), ("b", "quick", 8), ("c", "slow", 7), ("d", "quick", 6))
+    ]
+
+    def claimed(step_id: UUID | None = None) -> list[str]:
+        with house.store.transaction() as tx:
+            taken = tx.claim_ready(queue, ["slow", "quick"], worker, step_id=step_id, together=["quick"], limit=9)
+        return [step.key.block_id for _, step in taken]
+
+    assert claimed() == ["a"]
+    assert claimed(made[3].id) == ["d", "b"]
+    assert claimed() == ["c"]
 
 
 def test_api_12_tasks_are_claimed_by_queue_handler_and_tenant(house: House) -> None:
