@@ -72,6 +72,7 @@ UNNAMED: dict[str, str] = {
         for trouble in Trouble
     },
     **{f"{Trouble.LATENCY}: {link}": "half a second more is no fault" for link in (TO_POSTGRES, TO_API)},
+    **{f"{Trouble.LOSS}: {link}": "some answers come a fifth of a second late" for link in (TO_POSTGRES, TO_API)},
 }
 
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.support.proxy import LATENCY_SECONDS, Proxy, Trouble
+from tests.support.proxy import LATENCY_SECONDS, RETRANSMISSION_SECONDS, Proxy, Trouble
 
 pytestmark = pytest.mark.fault
 
@@ -94,3 +94,14 @@ def test_latency_delays_each_direction(proxy: Proxy) -> None:
         client.sendall(b"a")
         assert client.recv(10) == b"a"
         assert time.monotonic() - began >= 2 * LATENCY_SECONDS[0]
+
+
+def test_loss_delays_one_packet_in_twenty(proxy: Proxy) -> None:
+    pieces, late = 200, 0
+    with _connect(proxy) as client, proxy.troubled(Trouble.LOSS):
+        for _ in range(pieces):
+            began = time.monotonic()
+            client.sendall(b"a")
+            assert client.recv(10) == b"a"
+            late += time.monotonic() - began >= RETRANSMISSION_SECONDS
+    assert 5 <= late <= 40, "of 200 there and back, 20 are expected"

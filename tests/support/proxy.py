@@ -4,6 +4,7 @@ Each connection has two pumps, one for each direction. What is held is neither l
 sends again: when the network heals in time, the bytes arrive late.
 """
 
+import math
 import random
 import socket
 import struct
@@ -16,6 +17,11 @@ from enum import StrEnum
 CHUNK = 65536
 LATENCY_SECONDS = (0.3, 0.7)
 """500 ms, plus or minus 200."""
+PACKET = 1448
+"""Bytes of a packet of Ethernet."""
+LOST = 0.05
+RETRANSMISSION_SECONDS = 0.2
+"""The least that Linux waits before it sends a packet again; twice as long each time it is lost again."""
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER of a connection that is closed with a reset."""
 
@@ -31,6 +37,8 @@ class Trouble(StrEnum):
     """Every connection is reset, and every new one at once."""
     LATENCY = "latency"
     """Every piece arrives 500 ms late, plus or minus 200."""
+    LOSS = "5 % loss"
+    """One packet in twenty is lost, and sent again by TCP: what was in it arrives late, and all behind it."""
 
 
 class Proxy:
@@ -111,8 +119,8 @@ class Proxy:
         try:
             while True:
                 piece = source.recv(CHUNK)
-                if self._trouble is Trouble.LATENCY:
-                    time.sleep(self._random.uniform(*LATENCY_SECONDS))
+                if delay := self._delay(piece):
+                    time.sleep(delay)
                 gate.wait()
                 if not piece:
                     break
@@ -128,6 +136,18 @@ class Proxy:
                 with suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
                 end.close()
+
+    def _delay(self, piece: bytes) -> float:
+        """Say how many seconds later than on a sound link a piece arrives."""
+        if self._trouble is Trouble.LATENCY:
+            return self._random.uniform(*LATENCY_SECONDS)
+        delay, again = 0.0, RETRANSMISSION_SECONDS
+        if self._trouble is Trouble.LOSS and self._random.random() > (1 - LOST) ** math.ceil(len(piece) / PACKET):
+            delay = again
+            while self._random.random() < LOST:
+                again *= 2
+                delay += again
+        return delay
 
     def _reset_all(self) -> None:
         with self._lock:
