@@ -19,6 +19,7 @@ from orchestrator.store.apart import DEFAULT_THRESHOLD, Apart, Mode
 from orchestrator.store.pool import Pooler
 from orchestrator.store.row_security import TENANT_ROLE, RowSecurityMode
 from queues.addresses import is_redis
+from queues.sentinel import Sentinels, is_sentinel
 from sequences.durations import parse_duration
 
 
@@ -76,8 +77,8 @@ class Settings(BaseSettings):
     redis_url: str = Field(
         "",
         validation_alias=AliasChoices("REDIS_URL", "ORCHESTRATOR_REDIS_URL", "ORCH8_REDIS_URL"),
-        description="Redis for hints and the mark that shows when it was emptied; may be emptied at any moment; "
-        "not needed beside RabbitMQ",
+        description="Redis for hints and the mark that shows when it was emptied; may be emptied at any moment; behind "
+        "Sentinels `sentinel://:password@one:26379/0;sentinel://two:26379#primary`; not needed beside RabbitMQ",
     )
     broker_url: str = Field(
         "",
@@ -310,6 +311,13 @@ class Settings(BaseSettings):
         description="modules with handlers, separated by commas",
     )
     step_events: bool = Field(default=True, description="tell Flower about every step")
+
+    @field_validator("redis_url", "broker_url")
+    @classmethod
+    def _check_address(cls, value: str) -> str:
+        if is_sentinel(value):
+            Sentinels.of(value)
+        return value
 
     @field_validator("log_level", mode="before")
     @classmethod

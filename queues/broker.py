@@ -14,6 +14,7 @@ from kombu import Producer
 
 from queues import rabbitmq, transport
 from queues.addresses import is_rabbitmq, is_redis
+from queues.sentinel import Sentinels, is_sentinel
 
 HINT_TASK = "orchestrator.hint"
 
@@ -89,7 +90,10 @@ def celery_settings(broker_url: str, installation: str = "") -> dict[str, Any]:
         "broker_pool_limit": 64,
         "enable_utc": True,
         "timezone": "UTC",
-        "broker_transport_options": transport_options(installation if is_redis(broker_url) else ""),
+        "broker_transport_options": {
+            **transport_options(installation if is_redis(broker_url) else ""),
+            **(Sentinels.of(broker_url).transport_options if is_sentinel(broker_url) else {}),
+        },
     }
     return settings | rabbitmq.settings() if is_rabbitmq(broker_url) else settings
 

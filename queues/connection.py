@@ -2,7 +2,7 @@
 
 from threading import Lock
 from time import monotonic
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 from uuid import uuid4
 
 from redis import Redis
@@ -13,18 +13,19 @@ from redis.retry import Retry
 from queues import rabbitmq
 from queues.addresses import is_rabbitmq, is_redis
 from queues.broker import key_prefix
+from queues.sentinel import Sentinels, is_sentinel
 
 
 def connect(url: str) -> Redis:
     """Make a client whose every wait is bounded; it connects on first use."""
-    return Redis.from_url(
-        url,
-        socket_timeout=2,
-        socket_connect_timeout=2,
-        socket_keepalive=True,
-        health_check_interval=15,
-        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2),
-    )
+    options: dict[str, Any] = {
+        "socket_timeout": 2,
+        "socket_connect_timeout": 2,
+        "socket_keepalive": True,
+        "health_check_interval": 15,
+        "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2),
+    }
+    return Sentinels.of(url).client(**options) if is_sentinel(url) else Redis.from_url(url, **options)
 
 
 class Presence:

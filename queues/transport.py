@@ -36,7 +36,18 @@ class Transport(redis.Transport):
     Channel = Channel
 
 
+class SentinelChannel(Channel, redis.SentinelChannel):
+    """The same at the primary that Sentinels name."""
+
+
+class SentinelTransport(redis.SentinelTransport):
+    """Redis behind Sentinels, with channels that outlive what they cannot read."""
+
+    Channel = SentinelChannel
+
+
 def use() -> None:
     """Let every connection to Redis that kombu opens in this process be of this kind."""
     for scheme in SCHEMES:
         TRANSPORT_ALIASES[scheme] = f"{__name__}:{Transport.__name__}"
+    TRANSPORT_ALIASES["sentinel"] = f"{__name__}:{SentinelTransport.__name__}"
