@@ -109,6 +109,22 @@ def texts_of(row: Sequence[Any]) -> list[str | None]:
     return [None if value is None else _TEXTS[type(value)](value) for value in row]
 
 
+def literals_of(texts: Sequence[str | None]) -> str | None:
+    """Write the texts of values as SQL literals; None if the driver has to, which takes five times as long.
+
+    What holds no quote, no backslash and nothing but ASCII means the same in every literal of every session.
+
+    >>> literals_of(["t", "{1,2}", None])
+    "'t', '{1,2}', NULL"
+    >>> literals_of(["it's"]), literals_of(["a\\\\b"]), literals_of(["é"])
+    (None, None, None)
+    """
+    literals = ", ".join(["NULL" if text is None else f"'{text}'" for text in texts])
+    quotes = 2 * (len(texts) - texts.count(None))
+    is_plain = literals.isascii() and literals.count("'") == quotes and "\\" not in literals and "\0" not in literals
+    return literals if is_plain else None
+
+
 def arrays_of(rows: Iterable[Sequence[Any]]) -> list[str]:
     """Write rows as one array for each column.
 

@@ -19,7 +19,7 @@ from orchestrator.encryption import Vault
 from orchestrator.errors import ConfigurationError, StoreUnavailable
 from orchestrator.store.apart import Apart
 from orchestrator.store.pool import UNKNOWN_SESSION, Connection, Pool, Pooler
-from orchestrator.store.prepared import Form, Prepared, arrays_of, texts_of
+from orchestrator.store.prepared import Form, Prepared, arrays_of, literals_of, texts_of
 from orchestrator.store.row_security import RowSecurity
 from orchestrator.store.sealing import Parameters, opened_text, reader, sealed_parameters, sealed_row, unlocked
 from sequences.json_values import json_bytes
@@ -155,6 +155,8 @@ class Transaction:
         if form.name not in self._connection.prepared and form.name not in self._preparing:
             self._preparing.add(form.name)
             self._waiting.append(form.prepare.encode())
+        if (literals := literals_of(texts)) is not None:
+            return f"{form.execute.partition('(')[0]}({literals})".encode()
         text = self.cursor.mogrify(form.execute, texts)
         return text
 
