@@ -74,6 +74,15 @@ class Briefing:
                 missing.append((claim, unloaded.needs))
         return missing
 
+    def work(self, current: Slice, claim: Claim) -> Work:
+        """Build what the handler of one claim is given, by a slice of the caller's; what it lacks is loaded."""
+        while True:
+            try:
+                return self._work(current, claim)
+            except Unloaded as unloaded:
+                with self._store.transaction() as tx:
+                    tx.fill([(current, unloaded.needs)])
+
     def _work(self, current: Slice, claim: Claim) -> Work:
         turn = Turn(current, self._turnstile.facts(current.instance.updated_at))
         step = turn.step(claim.key)

@@ -12,9 +12,11 @@ from uuid import UUID, uuid4
 
 from orchestrator.core.changes import Change, StepPut, steps_left
 from orchestrator.core.model import Step
+from orchestrator.core.outcomes import Outcome
 from orchestrator.core.states import Activity, StepState
 from orchestrator.core.steps import runs_in_process
 from orchestrator.core.values import replace
+from orchestrator.exchange import Work
 from orchestrator.store.steps import Worker
 from queues.broker import Hint
 from sequences.durations import after
@@ -23,6 +25,10 @@ DEADLINE_GRACE = timedelta(seconds=1)
 """How long after its step's deadline an attempt is stopped; the breach itself is a timer's, and comes first."""
 DIRECT_HINTS = 8
 """Hints for one queue that one commit sends by itself."""
+
+
+def _leave(_work: Work) -> None:
+    """Run nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +42,8 @@ class CarryOn:
         limit: Steps it takes at most; 0 to take none.
         rounds_left: Says how many more steps of an instance it may run in a row.
         least_priority: Steps below it are left to others: something more urgent waits for this worker.
+        effectless: Handlers without effects: their steps may be run before the commit that would claim them.
+        run: Runs a step of such a handler; None if it has to be claimed first.
     """
 
     worker: Worker
@@ -45,6 +53,8 @@ class CarryOn:
     limit: int
     rounds_left: Callable[[UUID], int]
     least_priority: int = -1
+    effectless: frozenset[str] = frozenset()
+    run: Callable[[Work], Outcome | None] = _leave
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator import forking
+from orchestrator.ahead import Ahead
 from orchestrator.briefing import Briefing
 from orchestrator.carry import CarryOn, ReadySteps, hints_for
 from orchestrator.clock import MACHINE_TIME, MachineTime
@@ -215,7 +216,8 @@ class Engine:
         for report in reports:
             event = AttemptFinished(claim=report.claim, outcome=report.outcome, logs=report.logs)
             events.setdefault(report.claim.instance_id, []).append(event)
-        passed = self._pass(events, carry_on)
+        ahead = self._ahead(reports, carry_on)
+        passed = self._pass(events, carry_on, ahead)
         stale = _stale_claims(events, passed)
         return Finished(
             claims=tuple(
@@ -226,7 +228,14 @@ class Engine:
             ),
             lost=self._lost(stale),
             stale=stale,
+            ahead=() if ahead is None else ahead.reports(passed),
         )
+
+    def _ahead(self, reports: Sequence[Report], carry_on: CarryOn | None) -> Ahead | None:
+        """Give what runs steps ahead. One that has lost its worker is committed alone, so that only it is to blame."""
+        if carry_on is None or not carry_on.effectless or any(report.claim.losses for report in reports):
+            return None
+        return Ahead(carry_on, self._briefing, self._turnstile, self.machine)
 
     def _lost(self, stale: Sequence[Claim]) -> tuple[Claim, ...]:
         """Find the reports that came too late; one that was committed before and reported again is no loss."""
@@ -486,14 +495,16 @@ class Engine:
 
     # -- passing -------------------------------------------------------------------------------------------------
 
-    def _pass(self, events: Events, carry_on: CarryOn | None = None) -> dict[UUID, Passed]:
-        passed = self._pass_alone(events, carry_on)
+    def _pass(self, events: Events, carry_on: CarryOn | None = None, ahead: Ahead | None = None) -> dict[UUID, Passed]:
+        passed = self._pass_alone(events, carry_on, ahead)
         self._messenger.run(Errands.of(passed))
         return passed
 
-    def _pass_alone(self, events: Events, carry_on: CarryOn | None = None) -> dict[UUID, Passed]:
+    def _pass_alone(
+        self, events: Events, carry_on: CarryOn | None = None, ahead: Ahead | None = None
+    ) -> dict[UUID, Passed]:
         ready = ReadySteps(carry_on, self._known.names(), rings=self._rings)
-        passed = self._turnstile.pass_through(events, ready.rewrite)
+        passed = self._turnstile.pass_through(events, ready.rewrite, None if ahead is None else ahead.go_on)
         left = [step for each in passed.values() for step in each.ready]
         self._ring(hints_for(sorted(left, key=lambda step: (-step.priority, step.ready_at or step.entered_at))))
         return passed

@@ -49,8 +49,7 @@ class Errands:
         """Give what events that have passed leave to be done."""
         errands = cls()
         for each in passed.values():
-            for decision in each.decisions:
-                errands.note(decision.changes)
+            errands.note(each.changes())
         return errands
 
     def add(self, other: "Errands") -> None:

@@ -160,11 +160,13 @@ class Finished:
         claims: Steps claimed for the reporting worker in the same commit.
         lost: Claims that had ended before; their results were dropped.
         stale: Claims whose reports changed nothing: the lost ones, and those with an outcome committed before.
+        ahead: Steps that followed and were run, and stored, in the same commit.
     """
 
     claims: tuple[Claim, ...] = ()
     lost: tuple[Claim, ...] = ()
     stale: tuple[Claim, ...] = ()
+    ahead: tuple[Report, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ is loaded and decided again under the lock. Locks are taken in ascending order o
 """
 
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -29,6 +29,8 @@ from orchestrator.store.interface import Store, Transaction
 Events = Mapping[UUID, Sequence[Event]]
 Rewrite = Callable[[UUID, tuple[Change, ...], datetime], tuple[Change, ...]]
 """A last look at what a decision leaves ready: to claim a step in the same commit, or to note its hint."""
+GoOn = Callable[["Passed"], None]
+"""Adds to what was decided about an instance in memory what follows from it at once."""
 
 TRIES = 8
 
@@ -39,12 +41,16 @@ class Passed:
 
     Args:
         current: The instance as it reads after the commit.
+        found: The version on which all of it was decided.
         decisions: One for each event, in order.
+        ahead: Decisions that followed from these at once.
         ready: Steps that the commit left ready, or claimed for the caller.
     """
 
     current: Slice
+    found: int
     decisions: list[Decision] = field(default_factory=list)
+    ahead: list[Decision] = field(default_factory=list)
     ready: list[Step] = field(default_factory=list)
 
     @property
@@ -52,10 +58,14 @@ class Passed:
         """The instance after the commit."""
         return self.current.instance
 
+    def changes(self) -> Iterator[Change]:
+        """Give everything that was decided, in order."""
+        return (change for decision in (*self.decisions, *self.ahead) for change in decision.changes)
+
     @property
     def written(self) -> list[Step]:
         """Open steps that the decisions write, each as it reads in the end."""
-        return steps_left(change for decision in self.decisions for change in decision.changes)
+        return steps_left(self.changes())
 
 
 class Turnstile:
@@ -141,7 +151,9 @@ class Turnstile:
         """Take a slice that this process left in memory at its last commit."""
         return self._slices.take(instance_id)
 
-    def pass_through(self, events: Events, rewrite: Rewrite | None = None) -> dict[UUID, Passed]:
+    def pass_through(
+        self, events: Events, rewrite: Rewrite | None = None, go_on: GoOn | None = None
+    ) -> dict[UUID, Passed]:
         """Decide events and commit what they change; instances that do not exist are left out.
 
         A definition that is deleted between the decision and the write makes it be decided anew.
@@ -152,7 +164,7 @@ class Turnstile:
         """
         for attempt in range(TRIES):
             try:
-                return self._pass_once(events, rewrite)
+                return self._pass_once(events, rewrite, go_on)
             except SequenceGone as gone:
                 self._plans.forget(gone.sequence_id)
                 if attempt == TRIES - 1:
@@ -163,8 +175,8 @@ class Turnstile:
                 self._machine.sleep(self._random.uniform(0, 0.01 * 2**attempt))
         raise AssertionError("unreachable")
 
-    def _pass_once(self, events: Events, rewrite: Rewrite | None) -> dict[UUID, Passed]:
-        passed = self._decide_in_memory(events)
+    def _pass_once(self, events: Events, rewrite: Rewrite | None, go_on: GoOn | None) -> dict[UUID, Passed]:
+        passed = self._decide_in_memory(events, go_on)
         with self._store.transaction() as tx:
             now = self._lock(tx, events, passed)
             fresh = [instance_id for instance_id in events if instance_id not in passed]
@@ -190,7 +202,7 @@ class Turnstile:
         self._write(tx, passed, rewrite, now)
         return passed
 
-    def _decide_in_memory(self, events: Events) -> dict[UUID, Passed]:
+    def _decide_in_memory(self, events: Events, go_on: GoOn | None) -> dict[UUID, Passed]:
         now = self._clock.now()
         if now is None:
             return {}
@@ -200,6 +212,8 @@ class Turnstile:
             result = decide_all(current, sequence, self.facts(now)) if current is not None else None
             # Claims do not raise the version, so a slice may not know of one: only the store can call a claim stale.
             if result is not None and not any(decision.is_stale for decision in result.decisions):
+                if go_on is not None:
+                    go_on(result)
                 passed[instance_id] = result
         return passed
 
@@ -215,14 +229,16 @@ class Turnstile:
         self._clock.set(locked.now, asked_at)
         for instance_id in list(passed):
             decided = passed[instance_id]
-            is_current = locked.versions.get(instance_id) == decided.current.instance.version - _changed(decided)
+            is_current = locked.versions.get(instance_id) == decided.found
             if not is_current or any(claim.token not in locked.held for claim in claims[instance_id]):
                 del passed[instance_id]
         return locked.now
 
     def _decide_under_lock(self, tx: Transaction, events: Events, now: datetime) -> dict[UUID, Passed]:
         slices = self.load(tx, list(events), {i: first_needs(sequence) for i, sequence in events.items()}, lock=True)
-        passed: dict[UUID, Passed] = {i: Passed(current=current) for i, current in slices.items()}
+        passed: dict[UUID, Passed] = {
+            i: Passed(current=current, found=current.instance.version) for i, current in slices.items()
+        }
         facts = self.facts(now)
         waiting = dict(passed)
         while waiting:
@@ -243,7 +259,7 @@ class Turnstile:
         current = self.load(tx, [instance_id], {instance_id: needs}, lock=False).get(instance_id)
         if current is None:
             return None
-        passed, facts = Passed(current=current), self.facts(tx.now())
+        passed, facts = Passed(current=current, found=current.instance.version), self.facts(tx.now())
         while (lacking := _decide_further(passed, [event], facts)) is not None:
             tx.fill([(current, lacking)])
         return passed
@@ -271,7 +287,7 @@ class Turnstile:
         decided: list[tuple[Instance, tuple[Change, ...]]] = []
         for instance_id in sorted(passed):
             each = passed[instance_id]
-            changes = tuple(change for decision in each.decisions for change in decision.changes)
+            changes = tuple(each.changes())
             if not changes:
                 continue
             if rewrite is not None:
@@ -279,11 +295,6 @@ class Turnstile:
             each.ready = left_ready(changes)
             decided.append((each.current.instance, changes))
         tx.write(decided)
-
-
-def _changed(passed: Passed) -> int:
-    """Count by how much the decisions have raised the instance's version."""
-    return sum(1 for decision in passed.decisions if decision.changes)
 
 
 def _rewritten(
@@ -302,7 +313,7 @@ def left_ready(changes: tuple[Change, ...]) -> list[Step]:
 
 def decide_all(current: Slice, events: Sequence[Event], facts: Facts) -> Passed | None:
     """Decide events in memory; None when something would have to be loaded."""
-    passed = Passed(current=current)
+    passed = Passed(current=current, found=current.instance.version)
     return passed if _decide_further(passed, events, facts) is None else None
 
 

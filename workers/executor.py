@@ -25,7 +25,7 @@ from orchestrator.carry import CarryOn
 from orchestrator.clock import MACHINE_TIME, MachineTime
 from orchestrator.core.model import Claim
 from orchestrator.core.outcomes import Failed, FailureKind, Outcome
-from orchestrator.credential_use import CredentialUse, cleared
+from orchestrator.credential_use import CredentialUse, cleared, has_reference
 from orchestrator.engine import Engine
 from orchestrator.errors import StoreUnavailable
 from orchestrator.exchange import Finished, Report, Wish, Work
@@ -98,6 +98,7 @@ class Executor:
         self._known = frozenset(names)
         found = {name: handlers.find(name) for name in names}
         self._instant = frozenset(name for name, known in found.items() if known is not None and known.is_instant)
+        self._effectless = frozenset(name for name, known in found.items() if known is not None and known.is_effectless)
         self._awaitable = frozenset(name for name, known in found.items() if known is not None and known.is_async)
         self._pace = Pace()
         self._urgency = Urgency(lambda: engine.most_urgent(self._queues, names), monotonic=machine.monotonic)
@@ -238,7 +239,16 @@ class Executor:
             limit=self._settings.batch_size,
             rounds_left=lambda instance_id: self._settings.carry_on_steps - self._rounds[instance_id],
             least_priority=self._urgency.now(),
+            effectless=self._effectless,
+            run=self._run_ahead,
         )
+
+    def _run_ahead(self, work: Work) -> Outcome | None:
+        """Run a step before it is claimed; None if its params ask for credentials, which are in the store."""
+        if has_reference(work.params):
+            return None
+        self._rounds[work.claim.instance_id] += 1
+        return self._outcome(work, self._handlers.find(work.claim.handler))
 
     def _finish(self, reports: Sequence[Report], carry_on: CarryOn | None) -> list[Claim]:
         """Commit outcomes, however long the store takes to come back; one that cannot be stored holds up no other."""
@@ -258,6 +268,9 @@ class Executor:
         for report in reports:
             if report.claim.token not in lost:
                 self._events.ended(report.claim, report.outcome)
+        for report in finished.ahead:
+            self._events.started(report.claim)
+            self._events.ended(report.claim, report.outcome)
         return list(finished.claims)
 
     def _commit(self, reports: Sequence[Report], carry_on: CarryOn | None) -> Finished:

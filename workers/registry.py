@@ -58,6 +58,7 @@ class Handler:
         is_async: Whether calling it gives a coroutine.
         merges: Whether its object outputs are merged into `context.data`, as those of external workers are.
         is_instant: Whether it never blocks, so that it may run where a blocking call would hold up others.
+        is_effectless: Whether it only looks at its params and the scope, and does nothing but give an outcome.
         binding: How params become its arguments.
     """
 
@@ -66,6 +67,7 @@ class Handler:
     is_async: bool
     merges: bool
     is_instant: bool
+    is_effectless: bool = False
     binding: Binding
 
     def bind(self, ctx: StepContext, params: Any) -> Call | Failed:
@@ -124,7 +126,13 @@ class Registry:
         self._reserved = frozenset(reserved)
 
     def register(
-        self, name: str, function: Callable[..., Any], *, merge_output: bool = True, instant: bool = False
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *,
+        merge_output: bool = True,
+        instant: bool = False,
+        effectless: bool = False,
     ) -> Handler:
         """Add a handler. The same function again is fine: modules are imported under two names, or reloaded.
 
@@ -138,6 +146,7 @@ class Registry:
             is_async=_is_async(name, function),
             merges=merge_output,
             is_instant=instant,
+            is_effectless=effectless,
             binding=binding_of(name, function),
         )
         self._handlers[name] = added

@@ -17,6 +17,7 @@ from orchestrator.core.states import INSTANCE_MOVES, InstanceState, NodeState, S
 from orchestrator.store.memory.tables import GONE, LetterRow, Rows, StepRow, Tables
 from tests.simulation.scheduler import Process
 from tests.simulation.shaky_store import Write
+from workers.handlers.builtin import EFFECTLESS_HANDLERS
 
 Activation = tuple[UUID, NodeKey]
 
@@ -99,6 +100,7 @@ class Watcher:
                 raise Violated(f"{self._called(owner, attempt.key)} has completed without an output")
         for (owner, key), (former, value) in steps.items():
             self._check_step(owner, key, former, value, lines)
+        self._opened.update((owner, attempt.key) for owner, attempt in attempts)
         self.matters += bool(touched or lines)
         for owner in touched:
             self._check_whole(owner)
@@ -164,7 +166,8 @@ class Watcher:
         former, _ = steps.get((owner, attempt.key), (None, None))
         if attempt.outcome in {"completed", "failed"}:
             is_claimed = former is not None and former.state in {StepState.CLAIMED, StepState.ASLEEP}
-            if former is None or not is_claimed or former.token != attempt.token:
+            is_current = former is not None and is_claimed and former.token == attempt.token
+            if not is_current and not self._is_ahead(owner, attempt, former):
                 raise Violated(f"an outcome of {called} was committed for a claim that had ended")
         if attempt.outcome == "completed":
             self._completed[owner, attempt.key] += 1
@@ -172,6 +175,11 @@ class Watcher:
                 raise Violated(f"{called} has completed twice")
         if attempt.outcome == "lost":
             self.lost[owner, attempt.key, attempt.attempt] += 1
+
+    def _is_ahead(self, owner: UUID, attempt: AttemptRecorded, former: Step | None) -> bool:
+        """Tell whether a step was run in the commit that has reached it: only one without effects may be."""
+        is_first = former is None and not attempt.attempt and (owner, attempt.key) not in self._opened
+        return is_first and attempt.handler in EFFECTLESS_HANDLERS
 
     def _check_step(self, owner: UUID, key: NodeKey, former: Step | None, value: Step | None, lines: list[str]) -> None:
         called = self._called(owner, key)

@@ -236,6 +236,17 @@ def ended_flow_is_claimed(stack: ExitStack) -> None:
     _attribute(stack, cancellation, "cancel_step", forgetful)
 
 
+def effects_run_ahead(stack: ExitStack) -> None:
+    """A worker runs any step ahead of the commit that would claim it."""
+    made = Executor._carry_on
+
+    def carry_on(self: Executor, until: float) -> Any:
+        carry = made(self, until)
+        return None if carry is None else replace(carry, effectless=carry.handlers)
+
+    _attribute(stack, Executor, "_carry_on", carry_on)
+
+
 MUTANTS: dict[str, Mutant] = {
     mutant.__name__: mutant
     for mutant in (
@@ -255,6 +266,7 @@ MUTANTS: dict[str, Mutant] = {
         claims_never_adopted,
         question_costs_the_claims,
         ended_flow_is_claimed,
+        effects_run_ahead,
     )
 }
 

@@ -28,6 +28,11 @@ INSTANT_HANDLERS: Final[Mapping[str, Callable[..., Any]]] = {
 }
 """Built-ins that never block, and so may run in the process that found their step ready."""
 
+EFFECTLESS_HANDLERS: Final = frozenset(
+    {"noop", "sleep", "fail", "set_state", "merge_state", "delete_state", "transform", "assert"}
+)
+"""Instant ones that look at nothing but their params and the scope, and leave nothing but their outcome."""
+
 
 def builtin_registry(*, egress: Egress | None = None) -> Registry:
     """Return a registry with every built-in name, those that are not built yet included.
@@ -37,7 +42,7 @@ def builtin_registry(*, egress: Egress | None = None) -> Registry:
     """
     registry = Registry()
     for name, function in INSTANT_HANDLERS.items():
-        registry.register(name, function, merge_output=False, instant=True)
+        registry.register(name, function, merge_output=False, instant=True, effectless=name in EFFECTLESS_HANDLERS)
     egress = egress or Egress()
     registry.register("http_request", http_request(egress), merge_output=False)
     registry.register("human_review", human_review(egress), merge_output=False)
