@@ -62,13 +62,13 @@ def configure_breaker(serving: Serving, caller: CallerDependency, body: Body) ->
     return Json(_view(configured))
 
 
-@router.get("/circuit-breakers/{handler:path}", responses=SHOWN)
+@router.get("/circuit-breakers/{handler}", responses=SHOWN)
 def read_breaker(serving: Serving, caller: CallerDependency, handler: str, tenant_id: str | None = None) -> Response:
     """Read the breaker of a handler."""
     return _shown(serving, tenant_meant(caller, tenant_id), handler)
 
 
-@router.post("/circuit-breakers/{handler:path}/reset", response_class=Response)
+@router.post("/circuit-breakers/{handler}/reset", response_class=Response)
 def reset_breaker(serving: Serving, caller: CallerDependency, handler: str, tenant_id: str | None = None) -> Response:
     """Close the breaker of a handler; an unknown handler is fine."""
     return _reset(serving, tenant_meant(caller, tenant_id), handler)
@@ -82,13 +82,13 @@ def list_breakers_of_tenant(
     return _listed(serving, _own(caller, tenant_id), offset, limit)
 
 
-@router.get("/tenants/{tenant_id}/circuit-breakers/{handler:path}", responses=SHOWN)
+@router.get("/tenants/{tenant_id}/circuit-breakers/{handler}", responses=SHOWN)
 def read_breaker_of_tenant(serving: Serving, caller: CallerDependency, tenant_id: str, handler: str) -> Response:
     """Read the breaker of a handler of a tenant."""
     return _shown(serving, _own(caller, tenant_id), handler)
 
 
-@router.post("/tenants/{tenant_id}/circuit-breakers/{handler:path}/reset", response_class=Response)
+@router.post("/tenants/{tenant_id}/circuit-breakers/{handler}/reset", response_class=Response)
 def reset_breaker_of_tenant(serving: Serving, caller: CallerDependency, tenant_id: str, handler: str) -> Response:
     """Close the breaker of a handler of a tenant; an unknown handler is fine."""
     return _reset(serving, _own(caller, tenant_id), handler)

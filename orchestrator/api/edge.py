@@ -23,6 +23,7 @@ from orchestrator.api.auth import Caller, Refused, identify
 from orchestrator.api.capabilities import PUBLIC_PATHS, is_public, is_webhook
 from orchestrator.api.event_stream import MEDIA_TYPE
 from orchestrator.api.methods import Methods
+from orchestrator.api.segments import path_of
 from orchestrator.api.services import Services
 from orchestrator.api.throttle import Throttle
 from orchestrator.errors import StoreUnavailable
@@ -118,7 +119,8 @@ class Door:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        path: str = scope["path"]
+        holds_nul = "\0" in scope["path"] or b"%00" in scope["query_string"]
+        path = path_of(scope)
         if not is_public(scope["method"], path):
             services: Services = scope["app"].state.services
             try:
@@ -130,9 +132,11 @@ class Door:
                 await _answer(send, refused.status, refused.body, b"application/json" if refused.body else None)
                 return
             scope = {**scope, "caller": caller}
-        if "\0" in path or b"%00" in scope["query_string"]:
+        if holds_nul:
             await _answer(send, 400, b"NUL in the address", b"text/plain; charset=utf-8")
             return
+        if path != scope["path"]:
+            scope = {**scope, "path": path}
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET", "is_head": True}
         if not (path in ROOT_ONLY or is_webhook(path) or path.startswith(f"{PREFIX}/")):

@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from orchestrator.api.direct import DirectCall, direct_call
 from orchestrator.api.methods import routes_of
+from orchestrator.api.segments import as_written
 
 _LITERAL_START: Final = re.compile(r"(?:/api/v1)?/[^/{}]+")
 
@@ -68,7 +69,8 @@ class Routes(BaseRoute):
         path, method = scope["path"], scope["method"]
         for each in self._beginning.get(_beginning(path), ()):
             if method in each.methods and (found := each.pattern.match(path)) is not None:
-                values = {name: each.convertors[name].convert(value) for name, value in found.groupdict().items()}
+                written = {name: as_written(value) for name, value in found.groupdict().items()}
+                values = {name: each.convertors[name].convert(value) for name, value in written.items()}
                 return Match.FULL, {"route": each.route, "endpoint": each.route.endpoint, "path_params": values}
         return Match.NONE, {}
 

@@ -192,11 +192,11 @@ ACTS: dict[str, list[Act]] = {
     "DELETE /rate-limits/{resource_key:path}": [ABSENT, Act(Answer.ABSENT, query=OWNERS)],
     "GET /circuit-breakers": [LISTED],
     "POST /circuit-breakers": [forbidden({"tenant_id": OWNER, "handler": "{handler}"})],
-    "GET /circuit-breakers/{handler:path}": [ABSENT, Act(Answer.ABSENT, query=OWNERS)],
-    "POST /circuit-breakers/{handler:path}/reset": [SCOPED, LISTED],
+    "GET /circuit-breakers/{handler}": [ABSENT, Act(Answer.ABSENT, query=OWNERS)],
+    "POST /circuit-breakers/{handler}/reset": [SCOPED, LISTED],
     "GET /tenants/{tenant_id}/circuit-breakers": [ABSENT],
-    "GET /tenants/{tenant_id}/circuit-breakers/{handler:path}": [ABSENT],
-    "POST /tenants/{tenant_id}/circuit-breakers/{handler:path}/reset": [ABSENT],
+    "GET /tenants/{tenant_id}/circuit-breakers/{handler}": [ABSENT],
+    "POST /tenants/{tenant_id}/circuit-breakers/{handler}/reset": [ABSENT],
     # triggers
     "POST /triggers": [
         forbidden({"slug": "x", "sequence_name": "{name}", "tenant_id": OWNER}),

@@ -187,6 +187,23 @@ def test_api_1_static_paths_win_over_parameters_whatever_the_method(api: Api, me
         assert ("deprecation" in answer.headers) is address.startswith("http")
 
 
+def test_api_1_escaped_slash_is_part_of_a_name(api: Api):
+    plugin = {"name": "mail/per hour", "plugin_type": "grpc", "source": "s"}
+    assert api.http.post("/plugins", json=plugin).status_code == 201
+    for address in ("/plugins/mail%2Fper%20hour", f"{api.root}/plugins/mail%2fper%20hour"):
+        assert api.http.get(address).json()["name"] == plugin["name"]
+    assert api.http.delete("/plugins/mail%2Fper%20hour").status_code == 204
+    sequence = api.sequence(step("a"), name="of/two")
+    assert api.http.post("/sequences/of%2Ftwo/instances", json={}).status_code == 201
+    assert api.http.get(f"sequences%2F{sequence}").status_code == 404
+
+
+def test_api_3_2_escaped_slash_opens_no_other_door(guarded: httpx.Client):
+    for path in ("/health%2Flive", "/api%2Fv1/instances", "/api/v1%2Finstances", "/instances%2F"):
+        assert guarded.get(path).status_code == 401
+        assert guarded.get(path, headers={"x-api-key": KEY, "X-Tenant-Id": TENANT}).status_code == 404
+
+
 def test_api_1_wrong_methods_are_told_all_right_ones(api: Api):
     nobody = uuid.uuid4()
     allowed = {path: api.http.put(path).headers["allow"] for path in ("/instances", f"/sequences/{nobody}")}
@@ -273,6 +290,7 @@ def test_api_3_1_public_paths_need_neither_key_nor_tenant(guarded: httpx.Client,
     assert guarded.get(path).status_code in {200, 503}
 
 
+@pytest.mark.needs_own_server("it asks for a tenant but for no key")
 @pytest.mark.parametrize("headers", [{}, {"X-Tenant-Id": ""}])
 def test_api_3_3_missing_tenant_is_400_and_empty(address: str, headers: dict[str, str]):
     answer = httpx.get(f"{address}/instances", headers=headers, **CALL)
@@ -426,6 +444,7 @@ def _metrics(api: Api) -> dict[str, float]:
     return {name: float(value) for name, _, value in lines}
 
 
+@pytest.mark.needs_own_server("it sees what others do, too")
 def test_api_4_all_metrics_exist_from_the_start(api: Api):
     found = _metrics(api)
     assert {name: found.get(name) for name in NAMES} == dict.fromkeys(NAMES, 0.0)
@@ -436,6 +455,7 @@ def test_api_4_all_metrics_exist_from_the_start(api: Api):
         assert f"# TYPE {bare} " in text
 
 
+@pytest.mark.needs_own_server("it sees what others do, too")
 def test_api_4_metrics_count_what_happens(api: Api):
     api.start(step("a", "noop"))
     api.run_builtins()

@@ -18,6 +18,7 @@ def test_api_13_7_handlers_are_those_of_the_engine_and_of_living_workers(api: Ap
     assert api.http.get("/handlers", headers=OTHER).json()["external"] == []
 
 
+@pytest.mark.needs_own_server("it sees what others do, too")
 def test_api_13_7_version_of_a_poll_is_shown(api: Api) -> None:
     api.poll(version="1.2.3")
     assert [worker["version"] for worker in api.http.get("/workers").json()] == ["1.2.3"]
@@ -35,18 +36,20 @@ def tell(api: Api, **fields: Any) -> Any:
 
 
 def test_api_13_7_worker_is_told(api: Api) -> None:
-    first = tell(api)
+    name = f"w/{uuid4()}"
+    first = tell(api, worker_id=name)
     assert first.status_code == 201
     assert list(first.json()) == ["id", "worker_id", "command", "payload", "created_at"]
-    assert (first.json()["worker_id"], first.json()["command"], first.json()["payload"]) == ("w/1", "drain", None)
-    second = tell(api, command="place", payload={"zone": "b"})
+    assert (first.json()["worker_id"], first.json()["command"], first.json()["payload"]) == (name, "drain", None)
+    second = tell(api, worker_id=name, command="place", payload={"zone": "b"})
     tell(api, worker_id="another", command="ping")
-    assert api.http.get("/workers/w/1/commands").json() == [first.json(), second.json()]
+    assert api.http.get(f"/workers/{name}/commands").json() == [first.json(), second.json()]
+    assert len(api.http.get(f"/workers/{name.replace('/', '%2F')}/commands").json()) == 2
     assert api.http.get("/workers/nobody/commands").json() == []
     path = f"/workers/commands/{first.json()['id']}"
     assert api.http.delete(path).status_code == 204
     assert api.http.delete(path).status_code == 404
-    assert api.http.get("/workers/w/1/commands").json() == [second.json()]
+    assert api.http.get(f"/workers/{name}/commands").json() == [second.json()]
 
 
 @pytest.mark.parametrize(
