@@ -5,11 +5,12 @@ PYTHON ?= python3
 VENV ?= .venv
 SEEDS ?= 10000
 HOURS ?= 2
+EXAMPLES ?= 200
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test model simulation check contract-fuzz coverage-of-contract format bench bench-guard faults faults-nightly soak recovery upgrade-rehearsal restore-rehearsal lock clean
+.PHONY: help install demo dev test model simulation check contract contract-fuzz coverage-of-contract format bench bench-guard faults faults-nightly recovery upgrade-rehearsal restore-rehearsal lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 24
@@ -46,8 +47,11 @@ simulation: $(STAMP) ## Play SEEDS histories of a whole installation with faults
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --processes 2
 	$(BIN)/python -m tests.simulation --mutants --seeds 2000
 
-contract-fuzz: $(STAMP) ## Draw 200 requests for each operation from the OpenAPI document; SEED=N repeats a run.
-	$(BIN)/python -m tests.contract.fuzzing --examples 200 $(if $(SEED),--seed $(SEED))
+contract: $(STAMP) ## Test the HTTP API: of a server of its own, or of the one at URL=http://... (KEY=its root key, ONLY=of these names).
+	$(if $(URL),CONTRACT_URL=$(URL) CONTRACT_KEY=$(KEY)) $(BIN)/python -m pytest --numprocesses=2 -m "not fault and not bench" $(if $(ONLY),-k "$(ONLY)") tests/contract
+
+contract-fuzz: $(STAMP) ## Draw EXAMPLES requests for each operation from the OpenAPI document; goes on where it was cut off, SEED=N repeats a run.
+	$(BIN)/python -m tests.contract.long_fuzzing --examples $(EXAMPLES) $(if $(SEED),--seed $(SEED))
 
 coverage-of-contract: $(STAMP) ## Say which tests cover which section of the contract.
 	$(BIN)/python -m tests.contract_coverage
@@ -63,13 +67,10 @@ bench-guard: $(STAMP) ## Fail when the engine has lost speed against DBOS, measu
 	$(BIN)/python -m tests.benchmarks.guard
 
 faults: $(STAMP) ## Kill, flush and restart real processes under load, with negative controls.
-	$(BIN)/python -m pytest -m fault tests/faults tests/soak
+	$(BIN)/python -m pytest -m fault tests/faults
 
 faults-nightly: $(STAMP) ## Strike an installation for HOURS, with the faults that SEED draws; goes on where it was cut off.
 	$(BIN)/python -m tests.faults.nightly --hours $(HOURS) $(if $(SEED),--seed $(SEED))
-
-soak: $(STAMP) ## Hold a steady load for HOURS, with Flower attached; plot memory, rows, connections and keys into build/.
-	$(BIN)/python -m tests.soak --hours $(HOURS)
 
 recovery: $(STAMP) ## Kill 200 workers that hold steps, and empty Redis; measure when work goes on.
 	$(BIN)/python -m tests.faults.recovery --kills 200

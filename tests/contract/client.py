@@ -1,20 +1,25 @@
 """Words for the tests of the API: post a sequence, start an instance, be a worker."""
 
 import itertools
+import time
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+import pytest
 
 from orchestrator.core.outcomes import Completed, Failed, Outcome
 from orchestrator.engine import Engine
 from orchestrator.exchange import Report, Wish
 from orchestrator.store import steps
 from orchestrator.store.steps import Worker
+from tests.support.waiting import wait_until
 
 _names = itertools.count(1)
 TENANT = "acme"
+REST_S = 0.3
+"""An installation takes up what is ready in a tenth of a second."""
 CALL: dict[str, Any] = {"timeout": 60, "verify": False}
 """Options of every HTTP call: patient, and without the certificates that take 30 ms to read and are not needed."""
 
@@ -39,12 +44,24 @@ def definition(*blocks: dict[str, Any], **fields: Any) -> dict[str, Any]:
 
 
 class Api:
-    """A client of one tenant."""
+    """A client of one tenant.
 
-    def __init__(self, http: httpx.Client, engine: Engine) -> None:
+    Args:
+        http: Its connection.
+        engine: Of the server, if it is this test's own; without it, what looks behind the API skips the test.
+    """
+
+    def __init__(self, http: httpx.Client, engine: Engine | None) -> None:
         self.http = http
-        self.engine = engine
+        self._engine = engine
         self.root = str(http.base_url).removesuffix("/api/v1/")
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of the server."""
+        if self._engine is None:
+            pytest.skip("needs a server of its own: it moves the engine by hand")
+        return self._engine
 
     def sequence(self, *blocks: dict[str, Any], **fields: Any) -> str:
         """Post a definition; returns its id."""
@@ -123,7 +140,13 @@ class Api:
         )
 
     def run_builtins(self, **handlers: Callable[[Any], Outcome]) -> None:
-        """Run in-process steps until none is ready: `noop` and `fail`, and what else the test brings."""
+        """Run in-process steps until none is ready: `noop` and `fail`, and what else the test brings.
+
+        An installation of somebody else's runs them by itself: then this waits until it has.
+        """
+        if self._engine is None and not handlers:
+            self._see_rest()
+            return
         known = {"noop": lambda _params: Completed(output={}), "fail": _fail, **handlers}
         worker = Worker(id=uuid4(), name="in-process")
         while claims := self.engine.claim(worker, Wish(queue="default", handlers=list(known))):
@@ -133,6 +156,30 @@ class Api:
                 for each in work
             ]
             self.engine.finish(reports)
+
+    def _see_rest(self) -> None:
+        """Wait until nothing runs that could go on by itself, twice in a row."""
+        seen: list[Any] = []
+
+        def has_come() -> bool:
+            time.sleep(REST_S)
+            now = [(each["id"], each["state"], each["updated_at"]) for each in self._instances()]
+            is_same = bool(seen) and seen[-1] == now and not any(state == "running" for _, state, _ in now)
+            seen.append(now)
+            return is_same
+
+        wait_until(has_come, lambda: f"rest, last seen {seen[-1:]}")
+
+    def _instances(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.http.get("/instances", params={"limit": 1000}).json()["items"]
+        return found
+
+    def deliver(self, slug: str, content: bytes, headers: dict[str, str]) -> httpx.Response:
+        """Call a public webhook as a stranger: without key and tenant, at the root."""
+        request = self.http.build_request("POST", f"{self.root}/webhooks/{slug}", content=content, headers=headers)
+        for name in {"x-tenant-id", "x-api-key"} & set(request.headers):
+            del request.headers[name]
+        return self.http.send(request)
 
     def pass_time(self) -> None:
         """Fire all timers, due or not."""

@@ -7,14 +7,11 @@ import httpx
 import pytest
 
 from orchestrator import embedded
-from orchestrator.engine import Engine
-from orchestrator.settings import Settings
 from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.tables import metadata
-from tests.contract.client import CALL, Api
+from tests.contract.client import CALL, TENANT, Api
+from tests.contract.remote import OWN_SERVER, Remote
 from tests.support.serving import Reception
-
-TENANT = "acme"
 
 
 @pytest.fixture(scope="session")
@@ -34,19 +31,44 @@ def database_url(contract_database: str) -> str:
 
 
 @pytest.fixture
-def address(reception: Reception, engine: Engine, settings: Settings) -> str:
-    """The address of a server over this test's database, in insecure mode."""
-    return reception.address(engine, settings)
+def remote() -> Remote | None:
+    """The installation that is tested, if one is named, with tenants of this test's own."""
+    return Remote.named()
 
 
 @pytest.fixture
-def http(address: str) -> Iterator[httpx.Client]:
+def address(remote: Remote | None, request: pytest.FixtureRequest) -> str:
+    """The address of a server over this test's database, in insecure mode, or of the one that is named."""
+    if remote is not None:
+        return remote.url
+    reception: Reception = request.getfixturevalue("reception")
+    return reception.address(request.getfixturevalue("engine"), request.getfixturevalue("settings"))
+
+
+@pytest.fixture
+def http(address: str, remote: Remote | None) -> Iterator[httpx.Client]:
     """A client of the tenant `acme`."""
-    with httpx.Client(base_url=f"{address}/api/v1", headers={"X-Tenant-Id": TENANT}, **CALL) as client:
+    with (
+        httpx.Client(base_url=f"{address}/api/v1", headers={"X-Tenant-Id": TENANT}, **CALL)
+        if remote is None
+        else remote.administrator()
+    ) as client:
         yield client
 
 
 @pytest.fixture
-def api(http: httpx.Client, engine: Engine) -> Api:
+def api(http: httpx.Client, remote: Remote | None, request: pytest.FixtureRequest) -> Api:
     """The same client with the words of the tests."""
-    return Api(http, engine)
+    return Api(http, request.getfixturevalue("engine") if remote is None else None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Pass over what looks behind the API when the API is somebody else's."""
+    if Remote.named() is None:
+        return
+    for item in items:
+        mark = item.get_closest_marker("needs_own_server")
+        looks_behind = OWN_SERVER & set(getattr(item, "fixturenames", ()))
+        reason = mark.args[0] if mark is not None else "it looks behind the API" if looks_behind else None
+        if reason is not None:
+            item.add_marker(pytest.mark.skip(reason=f"needs a server of its own: {reason}"))

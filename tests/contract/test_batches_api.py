@@ -47,6 +47,7 @@ SEQUENCES = {
 }
 
 
+@pytest.mark.needs_own_server("nobody may run its steps in between")
 @pytest.mark.parametrize("name", SEQUENCES)
 def test_api_10_3_an_instance_of_a_batch_reads_as_one_created_alone(api: Api, name: str):
     blocks, members = SEQUENCES[name]
@@ -102,6 +103,7 @@ def test_api_10_3_keys_inside_a_batch_and_of_others_before_it(api: Api):
     assert len(api.http.get("/instances").json()["items"]) == 5
 
 
+@pytest.mark.needs_own_server("nobody may run its steps in between")
 def test_api_10_3_many_batches_at_once(api: Api):
     """Every connection learns the statements for itself, and none waits for another one."""
     sequence = api.sequence(step("a", "noop"))

@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 from tests.contract.client import Api, step
 
 
@@ -44,6 +46,7 @@ def test_s5_7_hits_and_misses_are_counted(api: Api):
     assert [task["block_id"] for task in api.http.get("/workers/tasks").json()] == ["a"]
 
 
+@pytest.mark.needs_own_server("nobody may run its steps in between")
 def test_s9_4_paused_flow_with_an_open_gate_takes_the_answer_and_hands_out_no_task(api: Api):
     branches = [[step("g", "noop", wait_for_input={})], [step("t")], [step("s", "noop")]]
     instance = api.start({"type": "parallel", "id": "p", "branches": branches})

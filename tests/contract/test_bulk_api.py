@@ -136,6 +136,7 @@ def test_api_10_7_batch_action_tells_what_it_came_to(api: Api):
     assert not [row for row in audit(api, waiting) if row["event_type"] == "batch_action"]
 
 
+@pytest.mark.needs_own_server("nobody may run its steps in between")
 def test_api_10_7_batch_signals(api: Api):
     sequence = api.sequence(step("g", "noop", wait_for_input={}))
     ids = [api.start_of(sequence) for _ in range(2)]

@@ -191,6 +191,7 @@ def test_api_21_a_claim_meanwhile_makes_a_preview_old(api: Api):
     assert apply(api, instance_id, preview["preview_id"]).status_code == 409
 
 
+@pytest.mark.needs_own_server("nobody may run its steps in between")
 def test_api_21_a_paused_instance_is_resumed(api: Api):
     instance_id = api.start(step("a", "noop"))
     api.signal(instance_id, "pause")

@@ -76,6 +76,7 @@ def says(value: Any, status: int = 200) -> Any:
 # -- configuration ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs_own_server("tasks are pushed to a private address")
 def test_api_13_8_queue_is_configured_listed_and_deleted(api: Api, receiver: Receiver) -> None:
     made = configure(api, receiver, secret=SECRET)
     assert list(made) == ["tenant_id", "queue_name", "mode", "push_url", "created_at", "updated_at"]
@@ -114,6 +115,7 @@ def test_api_13_8_configuration_is_refused(api: Api, receiver: Receiver, change:
     assert api.http.get("/queues/dispatch").json() == []
 
 
+@pytest.mark.needs_own_server("tasks are pushed to a private address")
 def test_api_13_8_foreign_queues_are_neither_seen_nor_deleted(api: Api, receiver: Receiver) -> None:
     configure(api, receiver)
     other = {"X-Tenant-Id": "other"}

@@ -28,9 +28,7 @@ def make_trigger(api: Api, slug: str = "orders", **fields: Any) -> str:
 
 
 def post(api: Api, content: bytes = b"{}", slug: str = "orders", *, headers: Any = None) -> httpx.Response:
-    """Deliver as a stranger: without key and tenant, at the root."""
-    headers = signed(content) if headers is None else headers
-    return httpx.post(f"{api.root}/webhooks/{slug}", content=content, headers=headers, **CALL)
+    return api.deliver(slug, content, signed(content) if headers is None else headers)
 
 
 def flows(api: Api) -> list[dict[str, Any]]:

@@ -176,6 +176,7 @@ def check(fleet: Fleet, client: httpx.Client, sequence: str, count: int) -> None
         assert answer.status_code == 409
 
 
+@pytest.mark.needs_own_server("it makes leases old")
 def test_api_13_2_many_workers_of_which_half_die_lose_nothing(api: Api, address: str):
     count = 300
     sequence = begin(api.http, count)

@@ -79,6 +79,7 @@ def test_api_4_what_is_put_aside_is_counted_once(
     assert {name: again[name] for name in COUNTS} == {name: 2 * count for name, count in COUNTS.items()}
 
 
+@pytest.mark.needs_own_server("it sees what others do, too")
 def test_api_4_rows_dropped_by_loops_are_counted(api: Api) -> None:
     body = step("a", "noop")
     api.start(

@@ -24,6 +24,7 @@ from orchestrator.store.sealed import PLAIN, SEALED, seal_everything
 from orchestrator.store.tables import metadata
 from tests.contract.client import TENANT, Api, step
 
+pytestmark = pytest.mark.usefixtures("store")
 OLD, NEW = bytes(range(32)), bytes(range(32, 64))
 MANY = 20
 """Secrets of each kind."""

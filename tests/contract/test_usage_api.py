@@ -213,6 +213,7 @@ def test_usage_outlives_its_instance(api: Api):
     assert used(api)["usage"][0]["events"] == 1
 
 
+@pytest.mark.needs_own_server("the clients do not rename tenants")
 def test_usage_through_the_clients(api: Api):
     report(api, {"usage": {"input_tokens": 1_000_000, "model": "gpt-4o"}})
 

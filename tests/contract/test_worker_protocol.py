@@ -537,6 +537,7 @@ def test_api_13_7_stats(api: Api):
     }
 
 
+@pytest.mark.needs_own_server("it sees what others do, too")
 def test_api_13_7_every_poll_registers_the_worker(api: Api):
     api.start(step("a"))
     api.poll(worker="w1")
