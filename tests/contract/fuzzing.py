@@ -1,29 +1,32 @@
 """Requests drawn from the OpenAPI document, sent to an installation that really runs, by Schemathesis.
 
-    python -m tests.contract.fuzzing --examples 200
-
 Every answer must be as the document says: its status, its type, its shape, also of refusals. Nothing is a 5xx, nothing
 takes longer than `SLOWEST_S`, and afterwards the installation still runs what is started.
 
 What is not drawn: streams, which do not end, and the draining of nodes, after which nobody would work. What is not
 checked: that whatever has the shape of the document is accepted. A shape does not say that a name is taken, that a
 cron expression means nothing, or that a text is empty; the refusals that say it are in the document.
+
+Whole definitions are drawn by `drawn_definitions.py`, as their shape contains itself: drawing from it would not end.
+`long_fuzzing.py` is the long form.
 """
 
-import argparse
 import os
+import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import schemathesis
+from hypothesis import strategies as st
 
 from orchestrator import embedded
+from tests.contract.drawn_definitions import definitions, injections
 from tests.support.stack import REPOSITORY, Stack, WorkerSpec
 
 KEY = "key-of-the-operator-of-this-run"
@@ -31,11 +34,10 @@ SETTINGS = {"ORCH8_API_KEY": KEY, "ORCH8_REQUIRE_TENANT_HEADER": "true"}
 SLOWEST_S = 20.0
 NOT_DRAWN = r"/stream$|/cluster/nodes/\{id\}/drain$"
 NOT_CHECKED = ("positive_data_acceptance",)
-_DEFINITIONS = r"/sequences(/dataflow|/preflight|/inspect-template)?$"
-"""They take whole definitions, whose shape contains itself: drawing from it would not end.
-
-Definitions are drawn by the model (`make model`), and poked in `test_hostile_bodies.py`.
-"""
+TENANT_VARIABLE = "FUZZING_TENANT"
+"""Tells the hooks, which run in the process of Schemathesis, whose definitions they draw."""
+_DEFINITIONS = re.compile(r"/sequences(/dataflow|/preflight|/inspect-template)?")
+_INJECTIONS = "/instances/{id}/inject-blocks"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,7 @@ class Run:
         phases: Of Schemathesis.
         examples: Requests for each operation, in each phase that draws.
         only: Addresses; a regular expression.
+        operations: `METHOD path`; all if none is named.
         seed: None for another one each time.
         is_same: Sends the same requests each time, whatever the seed.
     """
@@ -53,8 +56,19 @@ class Run:
     phases: Sequence[str] = ("coverage", "fuzzing", "stateful")
     examples: int = 200
     only: str | None = None
+    operations: Sequence[str] = ()
     seed: int | None = None
     is_same: bool = False
+
+
+def is_drawn(path: str) -> bool:
+    """Tell whether requests to a path of the document are drawn."""
+    return re.search(NOT_DRAWN, path) is None
+
+
+def headers_of(tenant: str) -> dict[str, str]:
+    """Give the headers of requests in the name of a tenant."""
+    return {"X-Tenant-Id": tenant, "x-api-key": KEY}
 
 
 @contextmanager
@@ -65,30 +79,18 @@ def installation(directory: Path, servers: embedded.Servers | None = None) -> It
         yield stack
 
 
-def fuzz(url: str, directory: Path, run: Run, *, shows: bool = False) -> subprocess.CompletedProcess[str]:
-    """Send requests to an API, in the name of a tenant of this run; its return code is 0 if every answer was right.
+def fuzz(url: str, directory: Path, run: Run) -> subprocess.CompletedProcess[str]:
+    """Send requests to an API, in the name of a new tenant; its return code is 0 if every answer was right.
 
     Args:
         url: Of the API.
         directory: For what it writes.
         run: What is sent.
-        shows: Whether what it finds is shown as it goes; else it is in the result.
     """
     settings = directory / "schemathesis.toml"
-    settings.write_text(
-        f"""
-        request-timeout = {SLOWEST_S}
-        continue-on-failure = true
-        [headers]
-        X-Tenant-Id = "fuzz-{uuid4().hex[:8]}"
-        x-api-key = "{KEY}"
-        [[operations]]
-        include-path-regex = '{_DEFINITIONS}'
-        phases.coverage.enabled = false
-        phases.fuzzing.enabled = false
-        phases.stateful.enabled = false
-        """
-    )
+    tenant = f"fuzz-{uuid4().hex[:8]}"
+    headers = "\n".join(f'{name} = "{value}"' for name, value in headers_of(tenant).items())
+    settings.write_text(f"request-timeout = {SLOWEST_S}\ncontinue-on-failure = true\n[headers]\n{headers}\n")
     options: Mapping[str, str | None] = {
         "phases": ",".join(run.phases),
         "max-examples": str(run.examples),
@@ -102,16 +104,40 @@ def fuzz(url: str, directory: Path, run: Run, *, shows: bool = False) -> subproc
     }
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(settings), "run"]
     command += [f"--{name}={value}" for name, value in options.items() if value is not None]
+    command += [f"--include-name={name}" for name in run.operations]
     command += ["--no-color", "--no-shrink", *(["--generation-deterministic"] if run.is_same else [])]
+    environment = {"PYTHONPATH": str(REPOSITORY), "SCHEMATHESIS_HOOKS": __name__, TENANT_VARIABLE: tenant}
     return subprocess.run(
         [*command, f"{url}/api-docs/openapi.json"],
         cwd=directory,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "SCHEMATHESIS_HOOKS": __spec__.name},
-        stdout=None if shows else subprocess.PIPE,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
+
+
+@schemathesis.hook
+def before_load_schema(_context: schemathesis.HookContext, raw_schema: dict[str, Any]) -> None:
+    """Say of bodies that hold definitions that they may be anything, so that they can be drawn by the next hook."""
+    for path, operations in raw_schema["paths"].items():
+        if "post" in operations and _drawn(path) is not None:
+            operations["post"]["requestBody"]["content"]["application/json"]["schema"] = {}
+
+
+@schemathesis.hook
+def before_generate_body(context: schemathesis.HookContext, strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Draw definitions as a language that can be drawn, not from their shape."""
+    drawn = None if context.operation is None else _drawn(context.operation.path)
+    return strategy if drawn is None else drawn
+
+
+def _drawn(path: str) -> st.SearchStrategy[Any] | None:
+    address = path.removeprefix("/api/v1")
+    if address == _INJECTIONS:
+        return injections()
+    return definitions(os.environ[TENANT_VARIABLE]) if _DEFINITIONS.fullmatch(address) else None
 
 
 @schemathesis.hook
@@ -132,28 +158,3 @@ def still_works(stack: Stack) -> None:
     sequence = stack.define([{"type": "step", "id": "a", "handler": "noop"}])
     states = stack.wait_for_end(stack.start_instances(sequence, 5))
     assert set(states.values()) == {"completed"}
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run from the command line; 0 if nothing was found."""
-    parser = argparse.ArgumentParser(description="Draw requests from the OpenAPI document.")
-    parser.add_argument("--examples", type=int, default=200, help="requests for each operation in each phase")
-    parser.add_argument("--phases", default=",".join(Run().phases), help="coverage, fuzzing, stateful")
-    parser.add_argument("--only", help="addresses, as a regular expression")
-    parser.add_argument("--seed", type=int, help="repeat a run")
-    given = parser.parse_args(arguments)
-    run = Run(phases=given.phases.split(","), examples=given.examples, only=given.only, seed=given.seed)
-    directory = Path(tempfile.mkdtemp(prefix="orchestrator-fuzz-"))
-    directory.chmod(0o711)
-    try:
-        with installation(directory) as stack:
-            result = fuzz(stack.api_url, directory, run, shows=True)
-            print(*faults_of(stack), sep="\n")
-            still_works(stack)
-            return result.returncode or len(faults_of(stack))
-    finally:
-        embedded.remove(directory)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
