@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test model simulation check contract contract-fuzz coverage-of-contract format bench bench-guard faults faults-nightly recovery upgrade-rehearsal restore-rehearsal lock clean
+.PHONY: help install demo dev test model simulation check contract contract-fuzz coverage-of-contract format bench bench-guard faults faults-nightly soak recovery upgrade-rehearsal restore-rehearsal lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 24
@@ -67,10 +67,13 @@ bench-guard: $(STAMP) ## Fail when the engine has lost speed against DBOS, measu
 	$(BIN)/python -m tests.benchmarks.guard
 
 faults: $(STAMP) ## Kill, flush and restart real processes under load, with negative controls.
-	$(BIN)/python -m pytest -m fault tests/faults
+	$(BIN)/python -m pytest -m fault tests/faults tests/soak
 
 faults-nightly: $(STAMP) ## Strike an installation for HOURS, with the faults that SEED draws; goes on where it was cut off.
 	$(BIN)/python -m tests.faults.nightly --hours $(HOURS) $(if $(SEED),--seed $(SEED))
+
+soak: $(STAMP) ## Hold a steady load for HOURS, with Flower attached; plot memory, rows, connections and keys into build/.
+	$(BIN)/python -m tests.soak --hours $(HOURS)
 
 recovery: $(STAMP) ## Kill 200 workers that hold steps, and empty Redis; measure when work goes on.
 	$(BIN)/python -m tests.faults.recovery --kills 200

@@ -99,6 +99,7 @@ class Stack:
         workers: Mapping[str, WorkerSpec] | None = None,
         services: Sequence[str] = ("service",),
         with_api: bool = False,
+        with_flower: bool = False,
         servers: Servers | None = None,
         imports: str = "tests.support.handlers,tests.support.celery_task",
         env: Mapping[str, str] | None = None,
@@ -113,6 +114,7 @@ class Stack:
             workers: By name; one on the queue `default` when not given.
             services: Names of the service processes.
             with_api: Start an API process as well, called `api`.
+            with_flower: Start Flower as well, called `flower`.
             servers: Use these, with a database of our own; None starts others, which may be restarted and emptied.
             imports: Modules with handlers.
             env: Further settings of all processes.
@@ -142,6 +144,7 @@ class Stack:
                 *(_worker(name, spec) for name, spec in workers.items()),
                 *(ChildSpec(name=name, argv=_command("service")) for name in services),
                 *([_api(port, asks_for_key="ORCH8_API_KEY" in (env or {}))] if with_api else []),
+                *([_flower()] if with_flower else []),
             ]
             if env_of is not None:
                 specs = [replace(spec, env=env_of(spec.name, servers)) for spec in specs]
@@ -396,6 +399,12 @@ def _api(port: int, *, asks_for_key: bool) -> ChildSpec:
     argv = _command("api", "--port", str(port), "--insecure-storage" if asks_for_key else "--insecure")
     url = f"http://127.0.0.1:{port}/health/live"
     return ChildSpec(name="api", argv=argv, ready=lambda: answers(url))
+
+
+def _flower() -> ChildSpec:
+    port = _free_port()
+    url = f"http://127.0.0.1:{port}/healthcheck"
+    return ChildSpec(name="flower", argv=_command("flower", "--port", str(port)), ready=lambda: answers(url))
 
 
 def _database_of(url: str) -> str:
