@@ -5,28 +5,17 @@ lost, repeated, forged or late, and it carries nothing that could be wrong.
 """
 
 import socket
-from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 from celery import Celery
 from kombu import Producer
 
 from queues import rabbitmq, transport
 from queues.addresses import is_rabbitmq, is_redis
+from queues.messages import HINT_TASK, Hint
 from queues.sentinel import Sentinels, is_sentinel
 
-HINT_TASK = "orchestrator.hint"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hint:
-    """A step that may be ready on a queue. Far below 1 KiB on the wire."""
-
-    step_id: UUID
-    attempt: int
-    queue: str
-    hint_id: UUID
+__all__ = ["HINT_TASK", "Broker", "Hint", "celery_settings", "client_app", "key_prefix"]
 
 
 def key_prefix(installation: str) -> str:
@@ -71,6 +60,8 @@ def celery_settings(broker_url: str, installation: str = "") -> dict[str, Any]:
         "task_reject_on_worker_lost": False,
         "task_publish_retry": False,
         "worker_prefetch_multiplier": 1,
+        # A child that listens by itself is busy for its parent, which must not hold hints back for it meanwhile.
+        "worker_disable_prefetch": transport.serves(broker_url),
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_soft_shutdown_timeout": 20.0,
         "worker_max_tasks_per_child": 2000,
@@ -120,8 +111,8 @@ class Broker:
         with self._app.producer_pool.acquire(block=True, timeout=5) as producer:
             if self._confirms:
                 self._publish_confirmed(producer, hints)
-            elif len(hints) == 1:
-                self._send(producer, hints[0])
+            elif isinstance(producer.channel, transport.Channel):
+                producer.channel.put_hints(hints)
             else:
                 with producer.batch():  # type: ignore[attr-defined]  # newer than its types
                     for hint in hints:
@@ -141,7 +132,7 @@ class Broker:
     def _send(self, producer: Producer, hint: Hint, **options: Any) -> None:
         self._app.send_task(
             HINT_TASK,
-            args=[str(hint.step_id), hint.attempt, str(hint.hint_id)],
+            args=hint.arguments,
             task_id=str(hint.hint_id),
             queue=hint.queue,
             producer=producer,

@@ -4,14 +4,22 @@ kombu ends the whole worker when a message is no JSON, or lacks a member that it
 each worker stops an installation. A hint may be lost at any time, so what cannot be read is dropped.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import structlog
 from kombu.transport import TRANSPORT_ALIASES, redis
 
+from queues.messages import Hint, packed
+
 log = structlog.get_logger()
 
-SCHEMES: Final = ("redis", "rediss")
+SCHEMES: Final = ("redis", "rediss", "sentinel")
+
+
+def serves(url: str) -> bool:
+    """Tell whether the connections to a broker are of this kind."""
+    return url.partition("://")[0] in SCHEMES
 
 
 class Channel(redis.Channel):
@@ -28,6 +36,25 @@ class Channel(redis.Channel):
             for tag in set(self.qos._delivered or ()) - known:
                 self.basic_reject(tag, requeue=False)
             return True
+
+    def keys_of(self, queue: str) -> list[str]:
+        """Give the lists in Redis that hold the messages of a queue, the most urgent ones first."""
+        names = [self._q_for_pri(queue, priority) for priority in self.priority_steps]  # type: ignore[attr-defined]  # not in its types
+        return [f"{self.global_keyprefix}{name}" for name in names]
+
+    def put_hints(self, hints: Sequence[Hint]) -> None:
+        """Put hints into their queues, all of them in one message; past the layers that a command goes through else."""
+        connection = self.pool.get_connection()
+        try:
+            commands = [("LPUSH", f"{self.global_keyprefix}{hint.queue}", packed(hint)) for hint in hints]
+            connection.send_packed_command(connection.pack_commands(commands))
+            for _ in commands:
+                connection.read_response()
+        except BaseException:
+            connection.disconnect()  # answers that were not read would be taken for those of the next command
+            raise
+        finally:
+            self.pool.release(connection)
 
 
 class Transport(redis.Transport):
@@ -49,5 +76,5 @@ class SentinelTransport(redis.SentinelTransport):
 def use() -> None:
     """Let every connection to Redis that kombu opens in this process be of this kind."""
     for scheme in SCHEMES:
-        TRANSPORT_ALIASES[scheme] = f"{__name__}:{Transport.__name__}"
-    TRANSPORT_ALIASES["sentinel"] = f"{__name__}:{SentinelTransport.__name__}"
+        made = SentinelTransport if scheme == "sentinel" else Transport
+        TRANSPORT_ALIASES[scheme] = f"{__name__}:{made.__name__}"

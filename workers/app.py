@@ -92,10 +92,12 @@ class _Process:
 
 @celery.task(name=HINT_TASK, bind=True, ignore_result=True, send_events=False)
 def answer_hint(self: Task[Any, Any], step_id: str, attempt: int, hint_id: str) -> None:
-    """Look at the store: a step may be ready on the queue this message came through."""
+    """Look at the store: a step may be ready on the queue this message came through. Then listen for more."""
     del attempt, hint_id
     queue = (self.request.delivery_info or {}).get("routing_key") or "default"
-    _runtime().executor.answer(queue, _uuid_or_none(step_id))
+    runtime = _runtime()
+    runtime.executor.answer(queue, _uuid_or_none(step_id))
+    runtime.listen()
 
 
 def _uuid_or_none(text: str) -> UUID | None:
@@ -150,7 +152,8 @@ def _choose_identity(sender: Any, **_arguments: Any) -> None:
     if any(name in pool for name in FORBIDDEN_POOLS):
         raise ConfigurationError("the pools gevent and eventlet cannot be used: psycopg2 blocks them; use prefork")
     queues = tuple(celery.amqp.queues.consume_from)
-    _Process.identity = Identity.new(sender.hostname, queues)
+    minds_long_tasks = sender.time_limit or sender.soft_time_limit or getattr(sender, "autoscale", None)
+    _Process.identity = Identity.new(sender.hostname, queues, listens=not minds_long_tasks)
 
 
 @signals.worker_process_init.connect
@@ -189,14 +192,21 @@ def _watch(sender: Any, **_arguments: Any) -> None:
     engine = Engine(_Process.parent_store, None, _Process.settings)
     names = handlers_of(celery, _Process.settings).names()
     slots = getattr(sender.controller, "concurrency", None) or 1
-    _Process.supervisor = Supervisor(engine, _Process.identity, names, slots, _Process.settings)
+    _Process.supervisor = Supervisor(
+        engine,
+        _Process.identity,
+        names,
+        slots,
+        _Process.settings,
+        served=lambda: tuple(celery.amqp.queues.consume_from),
+    )
     _Process.supervisor.start()
 
 
 @signals.worker_shutting_down.connect
 def _stop_taking(**_arguments: Any) -> None:
     if _Process.identity is not None:
-        _Process.identity.stop.ask()
+        _Process.identity.stop.put_up()
     if _Process.supervisor is not None and _Process.settings is not None and _Process.settings.shutdown_grace:
         _Process.supervisor.end_after(_Process.settings.shutdown_grace)
     if _Process.runtime is not None and _Process.runtime.pid == os.getpid():

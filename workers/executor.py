@@ -127,9 +127,12 @@ class Executor:
     def _quick(self) -> frozenset[str]:
         return self._instant | self._pace.quick
 
+    def has_to_stop(self) -> bool:
+        """Tell whether this process is to take no more steps."""
+        return self.is_stopping or self._must_stop() or os.getppid() != self._parent
+
     def _may_go_on(self, until: float) -> bool:
-        is_orphaned = os.getppid() != self._parent
-        return self._machine.monotonic() < until and not (self.is_stopping or self._must_stop() or is_orphaned)
+        return self._machine.monotonic() < until and not self.has_to_stop()
 
     def _claim(self, queue: str, step_id: UUID | None) -> list[Claim]:
         self._rounds.clear()

@@ -37,19 +37,23 @@ class Deadlines:
         return [pid for pid, deadline in _ENTRY.iter_unpack(self._memory[:]) if 0 < deadline < latest]
 
 
-class Stop:
-    """A flag that the parent raises and its children see, made before it forks: they take no more steps."""
+class Flag:
+    """A flag that the parent puts up and its children see, made before it forks."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, 1)
 
-    def ask(self) -> None:
-        """Raise the flag."""
+    def put_up(self) -> None:
+        """Put it up."""
         self._memory[0] = 1
 
+    def take_down(self) -> None:
+        """Take it down again."""
+        self._memory[0] = 0
+
     @property
-    def is_asked(self) -> bool:
-        """Tell whether it is raised."""
+    def is_up(self) -> bool:
+        """Tell whether it is up."""
         return bool(self._memory[0])
 
 

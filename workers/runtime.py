@@ -23,14 +23,18 @@ from orchestrator.settings import Settings
 from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.steps import Worker
 from queues.broker import Broker
+from queues.listener import Listener
 from workers.celery_tasks import CeleryTasks
 from workers.executor import Executor
 from workers.handlers.builtin import builtin_registry
-from workers.overtime import Deadlines, Overtime, Stop
+from workers.overtime import Deadlines, Flag, Overtime
 from workers.registry import DEFAULT_REGISTRY, HandlerSources
 from workers.step_events import StepEvents
 
 log = structlog.get_logger()
+
+HINTS_TOGETHER = 200
+"""Hints that a child answers by itself before it goes back to Celery, which looks at its memory then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,20 +42,26 @@ class Identity:
     """Who a worker is: decided in the parent, the same in all its children.
 
     Args:
+        pid: Of the parent.
+        listens: Whether its children may take hints by themselves, and so be in one task for long.
         deadlines: What the children tell the parent; memory that all of them share.
-        stop: What the parent tells the children, in the same way.
+        stop: Tells the children, in the same way, that they take no more steps.
+        quiet: Tells them to leave hints to the parent, because the queues it serves are no longer `queues`.
     """
 
     id: UUID
     name: str
     queues: tuple[str, ...]
+    pid: int = field(default_factory=os.getpid)
+    listens: bool = True
     deadlines: Deadlines = field(default_factory=Deadlines)
-    stop: Stop = field(default_factory=Stop)
+    stop: Flag = field(default_factory=Flag)
+    quiet: Flag = field(default_factory=Flag)
 
     @classmethod
-    def new(cls, name: str, queues: Sequence[str]) -> "Identity":
+    def new(cls, name: str, queues: Sequence[str], *, listens: bool = True) -> "Identity":
         """Make the identity of a worker that starts now."""
-        return cls(id=uuid4(), name=name, queues=tuple(queues))
+        return cls(id=uuid4(), name=name, queues=tuple(queues), listens=listens)
 
 
 class Runtime:
@@ -78,15 +88,42 @@ class Runtime:
             settings,
             StepEvents(app, identity.name, is_enabled=settings.step_events),
             Overtime(identity.deadlines),
-            must_stop=lambda: identity.stop.is_asked,
+            must_stop=lambda: identity.stop.is_up,
             use=CredentialUse(self.store, Renewer(self.store, Egress(allow_internal=settings.allow_internal_urls))),
         )
+
+        self._listener: Listener | None = None
+        if may_listen(app, identity):
+            self._listener = Listener(
+                app, identity.queues, must_stop=lambda: identity.quiet.is_up or self.executor.has_to_stop()
+            )
+
+    def listen(self) -> None:
+        """Answer the hints that come, for as long as nothing else is to be done by this process."""
+        if self._listener is None:
+            return
+        for _ in range(HINTS_TOGETHER):
+            if (hint := self._listener.next()) is None:
+                return
+            self.executor.answer(*hint)
 
     def close(self, timeout: float = 20.0) -> None:
         """Finish what is running, then close the connections."""
         self.executor.close(timeout)
         self.doorbell.close()
+        if self._listener is not None:
+            self._listener.close()
         self.store.close()
+
+
+def may_listen(app: Celery, identity: Identity) -> bool:
+    """Tell whether this process takes hints by itself.
+
+    Not where that would hold up what is fetched already: a parent without children runs it itself, one that fetches
+    ahead keeps it for a child.
+    """
+    is_child = os.getpid() != identity.pid
+    return bool(is_child and app.conf.worker_disable_prefetch and identity.listens)
 
 
 def _make_quick() -> None:

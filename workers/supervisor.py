@@ -7,7 +7,7 @@ A child that is stuck past its time-out, where no signal reaches it, is killed (
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -47,6 +47,7 @@ class Supervisor:
         slots: How many steps the worker runs at once, not counting coroutines.
         machine: Tells when the next heartbeat is due.
         children: How it sees and ends the processes of its children; None for those of this machine.
+        served: Names the queues of which the worker takes messages now; None for those of its identity.
         leave: Ends the worker in order, as Celery does when it is told to terminate; called once, when it is drained.
     """
 
@@ -60,6 +61,7 @@ class Supervisor:
         *,
         machine: MachineTime = MACHINE_TIME,
         children: "Children | None" = None,
+        served: Callable[[], Collection[str]] | None = None,
         leave: Callable[[], None] | None = None,
     ) -> None:
         self._engine = engine
@@ -69,6 +71,7 @@ class Supervisor:
         self._heartbeat = settings.heartbeat.total_seconds()
         self._monotonic = machine.monotonic
         self._children = children or Children(is_alive=is_alive, kill=partial(_signal, signal.SIGKILL))
+        self._served = served or (lambda: identity.queues)
         self._leave = leave or partial(_signal, signal.SIGTERM, os.getpid())
         self._is_leaving = False
         self._beat_at = machine.monotonic()
@@ -137,6 +140,7 @@ class Supervisor:
             if self._monotonic() - self._beat_at >= self._heartbeat:
                 self._beat()
                 self._beat_at = self._monotonic()
+            self._look_at_queues()
             self._look_after_children()
         except (StoreUnavailable, psycopg2.Error) as error:
             log.warning("supervisor_cannot_reach_store", worker=self._identity.name, error=str(error))
@@ -154,6 +158,13 @@ class Supervisor:
             self._is_leaving = True
             log.info("worker_drained", worker=self._identity.name)
             self._leave()
+
+    def _look_at_queues(self) -> None:
+        """Have children leave all hints to the parent after somebody has given it other queues (remote control)."""
+        if set(self._served()) == set(self._identity.queues):
+            self._identity.quiet.take_down()
+        else:
+            self._identity.quiet.put_up()
 
     def _look_after_children(self) -> None:
         with self._engine.store.transaction() as tx:
