@@ -9,12 +9,13 @@ import pytest
 
 from orchestrator import embedded
 from orchestrator.errors import StoreUnavailable
+from tests.faults.long import only_long
 from tests.faults.test_faults import IN_FLIGHT, Journey
 from tests.support.small_disk import SmallDisk, mounted
 from tests.support.stack import Stack, WorkerSpec
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.fault, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(400), only_long]
 
 MEGABYTES = 400
 FULL_SECONDS = 10.0

@@ -4,12 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.faults.long import only_long
 from tests.faults.test_faults import Journey
 from tests.support.sentinels import Watched, watched
 from tests.support.stack import Stack, WorkerSpec
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.fault, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(400), only_long]
 
 
 @pytest.fixture
