@@ -250,8 +250,8 @@ class Settings(BaseSettings):
     key_requests_per_second: int = Field(
         0,
         ge=0,
-        description="requests that each API process takes of one tenant key in any second, the others get 429; "
-        "0 for no limit, and the root key has none",
+        description="requests of one tenant key that all API processes together take in any second, others get 429; "
+        "each for itself while Redis does not answer; 0 for no limit, and the root key has none",
     )
     allow_no_tenant_isolation: bool = Field(
         default=False,

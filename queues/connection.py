@@ -16,14 +16,19 @@ from queues.broker import key_prefix
 from queues.sentinel import Sentinels, is_sentinel
 
 
-def connect(url: str) -> Redis:
-    """Make a client whose every wait is bounded; it connects on first use."""
+def connect(url: str, *, patience: float = 2.0, retries: int = 2) -> Redis:
+    """Make a client whose every wait is bounded; it connects on first use.
+
+    Args:
+        patience: Seconds that one wait may take.
+        retries: How often a command whose connection has failed is sent again.
+    """
     options: dict[str, Any] = {
-        "socket_timeout": 2,
-        "socket_connect_timeout": 2,
+        "socket_timeout": patience,
+        "socket_connect_timeout": patience,
         "socket_keepalive": True,
         "health_check_interval": 15,
-        "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2),
+        "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries),
     }
     return Sentinels.of(url).client(**options) if is_sentinel(url) else Redis.from_url(url, **options)
 

@@ -6,7 +6,6 @@ keys, tenants, and the two addresses of each endpoint.
 
 import asyncio
 import re
-import time
 import traceback
 import uuid
 from functools import partial
@@ -25,7 +24,6 @@ from orchestrator.api.event_stream import MEDIA_TYPE
 from orchestrator.api.methods import Methods
 from orchestrator.api.segments import path_of
 from orchestrator.api.services import Services
-from orchestrator.api.throttle import Throttle
 from orchestrator.errors import StoreUnavailable
 from orchestrator.settings import Settings
 from orchestrator.store.api_keys import KeyInForce
@@ -111,8 +109,6 @@ class Door:
         self._app = app
         self._settings = settings
         self._methods = methods
-        limit = settings.key_requests_per_second
-        self._throttle = Throttle(limit) if limit else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -127,7 +123,7 @@ class Door:
                 caller = await identify(
                     _headers(scope), scope["method"], _bare(path), self._settings, partial(_find_key, services)
                 )
-                self._count(caller)
+                await _count(services, caller)
             except Refused as refused:
                 await _answer(send, refused.status, refused.body, b"application/json" if refused.body else None)
                 return
@@ -149,12 +145,13 @@ class Door:
         else:
             await self._app(scope, receive, send)
 
-    def _count(self, caller: Caller) -> None:
-        """Refuse a tenant key that asks too often. The root key is not counted: it must get in to revoke such a key."""
-        if self._throttle is None or caller.key_id is None or caller.is_admin:
-            return
-        if not self._throttle.admit(("key", caller.key_id), time.monotonic()):
-            raise Refused(429, f'{{"error":"rate limit exceeded: key {caller.key_id}"}}'.encode())
+
+async def _count(services: Services, caller: Caller) -> None:
+    """Refuse a tenant key that asks too often. The root key is not counted: it must get in to revoke such a key."""
+    throttle, key_id = services.key_throttle, caller.key_id
+    if throttle is None or key_id is None or caller.is_admin or await throttle.admit(key_id):
+        return
+    raise Refused(429, f'{{"error":"rate limit exceeded: key {key_id}"}}'.encode())
 
 
 def _bare(path: str) -> str:

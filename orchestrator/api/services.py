@@ -11,7 +11,7 @@ from orchestrator.api.keyring import Keyring
 from orchestrator.api.metrics import Metrics
 from orchestrator.api.pollers import Pollers
 from orchestrator.api.streams import Streams
-from orchestrator.api.throttle import Throttle
+from orchestrator.api.throttle import SharedThrottle, Throttle
 from orchestrator.catalogue import Catalogue
 from orchestrator.credential_use import CredentialUse
 from orchestrator.credentials import Credentials
@@ -25,7 +25,12 @@ from orchestrator.settings import Settings
 from orchestrator.slices import Plans
 from orchestrator.store.postgres import PostgresStore, postgres_of
 from orchestrator.triggers import Triggers
-from queues.connection import Presence
+from queues.broker import key_prefix
+from queues.connection import Presence, connect
+from queues.request_limit import RequestLimit
+
+REDIS_PATIENCE_SECONDS = 0.25
+"""So long may counting a request take."""
 
 
 @dataclass(slots=True, eq=False)
@@ -52,6 +57,7 @@ class Services:
     credential_use: CredentialUse
     plans: Plans = field(default_factory=Plans)
     pollers: Pollers = field(default_factory=Pollers)
+    key_throttle: SharedThrottle | None = None
     throttle: Throttle = field(default_factory=Throttle)
     creations: Gatherer[CreateInstance, Started] = field(default_factory=Gatherer)
 
@@ -74,7 +80,21 @@ class Services:
             schedules=Schedules(store, engine),
             credentials=Credentials(store, allow_internal=settings.allow_internal_urls),
             credential_use=CredentialUse(store, Renewer(store, Egress(allow_internal=settings.allow_internal_urls))),
+            key_throttle=_key_throttle(store, settings),
         )
+
+
+def _key_throttle(store: PostgresStore, settings: Settings) -> SharedThrottle | None:
+    """Make what counts the requests of each key; None without a limit."""
+    limit, url = settings.key_requests_per_second, settings.redis_in_use
+    if not limit:
+        return None
+    if not url:
+        return SharedThrottle(limit, None)
+    redis = connect(url, patience=REDIS_PATIENCE_SECONDS, retries=0)
+    return SharedThrottle(
+        limit, RequestLimit(redis, lambda: key_prefix(store.installation(settings.installation)), limit)
+    )
 
 
 async def services_of(request: Request) -> Services:

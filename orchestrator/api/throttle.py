@@ -1,9 +1,21 @@
-"""How often one sender may knock, counted in the memory of this process."""
+"""How often one sender may knock, counted in the memory of this process, or in Redis for all of them."""
 
+import time
 from collections import deque
+
+import anyio.to_thread
+import structlog
+from redis.exceptions import RedisError
+
+from orchestrator.errors import StoreUnavailable
+from queues.request_limit import RequestLimit
+
+log = structlog.get_logger()
 
 LIMIT = 300
 WINDOW_SECONDS = 1.0
+ABSENCE_SECONDS = 1.0
+"""So long is a Redis that has not answered left alone: it must not make every request wait."""
 
 
 class Throttle:
@@ -42,3 +54,28 @@ class Throttle:
             if moments[-1] > now - WINDOW_SECONDS:
                 return
             del self._admitted[key]
+
+
+class SharedThrottle:
+    """Counts requests for all processes while Redis answers, and for this one alone while it does not.
+
+    Args:
+        limit: Requests of each key in any second.
+        shared: Counts them in Redis; None where there is none.
+    """
+
+    def __init__(self, limit: int, shared: RequestLimit | None) -> None:
+        self._own = Throttle(limit)
+        self._shared = shared
+        self._asks_again_at = float("-inf")
+
+    async def admit(self, key: str) -> bool:
+        """Admit one more, or refuse it."""
+        now = time.monotonic()
+        if self._shared is not None and now >= self._asks_again_at:
+            try:
+                return await anyio.to_thread.run_sync(self._shared.admit, key)
+            except (RedisError, StoreUnavailable) as error:
+                self._asks_again_at = now + ABSENCE_SECONDS
+                log.warning("requests_counted_by_process", error=str(error))
+        return self._own.admit(("key", key), now)
