@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"), help="where the figures are written")
     parser.add_argument("--repeat", type=_positive, help="how often each work is done")
-    parser.add_argument("--handler", choices=(BUILT_IN, PLAIN), default=BUILT_IN, help="what the steps of ours run")
+    parser.add_argument("--handler", choices=(PLAIN, BUILT_IN), default=PLAIN, help="what the steps of ours run")
     parser.add_argument("--skip-peers", action="store_true", help="measure our own engine only")
     parser.add_argument("--only-shared", action="store_true", help="leave out the works only our engine does")
     return parser

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from orchestrator import embedded
 from tests.benchmarks import machine, ours
-from tests.benchmarks.handlers import BUILT_IN
+from tests.benchmarks.handlers import PLAIN
 from tests.benchmarks.works import IDLE_SECONDS, Bench, digits, percentile
 
 REPEATS = 3
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] = ()) -> int:
                 machine.check_filesystem(servers.data_directory)
             logs = FOLDER / "bench-logs"
             with contextlib.ExitStack() as stack:
-                mine = stack.enter_context(ours.running(servers, logs, BUILT_IN))
+                mine = stack.enter_context(ours.running(servers, logs, PLAIN))
                 theirs = stack.enter_context(peer_dbos.running(servers, logs, FOLDER))
                 found = ratios(mine, theirs, repeats)
         finally:
