@@ -32,7 +32,7 @@ SENT, FAILED, PARKED = "orch8_webhooks_sent", "orch8_webhooks_failed", "orch8_we
 
 
 class Outbox:
-    """Events for the addresses of `webhook_urls`.
+    """Events for the addresses of `webhook_urls`. A `tenant` argument is the scope of the caller: None sees all.
 
     Args:
         new_id: Makes ids that sort by time.
@@ -62,7 +62,7 @@ class Outbox:
         with self._store.transaction() as tx:
             return webhooks.next_due(tx, url)
 
-    def redeliver(self, webhook_id: UUID) -> UUID:
+    def redeliver(self, webhook_id: UUID, *, tenant: str | None) -> UUID:
         """Send an event now, whatever its turn; returns the id of the delivery.
 
         Raises:
@@ -71,8 +71,8 @@ class Outbox:
             UpstreamFailed: It was not taken; it stays as it was.
         """
         with self._store.transaction() as tx:
-            claimed = webhooks.claim(tx, webhook_id, lease=LEASE)
-            if claimed is None and webhooks.get(tx, webhook_id) is not None:
+            claimed = webhooks.claim(tx, webhook_id, tenant, lease=LEASE)
+            if claimed is None and webhooks.get(tx, webhook_id, tenant) is not None:
                 raise Conflict(f"webhook {webhook_id} is being sent")
             began = tx.now()
         if claimed is None:
@@ -84,34 +84,34 @@ class Outbox:
             raise UpstreamFailed(posted.excerpt or posted.error)
         return delivery_id
 
-    def find(self, limit: int) -> list[Webhook]:
+    def find(self, limit: int, *, tenant: str | None) -> list[Webhook]:
         """List events that were not sent yet, the oldest first."""
-        with self._store.transaction() as tx:
-            return webhooks.find(tx, limit)
+        with self._store.reading(tenant) as tx:
+            return webhooks.find(tx, tenant, limit)
 
-    def get(self, webhook_id: UUID) -> Webhook:
+    def get(self, webhook_id: UUID, *, tenant: str | None) -> Webhook:
         """Read one event; NotFound if it was sent, or never was."""
-        with self._store.transaction() as tx:
-            found = webhooks.get(tx, webhook_id)
+        with self._store.reading(tenant) as tx:
+            found = webhooks.get(tx, webhook_id, tenant)
         if found is None:
             raise NotFound(f"webhook {webhook_id}")
         return found
 
-    def delete(self, webhook_id: UUID) -> None:
+    def delete(self, webhook_id: UUID, *, tenant: str | None) -> None:
         """Drop an event; NotFound if it is not there."""
         with self._store.transaction() as tx:
-            if not webhooks.remove(tx, [webhook_id]):
+            if webhooks.get(tx, webhook_id, tenant) is None or not webhooks.remove(tx, [webhook_id]):
                 raise NotFound(f"webhook {webhook_id}")
 
-    def deliveries(self, which: DeliveryFilter, limit: int) -> list[Delivery]:
+    def deliveries(self, which: DeliveryFilter, limit: int, *, tenant: str | None) -> list[Delivery]:
         """List deliveries, the one tried last first."""
-        with self._store.transaction() as tx:
-            return webhooks.deliveries(tx, which, limit)
+        with self._store.reading(tenant) as tx:
+            return webhooks.deliveries(tx, tenant, which, limit)
 
-    def attempts_of(self, delivery_id: UUID) -> list[Attempt]:
+    def attempts_of(self, delivery_id: UUID, *, tenant: str | None) -> list[Attempt]:
         """Read the tries of one delivery; NotFound if there is none, or it is forgotten."""
-        with self._store.transaction() as tx:
-            found = webhooks.attempts_of(tx, delivery_id)
+        with self._store.reading(tenant) as tx:
+            found = webhooks.attempts_of(tx, delivery_id, tenant)
         if not found:
             raise NotFound(f"webhook delivery {delivery_id}")
         return found

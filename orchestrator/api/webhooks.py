@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from orchestrator.api.addresses import Limit
 from orchestrator.api.answers import Json
+from orchestrator.api.auth import CallerDependency
 from orchestrator.api.services import Serving
 from orchestrator.api.webhook_shapes import (
     DeliveryAttempt,
@@ -29,21 +30,23 @@ WebhookId = Annotated[UUID, Path(alias="id")]
 
 
 @router.get("/webhooks/outbox", responses={200: {"model": list[OutboxEntry]}})
-def list_outbox(serving: Serving, limit: Limit = 100) -> Response:
+def list_outbox(serving: Serving, caller: CallerDependency, limit: Limit = 100) -> Response:
     """List events that were not sent yet, the oldest first: those that wait, those in flight, those given up."""
-    return Json([_entry(webhook) for webhook in serving.outbox.find(min(limit, MAX_LISTED))])
+    found = serving.outbox.find(min(limit, MAX_LISTED), tenant=caller.tenant)
+    return Json([_entry(webhook) for webhook in found])
 
 
 @router.post("/webhooks/outbox/{id}/redeliver", responses={200: {"model": Redelivered}})
-def redeliver(serving: Serving, webhook_id: WebhookId) -> Response:
+def redeliver(serving: Serving, caller: CallerDependency, webhook_id: WebhookId) -> Response:
     """Send an event now; 502 if it is not taken, and it stays."""
-    return Json({"redelivered": True, "delivery_id": serving.outbox.redeliver(webhook_id)})
+    delivery_id = serving.outbox.redeliver(webhook_id, tenant=caller.tenant)
+    return Json({"redelivered": True, "delivery_id": delivery_id})
 
 
 @router.get("/webhooks/outbox/{id}/redeliver-preview", responses={200: {"model": RedeliverPreview}})
-def preview_redelivery(serving: Serving, webhook_id: WebhookId) -> Response:
+def preview_redelivery(serving: Serving, caller: CallerDependency, webhook_id: WebhookId) -> Response:
     """Say what sending an event again would send."""
-    webhook = serving.outbox.get(webhook_id)
+    webhook = serving.outbox.get(webhook_id, tenant=caller.tenant)
     return Json(
         {
             "url": webhook.url,
@@ -58,15 +61,16 @@ def preview_redelivery(serving: Serving, webhook_id: WebhookId) -> Response:
 
 
 @router.delete("/webhooks/outbox/{id}", status_code=204)
-def delete_webhook(serving: Serving, webhook_id: WebhookId) -> Response:
+def delete_webhook(serving: Serving, caller: CallerDependency, webhook_id: WebhookId) -> Response:
     """Drop an event that was not sent."""
-    serving.outbox.delete(webhook_id)
+    serving.outbox.delete(webhook_id, tenant=caller.tenant)
     return Response(status_code=204)
 
 
 @router.get("/webhooks/deliveries", responses={200: {"model": list[DeliverySummary]}})
 def list_deliveries(
     serving: Serving,
+    caller: CallerDependency,
     url: str | None = None,
     event_type: str | None = None,
     delivered: bool | None = None,
@@ -77,13 +81,15 @@ def list_deliveries(
     if error_class is not None and error_class not in set(ErrorClass):
         raise InvalidArgument(f"unknown error class {error_class!r}")
     which = DeliveryFilter(url=url, event_type=event_type, delivered=delivered, error_class=error_class)
-    return Json([_known(asdict(each)) for each in serving.outbox.deliveries(which, min(limit, MAX_LISTED))])
+    found = serving.outbox.deliveries(which, min(limit, MAX_LISTED), tenant=caller.tenant)
+    return Json([_known(asdict(each)) for each in found])
 
 
 @router.get("/webhooks/deliveries/{delivery_id}", responses={200: {"model": list[DeliveryAttempt]}})
-def read_delivery(serving: Serving, delivery_id: UUID) -> Response:
+def read_delivery(serving: Serving, caller: CallerDependency, delivery_id: UUID) -> Response:
     """Show the tries of one delivery, in order."""
-    return Json([_known(asdict(each)) for each in serving.outbox.attempts_of(delivery_id)])
+    found = serving.outbox.attempts_of(delivery_id, tenant=caller.tenant)
+    return Json([_known(asdict(each)) for each in found])
 
 
 def _entry(webhook: Webhook) -> dict[str, Any]:

@@ -68,6 +68,8 @@ READ: Final[dict[str, tuple[str, ...]]] = {
     "circuit_breakers": (),
     "rate_limits": (),
     "dispatch_configs": (),
+    "webhook_outbox": (),
+    "webhook_attempts": (),
     "task_pushes": (),
     "version_pins": (),
     "routing_rules": (),

@@ -22,6 +22,8 @@ QUEUE: Final = (
     "INSERT INTO webhook_outbox (id, url, event_type, instance_id, payload, status, attempts, due_at, created_at) "
     "VALUES {}"
 )
+_IS_OF: Final = "(%(tenant)s IS NULL OR (SELECT i.tenant_id FROM instances i WHERE i.id = w.instance_id) = %(tenant)s)"
+"""Of a row called w: whose instance it tells of; of one that is gone, nobody's but the caller's who is of no tenant."""
 NEW_ROW: Final = "(%s, %s, %s, %s, %s, 'pending', 0, %s, %s)"
 
 # Under READ COMMITTED the row is looked at again once it is locked, the rows before it are not: but none of them can
@@ -156,12 +158,12 @@ def next_due(tx: Transaction, url: str) -> timedelta | None:
     return rows[0][0] if rows else None
 
 
-def claim(tx: Transaction, webhook_id: UUID, *, lease: timedelta) -> Claimed | None:
+def claim(tx: Transaction, webhook_id: UUID, tenant_id: str | None, *, lease: timedelta) -> Claimed | None:
     """Claim one event whatever its turn, as it was before; None if it is gone or somebody is sending it."""
     rows = tx.query(
-        f"SELECT gen_random_uuid(), {_COLUMNS} FROM webhook_outbox WHERE id = %s "
+        f"SELECT gen_random_uuid(), {_COLUMNS} FROM webhook_outbox w WHERE id = %(id)s AND {_IS_OF} "
         "AND (status <> 'in_flight' OR due_at <= clock_timestamp()) FOR UPDATE",
-        (webhook_id,),
+        {"id": webhook_id, "tenant": tenant_id},
     )
     if not rows:
         return None
@@ -191,15 +193,21 @@ def put_back(
     )
 
 
-def get(tx: Transaction, webhook_id: UUID) -> Webhook | None:
-    """Read one event; None if it was sent, or never was."""
-    rows = tx.query(f"SELECT {_COLUMNS} FROM webhook_outbox WHERE id = %s", (webhook_id,))
+def get(tx: Transaction, webhook_id: UUID, tenant_id: str | None) -> Webhook | None:
+    """Read one event; None if it was sent, never was, or is of another tenant."""
+    rows = tx.query(
+        f"SELECT {_COLUMNS} FROM webhook_outbox w WHERE id = %(id)s AND {_IS_OF}",
+        {"id": webhook_id, "tenant": tenant_id},
+    )
     return Webhook(**_named(_COLUMNS, rows[0])) if rows else None
 
 
-def find(tx: Transaction, limit: int) -> list[Webhook]:
-    """List events that were not sent yet, the oldest first."""
-    rows = tx.query(f"SELECT {_COLUMNS} FROM webhook_outbox ORDER BY number LIMIT %s", (limit,))
+def find(tx: Transaction, tenant_id: str | None, limit: int) -> list[Webhook]:
+    """List events that were not sent yet, the oldest first, of one tenant or of all."""
+    rows = tx.query(
+        f"SELECT {_COLUMNS} FROM webhook_outbox w WHERE {_IS_OF} ORDER BY number LIMIT %(limit)s",
+        {"tenant": tenant_id, "limit": limit},
+    )
     return [Webhook(**_named(_COLUMNS, row)) for row in rows]
 
 
@@ -224,19 +232,21 @@ def forget(tx: Transaction, *, older_than: timedelta, beyond: int) -> int:
     )
 
 
-def attempts_of(tx: Transaction, delivery_id: UUID) -> list[Attempt]:
-    """Read the tries of one delivery, in order; empty if there is none or it is forgotten."""
+def attempts_of(tx: Transaction, delivery_id: UUID, tenant_id: str | None) -> list[Attempt]:
+    """Read the tries of one delivery, in order; empty if there is none, it is forgotten, or of another tenant."""
     rows = tx.query(
-        f"SELECT {_ATTEMPT_COLUMNS} FROM webhook_attempts WHERE delivery_id = %s ORDER BY attempt_number, attempted_at",
-        (delivery_id,),
+        f"SELECT {_ATTEMPT_COLUMNS} FROM webhook_attempts w WHERE delivery_id = %(delivery)s AND {_IS_OF} "
+        "ORDER BY attempt_number, attempted_at",
+        {"delivery": delivery_id, "tenant": tenant_id},
     )
     return [Attempt(**_named(_ATTEMPT_COLUMNS, row)) for row in rows]
 
 
-_DELIVERIES = """
+_DELIVERIES = f"""
 SELECT a.delivery_id, a.url, a.event_type, a.instance_id, t.attempts, t.delivered, t.first_attempted_at, a.attempted_at,
        a.status_code, a.error_class
-FROM (SELECT DISTINCT ON (delivery_id) * FROM webhook_attempts ORDER BY delivery_id, attempt_number DESC) AS a
+FROM (SELECT DISTINCT ON (delivery_id) * FROM webhook_attempts w WHERE {_IS_OF}
+      ORDER BY delivery_id, attempt_number DESC) AS a
 JOIN (SELECT delivery_id, count(*) AS attempts, bool_or(success) AS delivered, min(attempted_at) AS first_attempted_at
       FROM webhook_attempts GROUP BY delivery_id) AS t ON t.delivery_id = a.delivery_id
 WHERE (%(url)s IS NULL OR a.url = %(url)s) AND (%(event_type)s IS NULL OR a.event_type = %(event_type)s)
@@ -247,9 +257,10 @@ ORDER BY a.attempted_at DESC, a.delivery_id LIMIT %(limit)s
 """Reads the whole history, which is bounded."""
 
 
-def deliveries(tx: Transaction, which: DeliveryFilter, limit: int) -> list[Delivery]:
-    """List deliveries, the one tried last first."""
+def deliveries(tx: Transaction, tenant_id: str | None, which: DeliveryFilter, limit: int) -> list[Delivery]:
+    """List deliveries, the one tried last first, of one tenant or of all."""
     parameters = {
+        "tenant": tenant_id,
         "url": which.url,
         "event_type": which.event_type,
         "delivered": which.delivered,

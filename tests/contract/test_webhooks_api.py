@@ -88,6 +88,28 @@ def metric(api: Api, name: str) -> float:
     return float(next(line.split()[1] for line in text.splitlines() if line.startswith(f"{name}_total ")))
 
 
+# -- whose it is -----------------------------------------------------------------------------------------------------
+
+
+def test_api_16_each_tenant_meets_its_own_events_alone(api: Api, courier: Courier, receiver: Receiver) -> None:
+    [instance_id] = end(api)
+    receiver.answer = lambda _received: Answer(status=400)
+    assert courier.tick().done == 1
+    [entry] = listed(api)
+    assert entry["instance_id"] == instance_id
+    row, tries = f"/webhooks/outbox/{entry['id']}", f"/webhooks/deliveries/{entry['delivery_id']}"
+    other = {"X-Tenant-Id": "other"}
+    for path in ("/webhooks/outbox", "/webhooks/deliveries"):
+        assert api.http.get(path, headers=other).json() == []
+        assert len(api.http.get(path).json()) == 1
+    for method, path in (("GET", tries), ("GET", f"{row}/redeliver-preview"), ("POST", f"{row}/redeliver")):
+        answer = api.http.request(method, path, headers=other)
+        assert (answer.status_code, answer.json()["error"].partition(":")[0]) == (404, "not found")
+    assert api.http.delete(row, headers=other).status_code == 404
+    assert len(api.http.get(tries).json()) == len(receiver.received) == 1
+    assert api.http.delete(row).status_code == 204
+
+
 # -- what is sent ----------------------------------------------------------------------------------------------------
 
 
