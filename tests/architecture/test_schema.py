@@ -169,10 +169,11 @@ QUERIES: dict[str, tuple[str, Callable[[Any], object]]] = {
         lambda tx: webhooks.claim_due(tx, "u", lease=timedelta(seconds=30), limit=32),
     ),
     "the next event due to an address": ("webhook_outbox_due_idx", lambda tx: webhooks.next_due(tx, "u")),
-    "the list of events": ("webhook_outbox_number_idx", lambda tx: webhooks.find(tx, 100)),
+    "the list of events": ("webhook_outbox_number_idx", lambda tx: webhooks.find(tx, None, 100)),
+    "the list of events of a tenant": ("webhook_outbox_number_idx", lambda tx: webhooks.find(tx, "t", 100)),
     "the tries of a delivery": (
         "webhook_attempts_delivery_id_idx",
-        lambda tx: webhooks.attempts_of(tx, INSTANCE),
+        lambda tx: webhooks.attempts_of(tx, INSTANCE, None),
     ),
     "tries too old to keep": (
         "webhook_attempts_attempted_at_idx",
