@@ -28,7 +28,7 @@ from orchestrator.exchange import Report
 from orchestrator.store.rows import claim_of
 from orchestrator.turnstile import Passed, Turnstile
 
-LONGEST_SECONDS = 0.02
+LONGEST_SECONDS = 0.05
 """How long the steps ahead of one commit may take: what it stores is seen no later than it would be in a batch."""
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 from orchestrator import bindings
 from orchestrator.core.asides import block_of_claim
 from orchestrator.core.inputs import InputError, prepare
-from orchestrator.core.model import Claim, NodeKey, Step
+from orchestrator.core.model import Claim, NodeKey, Step, is_beside
 from orchestrator.core.outcomes import Failed, FailureKind
 from orchestrator.core.plan import Plan
 from orchestrator.core.sections import context_view, runtime_section
@@ -32,13 +32,19 @@ class Briefing:
     def prepare_for(self, tx: Transaction, claimed: Sequence[tuple[UUID, Step]]) -> None:
         """Load the instances of steps in the transaction that has claimed them, if their definitions are known here.
 
+        And the composites around the steps, which the ends of these will be told to: then they are decided in memory.
         What else their inputs need, and definitions that this process has not compiled yet, `inputs` loads.
         """
         steps: dict[UUID, list[Step]] = {}
         for instance_id, step in claimed:
             steps.setdefault(instance_id, []).append(step)
-        for current in self._turnstile.load_known(tx, list(steps)):
+        known = self._turnstile.load_known(tx, list(steps))
+        for current in known:
             current.steps.update({step.key: step for step in steps[current.instance.id]})
+        around = [(current, Needs(nodes=_composites_around(current))) for current in known]
+        if inside := [(current, needs) for current, needs in around if needs.nodes]:
+            tx.fill(inside)
+        for current in known:
             self._turnstile.keep(current)
 
     def inputs(self, claims: Sequence[Claim]) -> list[Work]:
@@ -112,8 +118,8 @@ class Briefing:
             first = {i: _steps_needed(keys) for i, keys in unknown.items()}
             slices |= self._turnstile.load(tx, list(unknown), first, lock=False)
         wanted = [(slices[claim.instance_id], needs) for claim, needs in missing if needs is not None]
-        for current, needs in wanted:
-            tx.fill([(current, needs)])
+        if wanted:
+            tx.fill(wanted)
 
     def outputs_seen(self, claim: Claim) -> dict[str, Any]:
         """Read the newest output of every finished block, as the claimed step sees them."""
@@ -147,6 +153,16 @@ class Briefing:
             ended_at=seen.ended_at,
             current_node=seen.newest_block or instance.current_step or plan.root[0],
         )
+
+
+def _composites_around(current: Slice) -> frozenset[NodeKey]:
+    places = current.plan.places
+    return frozenset(
+        around
+        for key in current.steps
+        if key.block_id in places and not is_beside(key)
+        for around in current.plan.ancestors(key)
+    )
 
 
 def _steps_needed(keys: Iterable[NodeKey]) -> Callable[[Plan], Needs]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import attrgetter
+from types import NoneType
 from typing import Any
 from uuid import UUID
 
@@ -136,7 +137,27 @@ def arrays_of(rows: Iterable[Sequence[Any]]) -> list[str]:
 
 def array_of(values: Iterable[Any]) -> str:
     """Write values of one type as an array."""
-    return "{" + ",".join([_ELEMENTS[type(value)](value) for value in values]) + "}"
+    return "{" + ",".join(_elements(list(values))) + "}"
+
+
+def _elements(values: Sequence[Any]) -> list[str]:
+    """Write the elements of an array; those of a column of one type without looking at each of them.
+
+    >>> _elements(["a", "b"]), _elements(["a", 'b"']), _elements(["a", None])
+    (['"a","b"'], ['"a"', '"b\\\\""'], ['"a"', 'NULL'])
+    """
+    match [*set(map(type, values))]:
+        case [kind] if kind is str:
+            joined = '","'.join(values)
+            if "\\" not in joined and joined.count('"') == 2 * (len(values) - 1):
+                return [f'"{joined}"']
+        case [kind] if kind is UUID:
+            return [f"{value.int:032x}" for value in values]
+        case [kind] if kind is datetime:
+            return [f'"{value.isoformat()}"' for value in values]
+        case [kind] if kind is NoneType:
+            return ["NULL"] * len(values)
+    return [_ELEMENTS[type(value)](value) for value in values]
 
 
 Write = Callable[[Any], str]

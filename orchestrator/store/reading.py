@@ -1,5 +1,6 @@
 """Load what decisions need, for any number of instances at once: one query for each kind of thing."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from uuid import UUID
@@ -28,7 +29,7 @@ from orchestrator.store.session import Transaction
 Wanted = Sequence[tuple[Slice, Needs]]
 
 ITEMS_AHEAD = 20
-"""Items of a for_each loaded at once: the next ones will be asked for soon."""
+"""Items of a for_each loaded at once where one is asked for: the next ones will be, soon."""
 
 _KEYS = "(%s::uuid, %s::text, %s::int[])"
 
@@ -194,16 +195,23 @@ def _fill_state(tx: Transaction, wanted: Wanted) -> None:
 
 
 def _fill_items(tx: Transaction, wanted: Wanted) -> None:
+    keys = {(current.instance.id, key) for current, needs in wanted for key in needs.items}
+    if not keys:
+        return
+    asked = Counter((owner, key.node) for owner, key in keys)
+    rows = [
+        (owner, node.block_id, list(node.iteration), position, ITEMS_AHEAD if asked[owner, node] == 1 else 1)
+        for owner, (node, position) in keys
+    ]
     slices = _by_id(wanted)
-    for current, needs in wanted:
-        for key in needs.items:
-            rows = tx.query(
-                "SELECT block_id, iteration, index, item FROM items WHERE instance_id = %s AND block_id = %s "
-                "AND iteration = %s::int[] AND index >= %s ORDER BY index LIMIT %s",
-                (current.instance.id, key.node.block_id, list(key.node.iteration), key.position, ITEMS_AHEAD),
-            )
-            for block_id, iteration, index, item in rows:
-                slices[current.instance.id].items[ItemKey(key_of(block_id, iteration), index)] = item
+    for owner, block_id, iteration, index, item in tx.query(
+        "SELECT w.instance_id, w.block_id, w.iteration, i.index, i.item "
+        f"FROM (VALUES {tx.values('(%s::uuid, %s::text, %s::int[], %s::int, %s::int)', rows)}) "
+        "AS w (instance_id, block_id, iteration, position, wanted) CROSS JOIN LATERAL ("
+        "SELECT index, item FROM items WHERE instance_id = w.instance_id AND block_id = w.block_id "
+        "AND iteration = w.iteration AND index >= w.position ORDER BY index LIMIT w.wanted) AS i"
+    ):
+        slices[owner].items[ItemKey(key_of(block_id, iteration), index)] = item
 
 
 def _fill_contexts(tx: Transaction, wanted: Wanted) -> None:

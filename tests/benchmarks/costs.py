@@ -1,8 +1,8 @@
 """Where the time of a step goes: `python -m tests.benchmarks.costs`.
 
 One process drives the engine as a worker does (claim, inputs, finish and carry on), without broker and handlers, along
-two paths: one step for each commit, and batches. It prints the wall and CPU time of a step, the profile, and what each
-statement of a commit costs when they are sent one by one.
+three paths: one step for each commit, batches, and batches with the steps that follow in the same commit. It prints the
+wall and CPU time of a step, the profile, and what each statement of a commit costs when they are sent one by one.
 """
 
 import cProfile
@@ -28,20 +28,31 @@ from tests.benchmarks.handlers import BUILT_IN
 from tests.benchmarks.ours import define, flat, new_database
 
 ME = Worker(id=uuid4(), name="costs", slot=1)
-LINES = 20
+LINES = 45
 ROUNDS = 7
 MEASURED = ("ms of time", "ms of CPU in this process", "ms of CPU in its server process", "bytes of WAL")
 
 
 class Route:
-    """One way of driving the engine: `instances` of `length` steps, `batch` of them in a commit."""
+    """One way of driving the engine: `instances` of `length` steps, `batch` of them reported in a commit."""
 
-    def __init__(self, store: Store, engine: Engine, name: str, *, instances: int, length: int, batch: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        engine: Engine,
+        name: str,
+        *,
+        instances: int,
+        length: int,
+        batch: int,
+        runs_ahead: bool = False,
+    ) -> None:
         self.name = name
         self._store = store
         self._engine = engine
         self._instances = instances
         self._batch = batch
+        self._effectless = frozenset({BUILT_IN}) if runs_ahead else frozenset[str]()
         self._sequence = define(store, name, flat(length, BUILT_IN))
 
     def start(self) -> None:
@@ -68,13 +79,16 @@ class Route:
             instant=known,
             limit=self._batch,
             rounds_left=_one_more,
+            effectless=self._effectless,
+            run=lambda _work: Completed(output={}),
         )
         ran = 0
         claims = self._engine.claim(ME, wish)
         while claims:
             reports = [Report(claim=work.claim, outcome=Completed(output={})) for work in self._engine.inputs(claims)]
-            ran += len(reports)
-            claims = list(self._engine.finish(reports, carry_on).claims) or self._engine.claim(ME, wish)
+            finished = self._engine.finish(reports, carry_on)
+            ran += len(reports) + len(finished.ahead)
+            claims = list(finished.claims) or self._engine.claim(ME, wish)
         return ran
 
 
@@ -83,7 +97,7 @@ def _one_more(_instance_id: UUID) -> int:
 
 
 def main() -> None:
-    """Measure both paths and print what they cost."""
+    """Measure all paths and print what they cost."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         directory = Path(temporary) / "servers"
         try:
@@ -93,6 +107,7 @@ def main() -> None:
             for path in (
                 Route(store, engine, "one step for each commit", instances=10, length=100, batch=1),
                 Route(store, engine, "batches of 32", instances=200, length=10, batch=32),
+                Route(store, engine, "ahead, batches of 32", instances=200, length=10, batch=32, runs_ahead=True),
             ):
                 _report(path)
             store.close()

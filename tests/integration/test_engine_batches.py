@@ -1,10 +1,14 @@
 """Reports that are committed together, and what each of them may leave to others."""
 
+from collections import Counter
+from typing import Any
+
 import pytest
 
 from orchestrator.settings import Settings
-from orchestrator.store.session import Store
-from tests.support.drive import StoredWorld, fail, parallel, step
+from orchestrator.store.session import Store, Transaction
+from orchestrator.turnstile import Turnstile
+from tests.support.drive import StoredWorld, fail, for_each, parallel, step
 
 
 @pytest.fixture
@@ -22,3 +26,33 @@ def test_step_that_a_later_report_of_the_batch_cancels_is_not_handed_out(world: 
     assert world.finish(reports, carry=carry) == []
     assert flow.check().state == "failed"
     assert flow.tree()["b"] == "cancelled"
+
+
+def test_items_of_steps_that_run_at_once_are_read_together_and_their_ends_decided_in_memory(
+    world: StoredWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One question for all items, and none under the lock for the for_each around them."""
+    questions, fresh = Counter[str](), list[object]()
+    query, decide = Transaction.query, Turnstile._decide_under_lock
+
+    def counted(tx: Transaction, statement: str, parameters: Any = None) -> list[tuple[Any, ...]]:
+        questions["items"] += " FROM items " in statement
+        return query(tx, statement, parameters)
+
+    def noted(turnstile: Turnstile, tx: Any, events: Any, now: Any) -> Any:
+        fresh.append(events)
+        return decide(turnstile, tx, events, now)
+
+    flow = world.start(
+        [for_each("each", "items", [step("a", params={"seen": "{{ data.item }}"})], concurrency=8)],
+        data={"items": [10, 20, 30, 40]},
+    )
+    world.engine.now()  # a process that has not been told the time decides nothing in memory
+    monkeypatch.setattr(Transaction, "query", counted)
+    monkeypatch.setattr(Turnstile, "_decide_under_lock", noted)
+    claims = world.claim_many()
+    world.finish([(work.claim, world.outcome(work)) for work in world.engine.inputs(claims)])
+    assert len(claims) == 4
+    assert questions["items"] == 1
+    assert fresh == []
+    assert flow.check().state == "completed"
