@@ -45,6 +45,7 @@ class Outbox:
         self._store = store
         self._new_id = new_id
         self._secret = settings.webhook_secret or None
+        self._second_secret = settings.webhook_second_secret or None
         self._egress = egress or Egress(allow_internal=settings.allow_internal_urls)
 
     def send_due(self, url: str, limit: int) -> int:
@@ -127,7 +128,12 @@ class Outbox:
         return self._secret is not None
 
     def _posting(self, webhook: Webhook) -> Posting:
-        return Posting(url=webhook.url, body=json_bytes(webhook.payload), secret=self._secret)
+        return Posting(
+            url=webhook.url,
+            body=json_bytes(webhook.payload),
+            secret=self._secret,
+            second_secret=self._second_secret,
+        )
 
     def _settle(
         self,

@@ -63,6 +63,7 @@ class Posting:
         url: As it was given.
         body: JSON.
         secret: Signs it; None sends it unsigned.
+        second_secret: Signs it, too, while one takes the place of the other.
         follows: Whether redirects are followed; else they are answers.
         reads: Bytes of the answer the caller wants; 0 for only its status.
         secrets: What the body holds of credentials; an excerpt of an answer is cleared of it.
@@ -71,6 +72,7 @@ class Posting:
     url: str
     body: bytes
     secret: str | None = None
+    second_secret: str | None = None
     follows: bool = False
     reads: int = 0
     secrets: tuple[str, ...] = field(default=(), repr=False)
@@ -97,19 +99,25 @@ class Posted:
     is_final: bool = False
 
 
-def signature_headers(secret: str | None, body: bytes, *, now: int) -> dict[str, str]:
+def signature_headers(secret: str | None, body: bytes, *, now: int, second: str | None = None) -> dict[str, str]:
     """Sign a body: HMAC-SHA256 of `<timestamp>.<body>` (contract, api §16); nothing without a secret.
 
     Args:
         now: Seconds since 1970.
+        second: Signs it again, in a header of its own: who knows one of two secrets looks at both.
 
     >>> signature_headers("s", b"{}", now=1)["X-Orch8-Signature"][:20]
     'sha256=b253639bcd705'
     """
     if not secret:
         return {}
-    digest = hmac.new(secret.encode(), f"{now}.".encode() + body, hashlib.sha256).hexdigest()
-    return {"X-Orch8-Timestamp": str(now), "X-Orch8-Signature": f"sha256={digest}"}
+    signed = f"{now}.".encode() + body
+    headers = {"X-Orch8-Timestamp": str(now), "X-Orch8-Signature": _signature(secret, signed)}
+    return {**headers, "X-Orch8-Second-Signature": _signature(second, signed)} if second else headers
+
+
+def _signature(secret: str, signed: bytes) -> str:
+    return f"sha256={hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()}"
 
 
 def post_all(egress: Egress, postings: Sequence[Posting]) -> list[Posted]:
@@ -151,7 +159,7 @@ async def post(egress: Egress, posting: Posting) -> Posted:
 async def _exchange(egress: Egress, posting: Posting) -> tuple[int, bytes]:
     headers = {
         "Content-Type": "application/json",
-        **signature_headers(posting.secret, posting.body, now=int(time.time())),
+        **signature_headers(posting.secret, posting.body, now=int(time.time()), second=posting.second_secret),
     }
     request = OutboundRequest(
         method="POST", url=posting.url, headers=headers, body=posting.body, follows=posting.follows

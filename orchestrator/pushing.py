@@ -138,6 +138,7 @@ class Pushes:
             url=config.push_url or "",
             body=json_bytes(envelope),
             secret=config.secret,
+            second_secret=config.second_secret,
             follows=True,
             reads=self._max_output_bytes,
             secrets=task.secrets,

@@ -211,6 +211,11 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("ORCHESTRATOR_WEBHOOK_SECRET", "ORCH8_WEBHOOK_SECRET"),
         description="signs what is sent to `webhook_urls`; unsigned when empty",
     )
+    webhook_second_secret: str = Field(
+        "",
+        validation_alias=AliasChoices("ORCHESTRATOR_WEBHOOK_SECOND_SECRET", "ORCH8_WEBHOOK_SECOND_SECRET"),
+        description="signs the same once more, in a header of its own, while receivers change from one to the other",
+    )
     allow_deprecated_instances: bool = Field(
         default=False,
         validation_alias=AliasChoices("ORCHESTRATOR_ALLOW_DEPRECATED_INSTANCES", "ORCH8_ALLOW_DEPRECATED_INSTANCES"),

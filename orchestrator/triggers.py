@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import orjson
@@ -57,13 +58,21 @@ class Triggers:
         with self._store.reading(tenant) as tx:
             return triggers.find(tx, tenant, limit)
 
-    def change(self, slug: str, changes: Mapping[str, Any], *, tenant: str | None) -> Trigger:
-        """Change `enabled`, `config`, `secret` or `version`; what is not named stays."""
+    def change(
+        self, slug: str, changes: Mapping[str, Any], *, tenant: str | None, overlap: timedelta = timedelta(0)
+    ) -> Trigger:
+        """Change `enabled`, `config`, `secret` or `version`; what is not named stays.
+
+        Args:
+            overlap: How long the secret that is replaced stays as good as the new one.
+        """
         self.get(slug, tenant=tenant)
         with self._store.transaction() as tx:
             found = _owned(triggers.get(tx, slug, lock=True), slug, tenant)
             changed = replace(found, **changes)
             _check_secret(changed.secret)
+            if "secret" in changes:
+                changed = _rotated(found, changed, tx.now() + overlap if overlap else None)
             if "version" in changes:
                 sequence_of(tx, changed)
             triggers.update(tx, changed)
@@ -161,6 +170,14 @@ def _at(payload: Any, path: str) -> Any:
         if found is None and path.startswith(f"{root}."):
             found = follow(payload, tuple(path.removeprefix(f"{root}.").split(".")))
     return found
+
+
+def _rotated(found: Trigger, changed: Trigger, until: datetime | None) -> Trigger:
+    """Keep the secret before for a while; a change that comes again keeps the same one, for no longer than it says."""
+    previous = found.previous_secret if changed.secret == found.secret else found.secret
+    if until is None or previous is None or changed.secret is None:
+        return replace(changed, previous_secret=None, previous_secret_until=None)
+    return replace(changed, previous_secret=previous, previous_secret_until=until)
 
 
 def _check_secret(secret: str | None) -> None:

@@ -41,6 +41,7 @@ def configure_dispatch(serving: Serving, caller: CallerDependency, body: Body) -
             mode=request.mode,
             push_url=request.push_url,
             secret=request.secret or None,
+            second_secret=request.second_secret or None,
             sync=request.sync,
         )
     return Json(_view(stored))
@@ -51,10 +52,13 @@ def _check(request: ConfigureDispatch) -> None:
         raise InvalidArgument("queue_name must not be empty")
     if request.mode == "push" and not (request.push_url or "").strip():
         raise InvalidArgument("a push queue needs a push_url")
-    if is_sealed(request.secret or ""):
+    if any(is_sealed(each or "") for each in (request.secret, request.second_secret)):
         raise InvalidArgument("secret looks like one that this server has sealed")
+    if request.second_secret and not request.secret:
+        raise InvalidArgument("a second_secret needs a secret")
     limits = {"tenant_id": MAX_NAME_BYTES, "queue_name": MAX_NAME_BYTES}
-    for name, limit in {**limits, "push_url": MAX_LONG_NAME_BYTES, "secret": MAX_LONG_NAME_BYTES}.items():
+    limits |= dict.fromkeys(("push_url", "secret", "second_secret"), MAX_LONG_NAME_BYTES)
+    for name, limit in limits.items():
         if len((getattr(request, name) or "").encode()) > limit:
             raise InvalidArgument(f"{name} is longer than {limit} bytes")
 

@@ -17,11 +17,12 @@ class ConfigureDispatch(Shape):
     mode: Literal["poll", "push"]
     push_url: StrictStr | None = None
     secret: StrictStr | None = None
+    second_secret: StrictStr | None = None
     sync: StrictBool = False
 
 
 class DispatchView(Shape):
-    """How the tasks of a queue reach their worker. The secret is never shown; `sync` is shown when it is true."""
+    """How the tasks of a queue reach their worker. Secrets are never shown; `sync` is shown when it is true."""
 
     tenant_id: str
     queue_name: str

@@ -45,7 +45,7 @@ def receive(
 ) -> Response:
     """Start a flow from a signed body; 200 with the first one's id when the trigger's idempotency key is known."""
     trigger = serving.triggers.public(slug)
-    nonce = signed_nonce(trigger.secret, request.headers, body.content, now=time.time()) if trigger.secret else None
+    nonce = signed_nonce(trigger.live_secrets, request.headers, body.content, now=time.time())
     if nonce is None:
         raise Unauthorized
     try:

@@ -51,7 +51,8 @@ class Routes(BaseRoute):
         self._calls: dict[Callable[..., Any], DirectCall] = {}
         for prefix, route in routes_of(prefixed):
             path = prefix + route.path
-            pattern, _, convertors = compile_path(path)
+            compiled, _, convertors = compile_path(path)
+            pattern = re.compile(compiled.pattern, re.DOTALL)  # a name at the end may hold a line break
             methods = frozenset(route.methods or ())
             self._beginning[_beginning(path)].append(_Endpoint(pattern, convertors, methods, route))
             call = None if route.dependencies else direct_call(route.endpoint)

@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 OLDEST_SECONDS, AHEAD_SECONDS = 300, 60
@@ -19,17 +19,19 @@ _STAMP: Final = re.compile(r"\d{1,12}", re.ASCII)
 _NONCE: Final = re.compile(r"[\x21-\x7e]{16,128}")
 
 
-def is_same(secret: str, named: str) -> bool:
-    """Tell whether a header names a secret, in constant time.
+def is_one_of(live: Sequence[str], named: str) -> bool:
+    """Tell whether a header names one of some secrets, in constant time.
 
     Args:
         named: As the server reads headers: a character for each byte.
     """
-    return secrets.compare_digest(named.encode("latin-1", "replace"), secret.encode())
+    sent = named.encode("latin-1", "replace")
+    found = [secrets.compare_digest(sent, secret.encode()) for secret in live]
+    return any(found)
 
 
-def signed_nonce(secret: str, headers: Mapping[str, str], content: bytes, *, now: float) -> str | None:
-    """Give the nonce of a body that carries a fresh signature made with a secret; None if it does not.
+def signed_nonce(live: Sequence[str], headers: Mapping[str, str], content: bytes, *, now: float) -> str | None:
+    """Give the nonce of a body that carries a fresh signature made with one of some secrets; None if it does not.
 
     Args:
         now: Seconds since 1970.
@@ -41,6 +43,10 @@ def signed_nonce(secret: str, headers: Mapping[str, str], content: bytes, *, now
     if not -AHEAD_SECONDS <= now - int(stamp) <= OLDEST_SECONDS:
         return None
     signed = f"{stamp}.{nonce}.".encode() + content
+    expected = [_signature(secret, signed) for secret in live]
+    return nonce if is_one_of(expected, headers.get("x-orch8-signature", "")) else None
+
+
+def _signature(secret: str, signed: bytes) -> str:
     digest = hmac.new(secret.encode(), signed, hashlib.sha256).digest()
-    expected = "v1=" + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-    return nonce if is_same(expected, headers.get("x-orch8-signature", "")) else None
+    return "v1=" + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

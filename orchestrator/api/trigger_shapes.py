@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import StrictBool, StrictStr
 
-from orchestrator.api.shapes import Shape, Whole
+from orchestrator.api.shapes import Natural, Shape, Whole
 
 
 class TriggerType(StrEnum):
@@ -34,16 +34,17 @@ class CreateTrigger(Shape):
 
 
 class ChangeTrigger(Shape):
-    """What changes of a trigger."""
+    """What changes of a trigger; with `overlap_secs` the secret that is replaced is as good for so long (30 days)."""
 
     enabled: StrictBool | None = None
     config: Any = None
     secret: StrictStr | None = None
+    overlap_secs: Natural = 0
     version: Whole | None = None
 
 
 class TriggerView(Shape):
-    """A trigger; a secret is shown as `[REDACTED]`."""
+    """A trigger; a secret is shown as `[REDACTED]`, and how long the one before it is good."""
 
     slug: str
     sequence_name: str
@@ -52,6 +53,7 @@ class TriggerView(Shape):
     namespace: str
     enabled: bool
     secret: str | None = None
+    previous_secret_until: datetime | None = None
     trigger_type: TriggerType
     config: Any
     created_at: datetime

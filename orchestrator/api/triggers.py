@@ -1,6 +1,8 @@
 """Triggers (contract, api §15, §20.8)."""
 
 import time
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Request
@@ -14,14 +16,16 @@ from orchestrator.api.creation import check_context_size
 from orchestrator.api.documentation import accepts, known_or_new
 from orchestrator.api.instance_shapes import Context
 from orchestrator.api.services import Serving
-from orchestrator.api.signatures import is_same, signed_nonce
+from orchestrator.api.signatures import is_one_of, signed_nonce
 from orchestrator.api.trigger_shapes import ChangeTrigger, CreateTrigger, TriggerFired, TriggerView
-from orchestrator.errors import Unauthorized
+from orchestrator.errors import InvalidArgument, Unauthorized
 from orchestrator.store.session import patiently
 from orchestrator.store.triggers import Trigger
 
 router = APIRouter(tags=["triggers"])
 MAX_LISTED = 1000
+MAX_OVERLAP: Final = timedelta(days=30)
+"""Of two secrets of a trigger: one that is to be forgotten is not kept for longer."""
 REDACTED: Final = "[REDACTED]"
 
 Slug = Annotated[str, Path(alias="slug")]
@@ -58,10 +62,15 @@ def read_trigger(serving: Serving, caller: CallerDependency, slug: Slug) -> Resp
 def change_trigger(serving: Serving, caller: CallerDependency, slug: Slug, body: Body) -> Response:
     """Change what is given (an extension of the wire format); a null secret or version takes it away."""
     request = body.read(ChangeTrigger)
-    changes = request.model_dump(include=request.model_fields_set)
+    changes = request.model_dump(include=request.model_fields_set, exclude={"overlap_secs"})
     if changes.get("enabled", True) is None:
         del changes["enabled"]
-    return Json(_view(serving.triggers.change(slug, changes, tenant=caller.tenant)))
+    if request.overlap_secs and request.secret is None:
+        raise InvalidArgument("overlap_secs needs a secret")
+    if request.overlap_secs > MAX_OVERLAP.total_seconds():
+        raise InvalidArgument(f"overlap_secs is more than {MAX_OVERLAP.days} days")
+    overlap = timedelta(seconds=request.overlap_secs)
+    return Json(_view(serving.triggers.change(slug, changes, tenant=caller.tenant, overlap=overlap)))
 
 
 @router.delete("/triggers/{slug}", status_code=204)
@@ -75,7 +84,7 @@ def delete_trigger(serving: Serving, caller: CallerDependency, slug: Slug) -> Re
 def fire_trigger(serving: Serving, caller: CallerDependency, request: Request, slug: Slug, body: Body) -> Response:
     """Start a flow; 200 with the first one's id when the trigger's idempotency key is known."""
     trigger = serving.triggers.get(slug, tenant=caller.tenant)
-    nonce = None if trigger.secret is None else _nonce(trigger.secret, request, body)
+    nonce = _nonce(trigger.live_secrets, request, body) if trigger.live_secrets else None
     payload = body.json_or_none()
     check_context_size(Context(data=payload), serving.settings.max_context_bytes)
     started = patiently(lambda: serving.triggers.fire(trigger, payload, {"source": "http_fire"}, nonce=nonce))
@@ -85,14 +94,14 @@ def fire_trigger(serving: Serving, caller: CallerDependency, request: Request, s
     return Json(answer, status_code=201)
 
 
-def _nonce(secret: str, request: Request, body: RawBody) -> str | None:
-    """Check that a caller knows the secret: it is named, or the body is signed with it. Gives the signature's nonce."""
+def _nonce(live: Sequence[str], request: Request, body: RawBody) -> str | None:
+    """Check that a caller knows a secret: it is named, or the body is signed with it. Gives the signature's nonce."""
     named = request.headers.get("x-trigger-secret")
     if named is not None:
-        if not is_same(secret, named):
+        if not is_one_of(live, named):
             raise Unauthorized
         return None
-    nonce = signed_nonce(secret, request.headers, body.content, now=time.time())
+    nonce = signed_nonce(live, request.headers, body.content, now=time.time())
     if nonce is None:
         raise Unauthorized
     return nonce
@@ -112,4 +121,6 @@ def _view(trigger: Trigger) -> dict[str, Any]:
     }
     if trigger.version is not None:
         view["version"] = trigger.version
+    if trigger.previous_secret_until is not None:
+        view["previous_secret_until"] = trigger.previous_secret_until
     return view if trigger.secret is None else {**view, "secret": REDACTED}

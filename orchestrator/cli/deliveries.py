@@ -132,12 +132,16 @@ def push_queue(
     queue: Queue,
     url: Annotated[str, typer.Argument(help="Where its tasks are posted.")],
     secret: Annotated[str | None, typer.Option(envvar="ORCHESTRATOR_PUSH_SECRET", help="Signs what is posted.")] = None,
+    second_secret: Annotated[
+        str | None,
+        typer.Option(envvar="ORCHESTRATOR_SECOND_PUSH_SECRET", help="Signs it, too, while secrets are changed."),
+    ] = None,
     sync: Annotated[bool, typer.Option("--sync", help="A refusal is the failure of the task.")] = False,
 ) -> None:
     """Have the tasks of a queue posted to an address."""
     session = session_of(context)
     with session.client() as client:
-        made = client.push_queue(queue, url, secret=secret, sync=sync)
+        made = client.push_queue(queue, url, secret=secret, second_secret=second_secret, sync=sync)
     session.say(f"tasks of {queue} are pushed to {url}", made.model_dump(mode="json"))
 
 

@@ -96,11 +96,14 @@ def update_trigger(
     enabled: Enabled = None,
     version: Version = None,
     secret: Secret = None,
+    overlap_secs: Annotated[
+        int | None, typer.Option(min=0, help="How long the secret before is as good as the new one.")
+    ] = None,
     config: Config = None,
 ) -> None:
     """Change what is given."""
     given = {"enabled": enabled, "version": version, "secret": secret, "config": read_json(config, "--config")}
-    changes = _changes(given)
+    changes = _changes({**given, "overlap_secs": overlap_secs})
     session = session_of(context)
     with session.client() as client:
         _show_trigger(session, client.change_trigger(slug, changes))
@@ -147,6 +150,7 @@ def _show_trigger(session: Session, trigger: "Trigger") -> None:
         ("type", trigger.trigger_type),
         ("enabled", _yes(trigger.enabled)),
         ("secret", _yes(trigger.secret is not None)),
+        ("the one before, until", trigger.previous_secret_until),
         ("config", None if trigger.config is None else printing.compact(trigger.config)),
         ("created", trigger.created_at),
         ("changed", trigger.updated_at),

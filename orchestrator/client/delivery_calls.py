@@ -176,7 +176,14 @@ def delivery(delivery_id: Id) -> Call[tuple[DeliveryAttempt, ...]]:
 
 
 def configure_dispatch(
-    tenant: str | None, queue: str, *, mode: str, push_url: str | None, secret: str | None, sync: bool
+    tenant: str | None,
+    queue: str,
+    *,
+    mode: str,
+    push_url: str | None,
+    secret: str | None,
+    second_secret: str | None,
+    sync: bool,
 ) -> Call[Dispatch]:
     """Say how the tasks of a queue reach their worker."""
     body = {
@@ -185,6 +192,7 @@ def configure_dispatch(
         "mode": mode,
         "push_url": push_url,
         "secret": secret,
+        "second_secret": second_secret,
         "sync": sync,
     }
     return Call(method="POST", path="/queues/dispatch", body=body, read=_one(Dispatch), may_repeat=True)

@@ -75,15 +75,24 @@ class DeliveryMethods(ABC):
 
     # -- push queues -------------------------------------------------------------------------------------------------
 
-    def push_queue(self, queue: str, push_url: str, *, secret: str | None = None, sync: bool = False) -> Dispatch:
+    def push_queue(
+        self,
+        queue: str,
+        push_url: str,
+        *,
+        secret: str | None = None,
+        second_secret: str | None = None,
+        sync: bool = False,
+    ) -> Dispatch:
         """Have the tasks of a queue posted to an address.
 
         Args:
             secret: Signs what is posted.
+            second_secret: Signs it, too, in a header of its own, while the receiver changes from one to the other.
             sync: A refusal of the receiver is the failure of the task.
         """
         call = delivery_calls.configure_dispatch(
-            self.tenant, queue, mode="push", push_url=push_url, secret=secret, sync=sync
+            self.tenant, queue, mode="push", push_url=push_url, secret=secret, second_secret=second_secret, sync=sync
         )
         return self._do(call)
 
@@ -209,15 +218,24 @@ class AsyncDeliveryMethods(ABC):
 
     # -- push queues -------------------------------------------------------------------------------------------------
 
-    async def push_queue(self, queue: str, push_url: str, *, secret: str | None = None, sync: bool = False) -> Dispatch:
+    async def push_queue(
+        self,
+        queue: str,
+        push_url: str,
+        *,
+        secret: str | None = None,
+        second_secret: str | None = None,
+        sync: bool = False,
+    ) -> Dispatch:
         """Have the tasks of a queue posted to an address.
 
         Args:
             secret: Signs what is posted.
+            second_secret: Signs it, too, in a header of its own, while the receiver changes from one to the other.
             sync: A refusal of the receiver is the failure of the task.
         """
         call = delivery_calls.configure_dispatch(
-            self.tenant, queue, mode="push", push_url=push_url, secret=secret, sync=sync
+            self.tenant, queue, mode="push", push_url=push_url, secret=secret, second_secret=second_secret, sync=sync
         )
         return await self._do(call)
 

@@ -22,6 +22,7 @@ class Trigger(Shape):
     Attributes:
         version: Of the sequence; None for the newest one at the moment it fires.
         secret: `[REDACTED]` if there is one.
+        previous_secret_until: How long the secret before is as good; None if it is not.
     """
 
     slug: str
@@ -31,6 +32,7 @@ class Trigger(Shape):
     version: int | None = None
     enabled: bool
     secret: str | None = None
+    previous_secret_until: datetime | None = None
     trigger_type: str
     config: Any = None
     created_at: datetime

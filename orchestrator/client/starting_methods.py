@@ -66,7 +66,10 @@ class StartingMethods(ABC):
         return self._do(starting_calls.trigger(slug))
 
     def change_trigger(self, slug: str, changes: Mapping[str, Any]) -> Trigger:
-        """Change `enabled`, `config`, `secret` or `version`; what is not named stays. Raises NotFound."""
+        """Change `enabled`, `config`, `secret` or `version`; what is not named stays. Raises NotFound.
+
+        With `overlap_secs` beside `secret`, the secret before is as good for so many seconds, 30 days at most.
+        """
         return self._do(starting_calls.change_trigger(slug, changes))
 
     def delete_trigger(self, slug: str) -> None:
@@ -197,7 +200,10 @@ class AsyncStartingMethods(ABC):
         return await self._do(starting_calls.trigger(slug))
 
     async def change_trigger(self, slug: str, changes: Mapping[str, Any]) -> Trigger:
-        """Change `enabled`, `config`, `secret` or `version`; what is not named stays. Raises NotFound."""
+        """Change `enabled`, `config`, `secret` or `version`; what is not named stays. Raises NotFound.
+
+        With `overlap_secs` beside `secret`, the secret before is as good for so many seconds, 30 days at most.
+        """
         return await self._do(starting_calls.change_trigger(slug, changes))
 
     async def delete_trigger(self, slug: str) -> None:

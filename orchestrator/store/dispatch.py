@@ -14,7 +14,7 @@ from orchestrator.store.sealing import PrivateText
 from orchestrator.store.session import Transaction
 from sequences.handlers import BUILTIN_HANDLERS
 
-_COLUMNS = "tenant_id, queue_name, mode, push_url, secret, sync, created_at, updated_at"
+_COLUMNS = "tenant_id, queue_name, mode, push_url, secret, second_secret, sync, created_at, updated_at"
 _TASKS = (
     "s.state = 'ready' AND s.queue = %(queue)s AND s.is_queue_named AND s.tenant_id = %(tenant)s "
     "AND s.handler <> ALL(%(builtin)s) AND s.handler !~ '^[a-z]+://'"
@@ -45,6 +45,7 @@ class DispatchConfig:
         mode: `poll` or `push`.
         push_url: Where they are pushed; None for a queue that is only polled.
         secret: Signs what is pushed. Never shown.
+        second_secret: Signs it, too, while receivers change from one to the other. Never shown.
         sync: Whether a refusal of the receiver is the failure of the task.
     """
 
@@ -53,6 +54,7 @@ class DispatchConfig:
     mode: str
     push_url: str | None
     secret: str | None
+    second_secret: str | None
     sync: bool
     created_at: datetime
     updated_at: datetime
@@ -79,15 +81,18 @@ def put(
     mode: str,
     push_url: str | None,
     secret: str | None,
+    second_secret: str | None,
     sync: bool,
 ) -> DispatchConfig:
     """Say how the tasks of a queue reach their worker, in place of what was said before."""
+    secrets = (None if each is None else PrivateText(each) for each in (secret, second_secret))
     rows = tx.query(
         f"INSERT INTO dispatch_configs ({_COLUMNS}) "
-        "VALUES (%s, %s, %s, %s, %s, %s, clock_timestamp(), clock_timestamp()) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s, clock_timestamp(), clock_timestamp()) "
         "ON CONFLICT (tenant_id, queue_name) DO UPDATE SET mode = EXCLUDED.mode, push_url = EXCLUDED.push_url, "
-        f"secret = EXCLUDED.secret, sync = EXCLUDED.sync, updated_at = EXCLUDED.updated_at RETURNING {_COLUMNS}",
-        (tenant_id, queue_name, mode, push_url, None if secret is None else PrivateText(secret), sync),
+        "secret = EXCLUDED.secret, second_secret = EXCLUDED.second_secret, sync = EXCLUDED.sync, "
+        f"updated_at = EXCLUDED.updated_at RETURNING {_COLUMNS}",
+        (tenant_id, queue_name, mode, push_url, *secrets, sync),
     )
     return _config(tx, rows[0])
 
@@ -162,4 +167,5 @@ def forget_ended(tx: Transaction, limit: int) -> int:
 
 def _config(tx: Transaction, row: Sequence[Any]) -> DispatchConfig:
     members = dict(zip([name.strip() for name in _COLUMNS.split(",")], row, strict=True))
-    return DispatchConfig(**{**members, "secret": tx.opened_text(members["secret"])})
+    opened = {name: tx.opened_text(members[name]) for name in ("secret", "second_secret")}
+    return DispatchConfig(**{**members, **opened})

@@ -453,6 +453,9 @@ triggers = Table(
     Column("enabled", Boolean, nullable=False),
     _moment("created_at", nullable=False),
     _moment("updated_at", nullable=False),
+    # The one before, and how long it is good beside the other.
+    Column("previous_secret", Text),
+    _moment("previous_secret_until"),
 )
 
 nonces = Table(
@@ -699,6 +702,7 @@ dispatch_configs = Table(
     Column("sync", Boolean, nullable=False),
     _moment("created_at", nullable=False),
     _moment("updated_at", nullable=False),
+    Column("second_secret", Text),
     PrimaryKeyConstraint("tenant_id", "queue_name"),
 )
 

@@ -49,6 +49,7 @@ PUSH_QUEUE = dispatch.DispatchConfig(
     mode="push",
     push_url="http://example.com",
     secret=None,
+    second_secret=None,
     sync=False,
     created_at=datetime(2026, 1, 1, tzinfo=UTC),
     updated_at=datetime(2026, 1, 1, tzinfo=UTC),

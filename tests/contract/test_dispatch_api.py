@@ -166,6 +166,22 @@ def test_api_13_8_only_tasks_of_the_queue_and_tenant_are_pushed(api: Api, receiv
     assert receiver.received == []
 
 
+def test_api_13_8_two_secrets_sign_while_one_takes_the_place_of_the_other(
+    api: Api, receiver: Receiver, pusher: Pusher
+) -> None:
+    shown = configure(api, receiver, secret=SECRET, second_secret="next")
+    assert not {"secret", "second_secret"} & set(shown)
+    start(api)
+    pusher.tick()
+    [got] = receiver.received
+    signed = got.headers["x-orch8-timestamp"].encode() + b"." + got.content
+    for name, secret in (("x-orch8-signature", SECRET), ("x-orch8-second-signature", "next")):
+        assert got.headers[name] == f"sha256={hmac.digest(secret.encode(), signed, hashlib.sha256).hex()}"
+    body = {"tenant_id": TENANT, "queue_name": QUEUE, "mode": "push", "push_url": receiver.url}
+    for secrets in ({"second_secret": "next"}, {"secret": "s", "second_secret": "enc:v1:AAAA"}):
+        assert api.http.post("/queues/dispatch", json={**body, **secrets}).status_code == 400
+
+
 def test_api_13_8_without_a_secret_nothing_is_signed(api: Api, receiver: Receiver, pusher: Pusher) -> None:
     configure(api, receiver)
     start(api)

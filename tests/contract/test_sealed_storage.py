@@ -152,9 +152,11 @@ def test_every_column_of_json_is_sealed_or_says_why_not():
     assert json == {name for name in named if name in json} | PLAIN.keys()
     assert named - json == {
         "triggers.secret",
+        "triggers.previous_secret",
         "credentials.value",
         "credentials.refresh_token",
         "dispatch_configs.secret",
+        "dispatch_configs.second_secret",
         "step_logs.message",
     }
 

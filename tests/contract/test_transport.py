@@ -198,6 +198,13 @@ def test_api_1_escaped_slash_is_part_of_a_name(api: Api):
     assert api.http.get(f"sequences%2F{sequence}").status_code == 404
 
 
+def test_api_1_a_name_may_hold_a_line_break(api: Api):
+    answer = api.http.get("/plugins/a%0Ab%2F%0A")
+    assert (answer.status_code, answer.json()["error"]) == (404, "not found: plugin a\nb/\n")
+    resumed = api.http.post(f"/instances/{uuid.uuid4()}/resume-from/%0Aa")
+    assert (resumed.status_code, resumed.headers["content-type"]) == (404, "application/json")
+
+
 def test_api_3_2_escaped_slash_opens_no_other_door(guarded: httpx.Client):
     for path in ("/health%2Flive", "/api%2Fv1/instances", "/api/v1%2Finstances", "/instances%2F"):
         assert guarded.get(path).status_code == 401

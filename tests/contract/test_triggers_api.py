@@ -1,6 +1,7 @@
 """Triggers, and the built-ins that reach other flows, over HTTP (contract, api §15, §20.8; sequences §11)."""
 
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -153,6 +154,83 @@ def test_api_15_a_secret_must_be_known(api: Api, create: Create) -> None:
         refused = fire(api, {}, headers=headers)
         assert (refused.status_code, refused.json()) == (401, {"error": "unauthorized"})
     assert fire(api, {}, headers={"x-trigger-secret": "s3cret"}).status_code == 201
+
+
+# -- a new secret without a gap -----------------------------------------------------------------------------------
+
+
+def fired_with(api: Api, secret: str) -> list[int]:
+    """Fire with a secret named, with a signature, and through the public webhook; returns the statuses."""
+    return [
+        fire(api, {}, headers={"x-trigger-secret": secret}).status_code,
+        api.http.post("/triggers/orders/fire", content=b"{}", headers=signed(b"{}", secret=secret)).status_code,
+        api.deliver("orders", b"{}", signed(b"{}", secret=secret)).status_code,
+    ]
+
+
+def rotate(api: Api, secret: str | None, **fields: Any) -> dict[str, Any]:
+    answer = api.http.patch("/triggers/orders", json={"secret": secret, **fields})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+GOOD, BAD = [201, 201, 202], [401, 401, 401]
+
+
+def test_api_20_8_two_secrets_are_good_while_they_overlap(api: Api, create: Create) -> None:
+    create(secret="old")
+    changed = rotate(api, "new", overlap_secs=3600)
+    assert (changed["secret"], "previous_secret" in changed) == ("[REDACTED]", False)
+    left = datetime.fromisoformat(changed["previous_secret_until"]) - datetime.fromisoformat(changed["updated_at"])
+    assert timedelta(seconds=3590) < left <= timedelta(seconds=3600)
+    assert [fired_with(api, secret) for secret in ("old", "new", "other")] == [GOOD, GOOD, BAD]
+    repeated = rotate(api, "new", overlap_secs=3600)
+    assert repeated["previous_secret_until"] > changed["previous_secret_until"]
+    assert api.http.patch("/triggers/orders", json={"config": {"a": 1}}).json()["previous_secret_until"]
+    assert [fired_with(api, secret) for secret in ("old", "new")] == [GOOD, GOOD]
+    assert "previous_secret_until" not in rotate(api, "new")
+    assert [fired_with(api, secret) for secret in ("old", "new")] == [BAD, GOOD]
+
+
+def test_api_20_8_only_the_last_secret_overlaps(api: Api, create: Create) -> None:
+    create(secret="first")
+    rotate(api, "second", overlap_secs=60)
+    rotate(api, "third", overlap_secs=60)
+    assert [fired_with(api, secret) for secret in ("first", "second", "third")] == [BAD, GOOD, GOOD]
+    rotate(api, "fourth")
+    assert [fired_with(api, secret) for secret in ("third", "fourth")] == [BAD, GOOD]
+    assert "previous_secret_until" not in rotate(api, None)
+    assert fire(api, {}).status_code == 201
+    assert "previous_secret_until" not in rotate(api, "fifth", overlap_secs=60)
+    assert fired_with(api, "fourth") == BAD
+
+
+def test_api_20_8_an_overlap_ends(api: Api, create: Create) -> None:
+    create(secret="old")
+    rotate(api, "new", overlap_secs=60)
+    with api.engine.store.transaction() as tx:
+        tx.execute("UPDATE triggers SET previous_secret_until = clock_timestamp() - interval '1 millisecond'")
+    assert [fired_with(api, secret) for secret in ("old", "new")] == [BAD, GOOD]
+    assert "previous_secret_until" not in api.http.get("/triggers/orders").json()
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"overlap_secs": 60}, 400),
+        ({"secret": None, "overlap_secs": 60}, 400),
+        ({"secret": "new", "overlap_secs": 30 * 86_400 + 1}, 400),
+        ({"secret": "new", "overlap_secs": -1}, 422),
+        ({"secret": "new", "overlap_secs": 2**63}, 422),
+        ({"secret": "new", "overlap_secs": "60"}, 422),
+        ({"secret": "new", "overlap_secs": None}, 422),
+        ({"secret": " ", "overlap_secs": 60}, 400),
+    ],
+)
+def test_api_20_8_what_is_no_overlap(api: Api, create: Create, fields: dict[str, Any], status: int) -> None:
+    create(secret="old")
+    assert api.http.patch("/triggers/orders", json=fields).status_code == status
+    assert [fired_with(api, secret) for secret in ("old", "new")] == [GOOD, BAD]
 
 
 @pytest.mark.parametrize(("age", "status"), [(0, 201), (200, 201), (400, 401), (-120, 401)])

@@ -125,6 +125,7 @@ def test_api_16_end_of_an_instance_is_told_signed(api: Api, courier: Courier, re
     signed = f"{got.headers['x-orch8-timestamp']}.".encode() + got.content
     assert got.headers["x-orch8-signature"] == f"sha256={openssl_hmac(SECRET, signed)}"
     assert got.headers["x-orch8-signature"] != f"sha256={openssl_hmac('another', signed)}"
+    assert "x-orch8-second-signature" not in got.headers
     assert listed(api) == []
     assert metric(api, "orch8_webhooks_sent") == 1
 
@@ -142,6 +143,18 @@ def test_api_16_without_a_secret_nothing_is_signed(
     plain = Outbox(store, engine.new_id, settings.model_copy(update={"webhook_secret": ""}))
     Courier(plain, receiver.url, 1).tick()
     assert not {"x-orch8-signature", "x-orch8-timestamp"} & set(receiver.received[0].headers)
+
+
+def test_api_16_two_secrets_sign_while_one_takes_the_place_of_the_other(
+    api: Api, store: PostgresStore, engine: Engine, settings: Settings, receiver: Receiver
+) -> None:
+    end(api)
+    both = Outbox(store, engine.new_id, settings.model_copy(update={"webhook_second_secret": "the next one"}))
+    Courier(both, receiver.url, 1).tick()
+    [got] = receiver.received
+    signed = f"{got.headers['x-orch8-timestamp']}.".encode() + got.content
+    assert got.headers["x-orch8-signature"] == f"sha256={openssl_hmac(SECRET, signed)}"
+    assert got.headers["x-orch8-second-signature"] == f"sha256={openssl_hmac('the next one', signed)}"
 
 
 def test_api_16_failure_names_its_step(api: Api, courier: Courier, receiver: Receiver) -> None:

@@ -288,6 +288,9 @@ def test_triggers_are_made_fired_and_removed(cli: Cli, write: Callable[[Any], st
     started = cli("triggers", "fire", "orders", "--payload", '{"n": 1}', "--secret", "s3cret").out.strip()
     assert cli("instances", "get", started, "-o", "json").json["context"]["data"] == {"n": 1}
     assert "secret" in cli("triggers", "fire", "orders", "--secret", "wrong").err
+    rotated = cli("triggers", "update", "orders", "--secret", "n3w", "--overlap-secs", "60", "-o", "json").json
+    assert rotated["previous_secret_until"] is not None
+    assert all(cli("triggers", "fire", "orders", "--secret", each).code == 0 for each in ("s3cret", "n3w"))
     assert cli("triggers", "update", "orders").code == ExitCode.REFUSED
     assert cli("triggers", "update", "orders", "--disable", "-o", "json").json["enabled"] is False
     assert "newest" in cli("triggers", "get", "orders").out
