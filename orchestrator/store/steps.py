@@ -65,13 +65,25 @@ WHERE s.id = ANY(ARRAY(SELECT id FROM first UNION ALL SELECT id FROM more))
 RETURNING s.instance_id, {_STEP}
 """,
 )
+# One priority after the other: the index gives the tasks of each in order, while to order those of all, the whole
+# backlog of the queue would be read at each poll. What is locked beyond the limit is let go with the commit.
 _FREE_TASK = """
-SELECT id FROM steps
-WHERE state = 'ready' AND queue = %(queue)s AND is_queue_named = %(is_named)s AND handler = %(handler)s
-  AND (%(tenant_id)s IS NULL OR tenant_id = %(tenant_id)s)
-  AND NOT EXISTS (SELECT 1 FROM version_pins p WHERE p.tenant_id = steps.tenant_id AND p.handler_name = steps.handler
-                  AND (%(rank)s::bigint[] IS NULL OR p.rank > %(rank)s::bigint[]))
-ORDER BY ready_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+WITH RECURSIVE known (priority) AS (
+  (SELECT priority FROM steps WHERE state = 'ready' AND queue = %(queue)s ORDER BY priority DESC LIMIT 1)
+  UNION ALL
+  SELECT (SELECT s.priority FROM steps s WHERE s.state = 'ready' AND s.queue = %(queue)s
+          AND s.priority < known.priority ORDER BY s.priority DESC LIMIT 1)
+  FROM known WHERE known.priority IS NOT NULL
+)
+SELECT f.id FROM known CROSS JOIN LATERAL (
+  SELECT s.id, s.ready_at FROM steps s
+  WHERE s.state = 'ready' AND s.queue = %(queue)s AND s.priority = known.priority
+    AND s.is_queue_named = %(is_named)s AND s.handler = %(handler)s
+    AND (%(tenant_id)s IS NULL OR s.tenant_id = %(tenant_id)s)
+    AND NOT EXISTS (SELECT 1 FROM version_pins v WHERE v.tenant_id = s.tenant_id AND v.handler_name = s.handler
+                    AND (%(rank)s::bigint[] IS NULL OR v.rank > %(rank)s::bigint[]))
+  ORDER BY s.ready_at, s.id LIMIT %(limit)s FOR UPDATE OF s SKIP LOCKED
+) AS f ORDER BY f.ready_at, f.id LIMIT %(limit)s
 """
 
 

@@ -504,6 +504,24 @@ def test_api_12_tasks_are_claimed_by_queue_handler_and_tenant(house: House) -> N
         assert tx.claim_tasks(**given, is_named=True, tenant_id="else") == []
         assert [c.key.block_id for c in tx.claim_tasks(**given, is_named=True, tenant_id="t")] == ["named"]
         assert [c.key.block_id for c in tx.claim_tasks(**given, is_named=False, tenant_id=None)] == ["plain"]
+    house.write(flow, StepGone(key=NodeKey("plain")), StepGone(key=NodeKey("named")))
+
+
+def test_api_13_2_tasks_are_claimed_the_oldest_first_whatever_their_priority(house: House) -> None:
+    flow = house.instance()
+    now = house.now()
+    for name, priority, age in (("third", 2, 1), ("first", 1, 9), ("last", 9, 0), ("second", 0, 5)):
+        ready_at = now - timedelta(seconds=age)
+        house.step(flow, NodeKey(name), handler="task", priority=priority, ready_at=ready_at)
+    given = {"queue": str(flow.id), "is_named": False, "handler": "task", "tenant_id": None}
+    claimed = []
+    with house.store.transaction() as tx:
+        for limit in (1, 2, 9):
+            found = tx.claim_tasks(**given, limit=limit, worker=Worker(id=None, name="poller"))
+            assert len(found) == min(limit, 4 - len(claimed))
+            claimed += sorted(found, key=lambda claim: claim.key.block_id)
+    house.write(flow, *(StepGone(key=claim.key) for claim in claimed))
+    assert [claim.key.block_id for claim in claimed] == ["first", "second", "third", "last"]
 
 
 def test_a_new_attempt_has_a_new_name(house: House) -> None:
