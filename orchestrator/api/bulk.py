@@ -114,12 +114,12 @@ def pages_of(serving: Services, which: Filter, *, limit: int | None = None) -> I
 
     What is created while the pages are worked on is none of them, or this might never end.
     """
-    with serving.store.reading(which.tenant_id) as tx:
+    with serving.store.reading(which.tenant_id, finds=instances.needs_finding(which)) as tx:
         until = instances.newest_id(tx, which)
     after, left = None, limit
     while until is not None and left != 0:
         size = PAGE if left is None else min(PAGE, left)
-        with serving.store.reading(which.tenant_id) as tx:
+        with serving.store.reading(which.tenant_id, finds=instances.needs_finding(which)) as tx:
             page = instances.matching(tx, which, limit=size, after=after, until=until)
         if page:
             yield page

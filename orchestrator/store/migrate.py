@@ -30,6 +30,8 @@ _LOOK_SECONDS = 0.05
 LOCKED_SECONDS = 300.0
 """How long a migration is tried again while others hold a table."""
 _LIMITS = ("lock_timeout = '2s'", "statement_timeout = 0", "idle_in_transaction_session_timeout = 0")
+_TURN_SECONDS = 0.1
+"""Pause before a process looks again whether it is its turn."""
 _LOCK = 7_283_645_091
 """Key of the advisory lock: of several processes that migrate at once, one does it and the others wait."""
 
@@ -116,8 +118,10 @@ def _run(database_url: str, tenant_role: str, act: "Callable[[Config], None]") -
     until = time.monotonic() + LOCKED_SECONDS
     try:
         with engine.begin() as turn:
-            turn.exec_driver_sql("SET LOCAL lock_timeout = 0")
-            turn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+            # Asked for again and again: whoever waits inside of a statement holds a snapshot, and what builds an index
+            # without keeping others out waits for all snapshots that are older than itself.
+            while not turn.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _LOCK}).scalar():
+                time.sleep(_TURN_SECONDS)
             while True:
                 try:
                     with engine.connect() as connection:

@@ -19,7 +19,8 @@ SEQUENCE = UUID(int=1)
 _FILL = (
     "INSERT INTO instances (id, tenant_id, namespace, sequence_id, state, version, priority, timezone, running, "
     "waiting, scheduled, is_held, is_cancelling, round, total_steps, dry_run, dry_run_auto_approve, created_at, "
-    "updated_at) SELECT lpad(to_hex(i), 32, '0')::uuid, 't' || i %% 2, 'n', lpad((i %% 3)::text, 32, '0')::uuid, "
+    "updated_at) SELECT lpad(to_hex(i), 32, '0')::uuid, 't' || i %% 2, "
+    "CASE WHEN i %% 1000 < 2 THEN 'rare' ELSE 'n' END, lpad((i %% 3)::text, 32, '0')::uuid, "
     "(ARRAY['completed', 'failed', 'scheduled', 'waiting', 'running', 'completed', 'paused'])[1 + i %% 7], "
     "1, 1, 'UTC', 0, 0, 0, false, false, 0, 1, false, false, moment, moment "
     "FROM (SELECT i, timestamptz '2026-01-01Z' + i * interval '100 ms' AS moment FROM generate_series(1, %s) AS i) AS g"
@@ -32,6 +33,8 @@ _CONTEXTS = (
 
 class Measuring:
     """A transaction that tells how many rows each scan of a statement has read, instead of what it gives."""
+
+    finds = False
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
@@ -66,6 +69,11 @@ FILTERS = {
     "a tenant": Filter(tenant_id="t1"),
     "a state": Filter(states=("waiting",)),
     "a tenant and states": Filter(tenant_id="t1", states=("running", "failed")),
+    "a namespace": Filter(tenant_id="t1", namespace="n"),
+    "a rare namespace": Filter(tenant_id="t1", namespace="rare"),
+    "a rare namespace and a state": Filter(tenant_id="t1", namespace="rare", states=("failed",)),
+    "a namespace that is not there": Filter(tenant_id="t1", namespace="none"),
+    "a rare namespace of a sequence": Filter(tenant_id="t1", namespace="rare", sequence_id=SEQUENCE),
     "a sequence": Filter(sequence_id=SEQUENCE),
     "a tenant, a sequence and a state": Filter(tenant_id="t1", sequence_id=SEQUENCE, states=("completed",)),
     "what many have": Filter(tenant_id="t1", metadata=(("often", "1"),)),

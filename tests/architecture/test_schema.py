@@ -254,6 +254,7 @@ QUERIES: dict[str, tuple[str, Callable[[Any], object]]] = {
 }
 PLANNED_WITH_ROWS = {
     "instances_of_tenant_idx",
+    "instances_of_namespace_idx",
     "instances_of_sequence_idx",
     "instances_listed_idx",
     "contexts_metadata_idx",

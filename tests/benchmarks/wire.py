@@ -15,11 +15,11 @@ T = TypeVar("T")
 class Connection:
     """One kept connection to one API process; for one thread at a time."""
 
-    def __init__(self, port: int, *, host: str = "127.0.0.1") -> None:
+    def __init__(self, port: int, *, host: str = "127.0.0.1", tenant: str = TENANT) -> None:
         self._socket = socket.create_connection((host, port), timeout=TIMEOUT_SECONDS)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._read = b""
-        self._head = f"Host: {host}:{port}\r\nX-Tenant-Id: {TENANT}\r\nAccept: application/json\r\n"
+        self._head = f"Host: {host}:{port}\r\nX-Tenant-Id: {tenant}\r\nAccept: application/json\r\n"
         self._head += "Content-Type: application/json\r\n"
 
     def post(self, path: str, body: Any) -> Any:

@@ -12,14 +12,22 @@ ROWS_AT_ONCE = 5000
 @contextmanager
 def outside_of_transactions() -> Iterator[None]:
     """Run what PostgreSQL runs in no transaction; put it last in a migration, as what stands before it is committed."""
+    limits = ["statement_timeout", "lock_timeout", *(["transaction_timeout"] if _has_transaction_timeout() else [])]
     with op.get_context().autocommit_block():
-        op.execute("SET statement_timeout = 0")
-        op.execute("SET lock_timeout = 0")
+        for limit in limits:
+            op.execute(f"SET {limit} = 0")
         try:
             yield
         finally:
-            op.execute("RESET statement_timeout")
-            op.execute("RESET lock_timeout")
+            for limit in limits:
+                op.execute(f"RESET {limit}")
+
+
+def _has_transaction_timeout() -> bool:
+    """Tell whether the server knows that limit, which single statements are under, too: from version 17 on."""
+    if op.get_context().as_sql:
+        return False
+    return bool(op.get_bind().execute(text("SELECT 1 FROM pg_settings WHERE name = 'transaction_timeout'")).scalar())
 
 
 def create_index(name: str, table: str, columns: Sequence[str], *, where: str | None = None) -> None:
