@@ -190,6 +190,10 @@ class Settings(BaseSettings):
         Mode.THRESHOLD, description="which outputs are stored apart: `never`, those above the `threshold`, `always`"
     )
     max_body_bytes: int = Field(10 * 1024 * 1024, description="limit of a request body (contract, api §1)")
+    body_timeout: Duration = Field(
+        timedelta(seconds=60),
+        description="how long the body of a request may take to arrive: one that never ends holds a place of others",
+    )
     time_slice: Duration = Field(
         timedelta(seconds=5), description="how long a worker carries on before it lets others have the queue"
     )

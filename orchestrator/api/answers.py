@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
-from orchestrator.api.bodies import Rejection
+from orchestrator.api.bodies import EndlessBody, Rejection
 from orchestrator.api.methods import Methods
 from orchestrator.errors import (
     AlreadyExists,
@@ -42,6 +42,7 @@ _CLASSES: Final[dict[type[RequestError], tuple[int, str]]] = {
     UpstreamFailed: (502, "bad gateway"),
 }
 _WRONG_METHOD: Final = 405
+_TOO_SLOW: Final = 408
 _STATEMENT_TIMEOUT: Final = "57014"
 _UNSTORABLE: Final = ("22", "54")
 """Classes of SQLSTATE for values PostgreSQL refuses: out of range, too long for an index."""
@@ -74,7 +75,10 @@ def error(status: int, text: str) -> Json:
 
 async def _refused(_request: Request, refusal: Exception) -> Response:
     status, prefix = next(answer for kind, answer in _CLASSES.items() if isinstance(refusal, kind))
-    return error(status, f"{prefix}: {refusal}" if str(refusal) else prefix)
+    answer = error(status, f"{prefix}: {refusal}" if str(refusal) else prefix)
+    if isinstance(refusal, EndlessBody):
+        answer.headers["connection"] = "close"
+    return answer
 
 
 async def _unavailable(_request: Request, _error: Exception) -> Response:
@@ -93,7 +97,8 @@ async def _store_refused(request: Request, refusal: Exception) -> Response:
 
 async def _rejected(_request: Request, rejection: Exception) -> Response:
     assert isinstance(rejection, Rejection)  # noqa: S101 - registered for this class only
-    return PlainTextResponse(rejection.text, rejection.status)
+    headers = {"connection": "close"} if rejection.status == _TOO_SLOW else None
+    return PlainTextResponse(rejection.text, rejection.status, headers)
 
 
 async def _address_rejected(_request: Request, rejection: Exception) -> Response:

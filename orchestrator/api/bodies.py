@@ -4,6 +4,7 @@ What is refused here never reaches a handler. Most refusals have a `text/plain` 
 expect (contract, api §2).
 """
 
+import asyncio
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -30,6 +31,10 @@ class Rejection(Exception):
         super().__init__(text)
         self.status = status
         self.text = text
+
+
+class EndlessBody(PayloadTooLarge):
+    """A body of which the rest is not read: its connection ends with the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +81,21 @@ async def read_body(request: Request) -> RawBody:
 
 
 async def read_limited(request: Request, limit: int) -> RawBody:
-    """Read the whole body, counting while it streams in.
+    """Read the whole body, counting while it streams in, for as long as the setting `body_timeout` says.
 
     Raises:
         PayloadTooLarge: It is longer than so many bytes.
+        Rejection: It has not ended in time.
     """
+    try:
+        async with asyncio.timeout(request.app.state.services.settings.body_timeout.total_seconds()):
+            content = await _read(request, limit)
+    except TimeoutError as error:
+        raise Rejection(408, "The request body did not arrive in time") from error
+    return RawBody(content, request.headers.get("content-type", ""))
+
+
+async def _read(request: Request, limit: int) -> bytes:
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():
@@ -90,10 +105,10 @@ async def read_limited(request: Request, limit: int) -> RawBody:
         else:
             parts.clear()
         if size > limit + DRAINED_BYTES:
-            break
+            raise EndlessBody(f"the body is larger than {limit} bytes")
     if size > limit:
         raise PayloadTooLarge(f"the body is larger than {limit} bytes")
-    return RawBody(b"".join(parts), request.headers.get("content-type", ""))
+    return b"".join(parts)
 
 
 Body = Annotated[RawBody, Depends(read_body)]

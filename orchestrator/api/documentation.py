@@ -85,6 +85,10 @@ def _refusals(has_body: bool) -> dict[str, Any]:
         "503": {"description": "The store does not answer now; try again", "content": told},
     }
     if has_body:
+        refusals["408"] = {
+            "description": "The body did not arrive in time",
+            "content": {"text/plain": either["text/plain"]},
+        }
         refusals["413"] = {"description": "The body, or what it would store, is too large", "content": either}
         refusals["415"] = {"description": "The body is not JSON", "content": {"text/plain": either["text/plain"]}}
         refusals["422"] = {"description": "The body does not have the shape asked for", "content": either}

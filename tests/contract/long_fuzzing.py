@@ -97,7 +97,8 @@ def parts_of(document: Mapping[str, Any], examples: int, seed: int) -> Iterator[
         for method in operations
         if is_drawn(path)
     ]
-    for collection, members in groupby(sorted(drawn), key=lambda each: _collection(each[0])):
+    drawn.sort(key=lambda each: (_collection(each[0]), each))
+    for collection, members in groupby(drawn, key=lambda each: _collection(each[0])):
         names = [name for _, name in members]
         for index in range(0, len(names), MOST_OPERATIONS):
             chosen = names[index : index + MOST_OPERATIONS]
