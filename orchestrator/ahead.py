@@ -22,7 +22,6 @@ from orchestrator.core.changes import StepPut, steps_left
 from orchestrator.core.decider import Decision, decide
 from orchestrator.core.events import AttemptFinished
 from orchestrator.core.model import Claim, Step
-from orchestrator.core.slice import Slice
 from orchestrator.core.states import Activity, StepState
 from orchestrator.exchange import Report
 from orchestrator.store.rows import claim_of
@@ -53,7 +52,7 @@ class Ahead:
             now = self.turnstile.now()
             given = claimed(step, self.carry_on.worker, now)
             passed.current.take([StepPut(step=given)])
-            done = self._run(passed.current, claim_of(passed.instance.id, given), now)
+            done = self._run(passed, claim_of(passed.instance.id, given), now)
             if done is None:
                 passed.current.take([StepPut(step=step)])
                 continue
@@ -96,14 +95,19 @@ class Ahead:
             and step.former is None
         )
 
-    def _run(self, current: Slice, claim: Claim, now: datetime) -> tuple[Report, Decision] | None:
-        """Run a step and decide its outcome; None if something is lacking: then it is run, or fails, by itself."""
+    def _run(self, passed: Passed, claim: Claim, now: datetime) -> tuple[Report, Decision] | None:
+        """Run a step and decide its outcome; None if something is lacking: then it is run, or fails, by itself.
+
+        What a slice forgets between two steps may not be stored yet, and must not be read as it was before.
+        """
         try:
-            outcome = self.carry_on.run(self.briefing.work(current, claim))
+            work = self.briefing.work_ahead(passed.current, claim, may_load=not passed.ahead)
+            outcome = None if work is None else self.carry_on.run(work)
             if outcome is None:
                 return None
             report = Report(claim=claim, outcome=outcome)
-            decision = decide(current, AttemptFinished(claim=claim, outcome=outcome), self.turnstile.facts(now))
+            event = AttemptFinished(claim=claim, outcome=outcome)
+            decision = decide(passed.current, event, self.turnstile.facts(now))
         except Exception:  # noqa: BLE001 - of a step that nobody has claimed yet; the one before must be stored all the same
             return None
         return (report, decision) if isinstance(decision, Decision) and decision.changes else None

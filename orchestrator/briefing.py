@@ -21,6 +21,8 @@ from orchestrator.store.interface import Store, Transaction
 from orchestrator.turnstile import Turnstile
 from sequences.references import ALL, References
 
+_LOADS_AHEAD = 4
+
 
 class Briefing:
     """Reads for handlers, from what the process remembers of an instance if it can."""
@@ -80,14 +82,23 @@ class Briefing:
                 missing.append((claim, unloaded.needs))
         return missing
 
-    def work(self, current: Slice, claim: Claim) -> Work:
-        """Build what the handler of one claim is given, by a slice of the caller's; what it lacks is loaded."""
-        while True:
+    def work_ahead(self, current: Slice, claim: Claim, *, may_load: bool) -> Work | None:
+        """Build what the handler of a claim is given by a slice that tells more than is stored; None if it lacks much.
+
+        Args:
+            may_load: Whether the slice still knows all that it was told and that is not stored yet. Then outputs, state
+                and context may be read beside it. Items, sessions and metadata it does not know for sure.
+        """
+        for _ in range(_LOADS_AHEAD):
             try:
                 return self._work(current, claim)
             except Unloaded as unloaded:
+                needs = unloaded.needs
+                if not may_load or needs != Needs(outputs=needs.outputs, state=needs.state, context=needs.context):
+                    return None
                 with self._store.transaction() as tx:
-                    tx.fill([(current, unloaded.needs)])
+                    tx.fill([(current, needs)])
+        return None
 
     def _work(self, current: Slice, claim: Claim) -> Work:
         turn = Turn(current, self._turnstile.facts(current.instance.updated_at))

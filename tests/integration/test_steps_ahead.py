@@ -6,12 +6,13 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from orchestrator import ahead
 from orchestrator.core.outcomes import Outcome
 from orchestrator.core.states import InstanceState
 from orchestrator.engine import Engine
 from orchestrator.exchange import Finished, NewInstance, Report
 from orchestrator.settings import Settings
-from orchestrator.store import instances
+from orchestrator.store import instances, sessions
 from orchestrator.store.instances import Profile
 from orchestrator.store.session import Store
 from sequences.signals import Control
@@ -50,20 +51,20 @@ class Hands:
 
     def _noting(self, reports: Sequence[Report], carry_on: Any = None) -> Finished:
         finished = self._finish(reports, carry_on)
-        ahead = [report.claim.key.block_id for report in finished.ahead]
-        self.commits.append([*(report.claim.key.block_id for report in reports), "|", *ahead])
+        followed = [report.claim.key.block_id for report in finished.ahead]
+        self.commits.append([*(report.claim.key.block_id for report in reports), "|", *followed])
         return finished
 
-    def start(self, blocks: Sequence[Block], data: Mapping[str, Any] | None = None) -> UUID:
+    def start(self, blocks: Sequence[Block], data: Mapping[str, Any] | None = None, **fields: Any) -> UUID:
         """Start an instance."""
         sequence_id = define(self.store, list(blocks), f"s{uuid4().hex}")
         profile = Profile(data=dict(data or {}))
-        request = NewInstance(sequence_id=sequence_id, tenant_id=TENANT, namespace=NAMESPACE, profile=profile)
+        request = NewInstance(sequence_id=sequence_id, tenant_id=TENANT, namespace=NAMESPACE, profile=profile, **fields)
         return self.engine.start_many([request])[0].id
 
-    def run(self, blocks: Sequence[Block], data: Mapping[str, Any] | None = None) -> UUID:
+    def run(self, blocks: Sequence[Block], data: Mapping[str, Any] | None = None, **fields: Any) -> UUID:
         """Start an instance and run what is ready until nothing is."""
-        instance_id = self.start(blocks, data)
+        instance_id = self.start(blocks, data, **fields)
         self.executor.answer("default", None)
         return instance_id
 
@@ -212,6 +213,35 @@ def test_what_was_run_ahead_is_dropped_if_the_claim_has_ended(hands: Hands, monk
     assert hands.commits == [["a", "|"]]
     assert hands.attempts(instance_id) == []
     assert hands.open_steps(instance_id) == {"a": "claimed"}
+
+
+def test_a_step_reads_the_session_as_the_step_before_it_has_left_it(hands: Hands) -> None:
+    """What is written ahead is not stored yet, and the session is read from the store."""
+    with hands.store.transaction() as tx:
+        session = sessions.insert(tx, uuid4(), TENANT, "s", {"x": "old"}, None)
+    assert session is not None
+    blocks = [
+        step("a"),
+        step("w", "transform", params={"target": "session.x", "value": "new {{ session.x }}"}),
+        step("r", "transform", params={"seen": "{{ session.x }}"}),
+    ]
+    instance_id = hands.run(blocks, session_id=session.id)
+    assert hands.outputs(instance_id)["r"] == {"seen": "new old"}
+
+
+def test_items_that_are_not_stored_yet_are_waited_for(
+    engine: Engine, store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slice holds the first hundred items of a for_each that has just begun, and the store none."""
+    monkeypatch.setattr(ahead, "LONGEST_SECONDS", 60.0)
+    hands = Hands(engine, store, settings.model_copy(update={"carry_on_steps": 1000}), monkeypatch)
+    body = [step("b", "transform", params={"seen": "{{ data.item }}"})]
+    first = step("a", "transform", params={"all": "{{ data.numbers }}"})
+    blocks = [first, {"type": "for_each", "id": "f", "collection": "numbers", "concurrency": 150, "body": body}]
+    instance_id = hands.run(blocks, {"numbers": list(range(150))})
+    assert hands.state(instance_id) == "completed"
+    seen = hands._rows("SELECT output -> 'seen' FROM outputs WHERE block_id = 'b' AND instance_id = %s", instance_id)
+    assert sorted(row[0] for row in seen) == list(range(150))
 
 
 def test_an_error_ahead_harms_nobody(hands: Hands, monkeypatch: pytest.MonkeyPatch) -> None:
