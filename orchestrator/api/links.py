@@ -21,6 +21,12 @@ _MEMBER_OF: Final = {
 """Where things are created: the member of the answer that names them, and the parameter of the paths that want it."""
 _MADE_BY: Final = {"/sequences/{name}/instances": "/instances"}
 """What creates members of another collection."""
+_OF_A_SEQUENCE: Final = {
+    "sequence_id": "$response.body#/id",
+    "tenant_id": "$request.body#/tenant_id",
+    "namespace": "$request.body#/namespace",
+}
+"""What starts an instance of the sequence that was stored."""
 _PARAMETERS: Final = re.compile(r"\{(\w+)\}")
 
 
@@ -45,3 +51,6 @@ def add_links(paths: dict[str, Any], prefix: str) -> None:
             for operation in operations.values()
         }
         create["responses"]["201"]["links"] = links
+    stored = paths[f"{prefix}/sequences"]["post"]["responses"]["201"]["links"]
+    start = paths[f"{prefix}/instances"]["post"]["operationId"]
+    stored[start] = {"operationId": start, "requestBody": _OF_A_SEQUENCE}

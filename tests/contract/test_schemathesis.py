@@ -43,6 +43,9 @@ def test_links_lead_from_what_was_created_to_it(api: Api) -> None:
         "/api/v1/pools/{id}",
         "/api/v1/pools/{id}/resources",
     }
+    stored = document["paths"]["/api/v1/sequences"]["post"]["responses"]["201"]["links"]
+    [starting] = [link for link in stored.values() if paths[link["operationId"]] == "/api/v1/instances"]
+    assert starting["requestBody"]["sequence_id"] == "$response.body#/id"
     body = {"tenant_id": "acme", "name": "p", "strategy": "random"}
     made = api.http.post("/pools", json=body).json()
     for link in links.values():
