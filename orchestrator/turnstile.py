@@ -178,10 +178,13 @@ class Turnstile:
     def _pass_once(self, events: Events, rewrite: Rewrite | None, go_on: GoOn | None) -> dict[UUID, Passed]:
         passed = self._decide_in_memory(events, go_on)
         with self._store.transaction() as tx:
-            now = self._lock(tx, events, passed)
+            if passed:
+                now, instances = self._lock(tx, events, passed), None
+            else:
+                now, instances = self._lock_and_load(tx, events)
             fresh = [instance_id for instance_id in events if instance_id not in passed]
             if fresh:
-                passed |= self._decide_under_lock(tx, {i: events[i] for i in fresh}, now)
+                passed |= self._decide_under_lock(tx, {i: events[i] for i in fresh}, now, instances)
             self._write(tx, passed, rewrite, now)
         for instance_passed in passed.values():
             self._slices.keep(instance_passed.current)
@@ -234,8 +237,24 @@ class Turnstile:
                 del passed[instance_id]
         return locked.now
 
-    def _decide_under_lock(self, tx: Transaction, events: Events, now: datetime) -> dict[UUID, Passed]:
-        slices = self.load(tx, list(events), {i: first_needs(sequence) for i, sequence in events.items()}, lock=True)
+    def _lock_and_load(self, tx: Transaction, events: Events) -> tuple[datetime, dict[UUID, Instance]]:
+        asked_at = self._machine.monotonic()
+        now, instances = tx.lock_and_load(list(events))
+        self._clock.set(now, asked_at)
+        return now, instances
+
+    def _decide_under_lock(
+        self, tx: Transaction, events: Events, now: datetime, instances: dict[UUID, Instance] | None = None
+    ) -> dict[UUID, Passed]:
+        """Decide events about locked instances.
+
+        Args:
+            instances: As they were loaded with the lock; None to load them now.
+        """
+        if instances is None:
+            instances = tx.load_instances(list(events))
+        first = {i: first_needs(sequence) for i, sequence in events.items()}
+        slices = self._slices_of(tx, instances, first, lock=True)
         passed: dict[UUID, Passed] = {
             i: Passed(current=current, found=current.instance.version) for i, current in slices.items()
         }
@@ -268,7 +287,16 @@ class Turnstile:
         self, tx: Transaction, ids: Sequence[UUID], needs: Mapping[UUID, Callable[[Plan], Needs]], *, lock: bool
     ) -> dict[UUID, Slice]:
         """Load slices with what is certainly needed; instances that do not exist, or not much longer, are left out."""
-        instances = tx.load_instances(ids)
+        return self._slices_of(tx, tx.load_instances(ids), needs, lock=lock)
+
+    def _slices_of(
+        self,
+        tx: Transaction,
+        instances: Mapping[UUID, Instance],
+        needs: Mapping[UUID, Callable[[Plan], Needs]],
+        *,
+        lock: bool,
+    ) -> dict[UUID, Slice]:
         plans = self._plans.of_instances(tx, instances.values())
         slices = {i: Slice(plan=plans[i], instance=found) for i, found in instances.items() if i in plans}
         wanted = [(current, needs[i](current.plan)) for i, current in slices.items()]

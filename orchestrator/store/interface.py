@@ -64,6 +64,9 @@ class Transaction(Protocol):
     def lock(self, ids: Sequence[UUID], step_ids: Sequence[UUID]) -> Locked:
         """Hold instances until the transaction ends, in ascending order of id; tell which steps are claimed."""
 
+    def lock_and_load(self, ids: Sequence[UUID]) -> tuple[datetime, dict[UUID, Instance]]:
+        """Hold instances as `lock` does, and load them as they are then; with the store's time."""
+
     def load_instances(self, ids: Iterable[UUID]) -> dict[UUID, Instance]:
         """Load instances; ids that do not exist are left out."""
 

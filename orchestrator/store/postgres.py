@@ -43,6 +43,7 @@ class PostgresTransaction(session.Transaction):
     """One open transaction in PostgreSQL: `orchestrator.store.interface.Transaction`."""
 
     lock = reading.lock
+    lock_and_load = reading.lock_and_load
     load_instances = reading.instances
     fill = reading.fill
     write = apply.write

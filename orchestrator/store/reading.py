@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from orchestrator.core.sections import rfc3339
 from orchestrator.core.slice import ABSENT, Needs, Slice
 from orchestrator.store import definitions, payloads, sessions
 from orchestrator.store.interface import Locked
-from orchestrator.store.prepared import array_of, form
+from orchestrator.store.prepared import Form, array_of, form
 from orchestrator.store.rows import (
     INSTANCE_COLUMNS,
     LETTER_COLUMNS,
@@ -32,6 +33,7 @@ ITEMS_AHEAD = 20
 """Items of a for_each loaded at once where one is asked for: the next ones will be, soon."""
 
 _KEYS = "(%s::uuid, %s::text, %s::int[])"
+Key = tuple[UUID, str, list[int]]
 
 
 _INSTANCES = form("instances", ["uuid[]"], f"SELECT {INSTANCE_COLUMNS} FROM instances WHERE id = ANY($1)")
@@ -60,6 +62,21 @@ def lock(tx: Transaction, ids: Sequence[UUID], step_ids: Sequence[UUID]) -> Lock
     )
 
 
+# Outside of the part that locks: the time is to be that of after the wait for the lock.
+_LOCK_AND_LOAD = form(
+    "lock_and_load",
+    ["uuid[]"],
+    f"WITH locked AS (SELECT {INSTANCE_COLUMNS} FROM instances WHERE id = ANY($1) ORDER BY id FOR UPDATE) "
+    "SELECT locked.*, clock_timestamp() FROM locked",
+)
+
+
+def lock_and_load(tx: Transaction, ids: Sequence[UUID]) -> tuple[datetime, dict[UUID, Instance]]:
+    """Lock instances in ascending order of id, and load them as they are then; with the database's time."""
+    rows = tx.ask(_LOCK_AND_LOAD, (array_of(ids),))
+    return rows[-1][-1] if rows else tx.now(), {row[0]: instance_of(row[:-1]) for row in rows}
+
+
 def fill(tx: Transaction, wanted: Wanted, *, lock: bool = False) -> None:
     """Put into each slice what it needs; what does not exist is marked as absent.
 
@@ -85,44 +102,56 @@ def fill(tx: Transaction, wanted: Wanted, *, lock: bool = False) -> None:
     _fill_timers(tx, wanted)
 
 
-def _keys(tx: Transaction, wanted: Wanted, kind: Callable[[Needs], Iterable[NodeKey]]) -> str:
-    rows = [
+def _keys(wanted: Wanted, kind: Callable[[Needs], Iterable[NodeKey]]) -> list[Key]:
+    return [
         (current.instance.id, key.block_id, list(key.iteration)) for current, needs in wanted for key in kind(needs)
     ]
-    return tx.values(_KEYS, rows)
 
 
 def _by_id(wanted: Wanted) -> dict[UUID, Slice]:
     return {current.instance.id: current for current, _ in wanted}
 
 
+_OWN_KEY = "instance_id = $1 AND block_id = $2 AND iteration = $3"
+_KEY_TYPES = ("uuid", "text", "int[]")
+_NODES = f"SELECT instance_id, {NODE_COLUMNS} FROM nodes"
+_STEPS = f"SELECT instance_id, {STEP_COLUMNS} FROM steps"
+_ONE_NODE = form("one_node", _KEY_TYPES, f"{_NODES} WHERE {_OWN_KEY}")
+_ONE_STEP = form("one_step", _KEY_TYPES, f"{_STEPS} WHERE {_OWN_KEY}")
+_ONE_STEP_LOCKED = form("one_step_locked", _KEY_TYPES, f"{_STEPS} WHERE {_OWN_KEY} FOR UPDATE")
+
+
+def _of_keys(tx: Transaction, keys: Sequence[Key], one: Form, several: str) -> list[tuple[Any, ...]]:
+    """Read rows by their keys. A lone key, the usual case, is a statement that the server keeps.
+
+    Of several, it would have to join them with the table: how that is done best depends on the table's size.
+    """
+    if len(keys) == 1:
+        return tx.ask(one, keys[0])
+    return tx.query(several.format(f"(instance_id, block_id, iteration) IN (VALUES {tx.values(_KEYS, keys)})"))
+
+
 def _fill_nodes(tx: Transaction, wanted: Wanted) -> None:
-    keys = _keys(tx, wanted, lambda needs: needs.nodes)
+    keys = _keys(wanted, lambda needs: needs.nodes)
     if not keys:
         return
     for current, needs in wanted:
         current.nodes.update(dict.fromkeys(needs.nodes))
     slices = _by_id(wanted)
-    statement = (
-        f"SELECT instance_id, {NODE_COLUMNS} FROM nodes WHERE (instance_id, block_id, iteration) IN (VALUES {keys})"
-    )
-    for row in tx.query(statement):
+    for row in _of_keys(tx, keys, _ONE_NODE, f"{_NODES} WHERE {{}}"):
         node = node_of(row[1:])
         slices[row[0]].nodes[node.key] = node
 
 
 def _fill_steps(tx: Transaction, wanted: Wanted, *, lock: bool) -> None:
-    keys = _keys(tx, wanted, lambda needs: needs.steps)
+    keys = _keys(wanted, lambda needs: needs.steps)
     if not keys:
         return
     for current, needs in wanted:
         current.steps.update(dict.fromkeys(needs.steps))
     slices = _by_id(wanted)
-    statement = (
-        f"SELECT instance_id, {STEP_COLUMNS} FROM steps "
-        f"WHERE (instance_id, block_id, iteration) IN (VALUES {keys})" + _locking(lock)
-    )
-    for row in tx.query(statement):
+    one = _ONE_STEP_LOCKED if lock else _ONE_STEP
+    for row in _of_keys(tx, keys, one, f"{_STEPS} WHERE {{}}{_locking(lock)}"):
         step = step_of(row[1:])
         slices[row[0]].steps[step.key] = step
 
@@ -214,13 +243,17 @@ def _fill_items(tx: Transaction, wanted: Wanted) -> None:
         slices[owner].items[ItemKey(key_of(block_id, iteration), index)] = item
 
 
+_CONTEXTS = form(
+    "contexts", ["uuid[]"], "SELECT instance_id, data, config, audit FROM contexts WHERE instance_id = ANY($1)"
+)
+
+
 def _fill_contexts(tx: Transaction, wanted: Wanted) -> None:
     owners = [current.instance.id for current, needs in wanted if needs.context or needs.audit]
     if not owners:
         return
     slices = _by_id(wanted)
-    statement = "SELECT instance_id, data, config, audit FROM contexts WHERE instance_id = ANY(%s::uuid[])"
-    rows = tx.query(statement, (owners,))
+    rows = tx.ask(_CONTEXTS, (array_of(owners),))
     whole = payloads.whole_data(tx, [(row[0], row[1]) for row in rows])
     for (owner, _, config, audit), data in zip(rows, whole, strict=True):
         current = slices[owner]
@@ -257,20 +290,25 @@ def _fill_signals(tx: Transaction, wanted: Wanted) -> None:
             current.signals = {row[0]: signal_of(row) for row in rows}
 
 
+_NODES_IN_STATES = form(
+    "nodes_in_states",
+    ["uuid", "text[]"],
+    f"SELECT {NODE_COLUMNS} FROM nodes WHERE instance_id = $1 AND state = ANY($2) "
+    "AND state IN ('running', 'waiting', 'failed', 'cancelled')",
+)
+
+
 def _fill_open_work(tx: Transaction, wanted: Wanted, *, lock: bool) -> None:
     for current, needs in wanted:
         owner = (current.instance.id,)
         if needs.open_work:
+            # A kept plan might go through the steps of all instances, in the order that is asked for.
             steps = tx.query(f"SELECT {STEP_COLUMNS} FROM steps WHERE instance_id = %s" + _locking(lock), owner)
             current.steps = {**{step.key: step for step in map(step_of, steps)}, **current.steps}
             current.open_work = True
         if needs.open_work or needs.ended_badly:
             states = ["running", "waiting"] if needs.open_work else ["failed", "cancelled"]
-            rows = tx.query(
-                f"SELECT {NODE_COLUMNS} FROM nodes WHERE instance_id = %s AND state = ANY(%s) "
-                "AND state IN ('running', 'waiting', 'failed', 'cancelled')",
-                (*owner, states),
-            )
+            rows = tx.ask(_NODES_IN_STATES, (*owner, array_of(states)))
             current.nodes = {**{node.key: node for node in map(node_of, rows)}, **current.nodes}
             current.ended_badly = current.ended_badly or needs.ended_badly
 
@@ -355,7 +393,7 @@ def _fill_row_counts(tx: Transaction, wanted: Wanted) -> None:
 
 
 def _fill_timers(tx: Transaction, wanted: Wanted) -> None:
-    keys = _keys(tx, wanted, lambda needs: needs.timers)
+    keys = _keys(wanted, lambda needs: needs.timers)
     if not keys:
         return
     for current, needs in wanted:
@@ -363,6 +401,6 @@ def _fill_timers(tx: Transaction, wanted: Wanted) -> None:
     slices = _by_id(wanted)
     for owner, block_id, iteration, due_at in tx.query(
         "SELECT instance_id, block_id, iteration, due_at FROM timers "
-        f"WHERE (instance_id, block_id, iteration) IN (VALUES {keys})"
+        f"WHERE (instance_id, block_id, iteration) IN (VALUES {tx.values(_KEYS, keys)})"
     ):
         slices[owner].timers[key_of(block_id, iteration)] = due_at

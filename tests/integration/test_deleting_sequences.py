@@ -1,6 +1,5 @@
 """A sequence is deleted while others need it: who commits first wins, and no instance is left without a definition."""
 
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -19,9 +18,8 @@ from orchestrator.settings import Settings
 from orchestrator.store import instances, removal
 from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.session import Transaction
+from tests.support.blocked import LONG, wait_until_blocked
 from tests.support.drive import Flow, StoredWorld, fail, step
-
-LONG = 30.0
 
 
 @pytest.fixture
@@ -42,20 +40,6 @@ def other() -> Iterator[ThreadPoolExecutor]:
 
 def request_for(world: StoredWorld, sequence_id: UUID, **fields: Any) -> NewInstance:
     return NewInstance(sequence_id=sequence_id, tenant_id=world.tenant, namespace="n", **fields)
-
-
-def wait_until_blocked(store: PostgresStore, future: Future[Any]) -> None:
-    """Wait until the other thread stands at a lock, or has ended without coming to one."""
-    until = time.monotonic() + LONG
-    while time.monotonic() < until and not future.done():
-        with store.transaction() as tx:
-            if tx.query(
-                "SELECT 1 FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT l.granted "
-                "AND a.datname = current_database()"
-            ):
-                return
-        time.sleep(0.01)
-    assert future.done(), "the other transaction neither ends nor waits"
 
 
 def while_open(

@@ -1,18 +1,20 @@
 """What others have changed since it was seen, and statements over many rows that wait for nobody."""
 
-from datetime import timedelta
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from orchestrator import errands
-from orchestrator.core.model import ROOT_KEY
+from orchestrator.core.model import ROOT_KEY, Instance
 from orchestrator.settings import Settings
 from orchestrator.store import letters, steps, workers
 from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.session import Transaction
 from orchestrator.store.steps import Due
+from tests.support.blocked import LONG, wait_until_blocked
 from tests.support.drive import Flow, StoredWorld, loop, parallel, step, sub_sequence
 
 HOUR = timedelta(hours=1)
@@ -75,6 +77,25 @@ def test_all_hints_are_forgotten_without_waiting_for_a_step_that_is_being_writte
             at_once(tx)
             assert steps.forget_hints(tx) == 1
     assert [flow.steps()[0].hinted_at is None for flow in (busy, free)] == [False, True]
+
+
+def test_an_instance_is_loaded_as_who_held_it_has_left_it_and_at_the_time_of_that(world: StoredWorld) -> None:
+    flow = world.start([step("a", "external")])
+
+    def load() -> tuple[datetime, dict[UUID, Instance]]:
+        with world.store.transaction() as tx:
+            return tx.lock_and_load([flow.id])
+
+    with ThreadPoolExecutor(1) as other:
+        with world.store.transaction() as tx:
+            held = tx.load_instances([flow.id])[flow.id]
+            tx.execute("UPDATE instances SET version = version + 1 WHERE id = %s", (flow.id,))
+            loaded = other.submit(load)
+            wait_until_blocked(world.store, loaded)
+            left_at = tx.now()
+        now, found = loaded.result(LONG)
+    assert found[flow.id].version == held.version + 1
+    assert now > left_at
 
 
 def test_spent_timers_are_dropped_without_waiting_for_one_that_is_being_written(world: StoredWorld) -> None:

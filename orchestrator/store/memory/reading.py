@@ -34,6 +34,11 @@ def lock(tx: Base, ids: Sequence[UUID], step_ids: Sequence[UUID]) -> Locked:
     )
 
 
+def lock_and_load(tx: Base, ids: Sequence[UUID]) -> tuple[datetime, dict[UUID, Instance]]:
+    """Load instances, with the time; nobody else is here to lock out."""
+    return tx.now(), load_instances(tx, ids)
+
+
 def load_instances(tx: Base, ids: Iterable[UUID]) -> dict[UUID, Instance]:
     """Load instances; ids that do not exist are left out."""
     return {i: tx.tables.instances[i].instance[None] for i in ids if i in tx.tables.instances}

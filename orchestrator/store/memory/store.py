@@ -27,6 +27,7 @@ class MemoryTransaction(Base):
     """One open transaction in memory: `orchestrator.store.interface.Transaction`."""
 
     lock = reading.lock
+    lock_and_load = reading.lock_and_load
     load_instances = reading.load_instances
     load_definitions = reading.load_definitions
     load_injections = reading.load_injections

@@ -131,6 +131,10 @@ def test_an_instance_is_read_as_it_was_written(house: House) -> None:
     house.write(flow, changed)
     with house.store.transaction() as tx:
         assert tx.load_instances([flow.id, uuid4()]) == {flow.id: changed.instance}
+        now, locked = tx.lock_and_load([uuid4(), flow.id])
+        assert locked == {flow.id: changed.instance}
+        assert abs(now - tx.now()) < timedelta(seconds=10)
+        assert tx.lock_and_load([uuid4()])[1] == {}
 
 
 def test_instances_that_begin_alike_are_stored_each_with_its_own(house: House) -> None:
