@@ -70,6 +70,7 @@ class Maker:
     def __init__(self, random: Random, most: int = MAX_BLOCKS) -> None:
         self.random = random
         self.kinds = COMPOSITES
+        self.handlers = HANDLERS
         self.most = most
         self.left = min(most, self.pick([4, 8, 14, MAX_BLOCKS]))
         self.count = 0
@@ -290,7 +291,7 @@ class Maker:
     # -- steps ---------------------------------------------------------------------------------------------------
 
     def step(self) -> Block:
-        handler = self.weighted(HANDLERS)
+        handler = self.weighted(self.handlers)
         step: Block = {"type": "step", "id": self.name("s"), "handler": handler}
         params = getattr(self, f"params_of_{handler}", self.any_params)()
         if params is not None:

@@ -35,10 +35,14 @@ from orchestrator.timers import Timers
 from sequences.document import SequenceDefinition, to_document
 from sequences.signals import parse_signal
 from tests.support.drive.flow import START, Flow, Row, definition_of, handlers_with, outcome_of, shown_tree
+from workers.handlers.builtin import EFFECTLESS_HANDLERS
 
 
 class StoredWorld:
     """The real engine; time is moved by moving back what is due."""
+
+    runs_ahead = False
+    """Whether `finish` with `carry` runs steps without effects in the commit of the step before, as workers do."""
 
     def __init__(
         self, store: Store, settings: Settings, handlers: Mapping[str, Callable[..., Any]] | None = None
@@ -243,6 +247,8 @@ class StoredWorld:
                 instant=frozenset(self._instant()),
                 limit=32,
                 rounds_left=lambda _instance_id: 100,
+                effectless=EFFECTLESS_HANDLERS if self.runs_ahead else frozenset(),
+                run=lambda work: outcome_of(self, work, self.engine),
             )
         done = self.engine.finish([Report(claim=claim, outcome=outcome) for claim, outcome in reports], carry_on)
         return list(done.claims)
