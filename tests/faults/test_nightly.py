@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from tests.faults.long import only_long
 from tests.faults.nightly.campaign import Campaign
 from tests.faults.nightly.judge import Verdict
 from tests.faults.nightly.kinds import SHORT, draw, groups_of, kinds_of, one_of_each_group
@@ -16,10 +17,16 @@ from tests.faults.nightly.site import Plan, Site
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(400)]
 
 SEED = int(os.environ.get("FAULT_SEED") or random.SystemRandom().randrange(2**32))
-PLANS = (Plan(), Plan(rabbitmq=True), Plan(pooler=True))
 
 
-@pytest.mark.parametrize("plan", PLANS, ids=["Redis", "RabbitMQ", "PgBouncer"])
+@pytest.mark.parametrize(
+    "plan",
+    [
+        pytest.param(Plan(), id="Redis"),
+        pytest.param(Plan(rabbitmq=True), id="RabbitMQ", marks=only_long),
+        pytest.param(Plan(pooler=True), id="PgBouncer", marks=only_long),
+    ],
+)
 def test_one_fault_of_each_group_under_load(tmp_path: Path, plan: Plan) -> None:
     print(f"\nseed {SEED}")
     kinds = kinds_of(plan)
