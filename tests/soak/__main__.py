@@ -17,7 +17,7 @@ from tests.soak.verdict import judge
 from tests.support.stack import Stack
 from tests.support.waiting import wait_until
 
-REST_SECONDS = 15.0
+REST_SECONDS = 5.0
 """So long after the end of the load is looked at what is left."""
 
 

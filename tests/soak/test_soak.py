@@ -9,7 +9,7 @@ from tests.soak.__main__ import main
 from tests.soak.samples import Sample
 from tests.soak.verdict import judge
 
-SECONDS = 15.0
+SECONDS = 8.0
 
 
 @pytest.mark.fault
