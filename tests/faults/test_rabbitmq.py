@@ -11,6 +11,7 @@ from kombu import Connection
 
 from queues import rabbitmq
 from queues.broker import Broker, Hint, client_app
+from tests.faults.long import only_long
 from tests.support.proxy import Proxy, Trouble
 from tests.support.rabbitmq import RabbitMQ, broking
 from tests.support.waiting import wait_until
@@ -63,6 +64,7 @@ def test_a_troubled_link_holds_no_publication_for_long(broker: RabbitMQ, trouble
         link.close()
 
 
+@only_long
 def test_control_without_a_bound_a_cut_link_holds_a_publication(
     broker: RabbitMQ, monkeypatch: pytest.MonkeyPatch
 ) -> None:
