@@ -50,8 +50,8 @@ NAMED: dict[str, frozenset[str]] = {
 }
 """What lasts, and any one of the names that the doctor has for it."""
 
-IN_SHORT = frozenset({"SIGSTOP of Redis", "a table locked", "reset: client-API"})
-"""One of each part that can be hit; each of the others takes a quarter of a minute as well."""
+IN_SHORT = frozenset({"a table locked"})
+"""Each of the others takes a quarter of a minute as well."""
 
 _RESTARTED = "it is started again at once, and others do its work meanwhile"
 _AT_ONCE = "it is over as soon as it has happened: whoever was hit connects anew"

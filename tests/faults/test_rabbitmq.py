@@ -83,6 +83,7 @@ def test_control_without_a_bound_a_cut_link_holds_a_publication(
         bell.close()
 
 
+@only_long
 def test_the_doctor_names_a_rabbitmq_that_takes_no_messages(tmp_path: Path) -> None:
     with broking(tmp_path / "node", {"vm_memory_high_watermark": "{absolute,1000000}"}) as full:
         wait_until(
