@@ -58,7 +58,7 @@ from orchestrator.slices import Plans
 from orchestrator.starting import Starter
 from orchestrator.store.interface import Store, Transaction
 from orchestrator.store.rows import claim_of
-from orchestrator.store.steps import Due, Worker
+from orchestrator.store.steps import Due, HeldTask, Worker
 from orchestrator.turnstile import Events, Passed, Turnstile
 from queues.broker import Hint
 from sequences import document
@@ -176,26 +176,30 @@ class Engine:
 
     def claim_tasks(
         self,
-        worker_name: str,
+        takers: Sequence[str],
         *,
         handler: str,
         queue: str | None,
         tenant_id: str | None,
-        limit: int,
         rank: tuple[int, ...] | None = None,
-    ) -> list[Claim]:
-        """Claim tasks for a worker that polls over HTTP; a plain poll (no queue) takes tasks without a queue."""
+    ) -> list[HeldTask]:
+        """Claim tasks for workers that poll over HTTP; a plain poll (no queue) takes tasks without a queue.
+
+        Args:
+            takers: The name of the worker that gets each task, the oldest first; so many are claimed at the most.
+        """
         with self.store.transaction() as tx:
-            claims = tx.claim_tasks(
+            held = tx.claim_tasks(
                 queue=queue or "default",
                 is_named=queue is not None,
                 handler=handler,
                 tenant_id=tenant_id,
-                limit=limit,
-                worker=Worker(id=None, name=worker_name, rank=rank),
+                takers=takers,
+                rank=rank,
             )
-        self._forget(claims)
-        return claims
+            self._forget(task.claim for task in held)
+            self._briefing.prepare_for(tx, [(task.instance_id, task.step) for task in held])
+        return held
 
     def _forget(self, claims: Iterable[Claim]) -> None:
         """Drop slices that other processes may have changed since this one saw them."""

@@ -8,17 +8,12 @@ each instance begun alone. Only an answer that is lost on the way to the store f
 from collections.abc import Sequence
 from functools import partial
 
-import structlog
-
 from orchestrator.api.creation import check_startable, heads_of, new_instance
+from orchestrator.api.gathering import together_or_alone
 from orchestrator.api.instance_shapes import CreateInstance
 from orchestrator.api.services import Services
-from orchestrator.engine import Engine
-from orchestrator.errors import StoreUnavailable
 from orchestrator.exchange import NewInstance, Started
 from orchestrator.store.session import patiently
-
-log = structlog.get_logger()
 
 
 async def admit(serving: Services, request: CreateInstance) -> Started:
@@ -44,23 +39,6 @@ def begin(serving: Services, requests: Sequence[CreateInstance]) -> list[Started
             wanted.append(refusal)
         else:
             wanted.append(new)
-    begun = iter(_together(serving.engine, [new for new in wanted if isinstance(new, NewInstance)]))
+    admitted = [new for new in wanted if isinstance(new, NewInstance)]
+    begun = iter(together_or_alone(lambda some: patiently(lambda: serving.engine.start_many(some)), admitted))
     return [next(begun) if isinstance(new, NewInstance) else new for new in wanted]
-
-
-def _together(engine: Engine, new: Sequence[NewInstance]) -> Sequence[Started | Exception]:
-    if len(new) > 1:
-        try:
-            return engine.start_many(new)
-        except StoreUnavailable:
-            raise
-        except Exception as error:  # noqa: BLE001 - undone as a whole: it is seen below whose it was
-            log.info("creations_parted", count=len(new), error=type(error).__name__)
-    return [_alone(engine, each) for each in new]
-
-
-def _alone(engine: Engine, new: NewInstance) -> Started | Exception:
-    try:
-        return patiently(lambda: engine.start_many([new]))[0]
-    except Exception as error:  # noqa: BLE001 - as above
-        return error

@@ -16,6 +16,8 @@ from pydantic import BaseModel, ValidationError
 from orchestrator.errors import PayloadTooLarge
 from orchestrator.storable import MAX_DEPTH, check_depth, check_storable
 
+READ_AT_ONCE = 32 * 1024
+"""Bytes of a body that are decoded on the event loop: a larger one would hold up other requests."""
 DRAINED_BYTES = 64 * 1024 * 1024
 """How much of a too large body is still read, so that ordinary clients get to see the answer."""
 

@@ -2,11 +2,17 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
 import anyio.to_thread
+import structlog
 
+from orchestrator.errors import StoreUnavailable
+
+log = structlog.get_logger()
+
+Key = TypeVar("Key", bound=Hashable)
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -62,3 +68,66 @@ class Gatherer(Generic[Job, Result]):
                     done.set_exception(outcome)
                 else:
                     done.set_result(outcome)
+
+
+class Gatherers(Generic[Key, Job, Result]):
+    """A gatherer for each kind of job: only what is of one kind is worked on together. For one event loop.
+
+    Args:
+        at_once: See `Gatherer`; of each kind.
+        most: See `Gatherer`.
+    """
+
+    def __init__(self, at_once: int = AT_ONCE, most: int = MOST) -> None:
+        self._at_once = at_once
+        self._most = most
+        self._in_use: dict[Key, tuple[Gatherer[Job, Result], int]] = {}
+
+    def __len__(self) -> int:
+        """Count the kinds of which somebody waits for a job."""
+        return len(self._in_use)
+
+    async def do(self, key: Key, work: Callable[[Sequence[Job]], Sequence[Result | Exception]], job: Job) -> Result:
+        """Have a job done; see `Gatherer.do`.
+
+        Args:
+            key: The kind of the job.
+        """
+        gatherer, waiting = self._in_use.get(key) or (Gatherer(self._at_once, self._most), 0)
+        self._in_use[key] = gatherer, waiting + 1
+        try:
+            return await gatherer.do(work, job)
+        finally:
+            gatherer, waiting = self._in_use[key]
+            if waiting > 1:
+                self._in_use[key] = gatherer, waiting - 1
+            else:
+                del self._in_use[key]
+
+
+def together_or_alone(
+    work: Callable[[Sequence[Job]], Sequence[Result]], jobs: Sequence[Job]
+) -> Sequence[Result | Exception]:
+    """Do jobs together; if that fails, each alone: then it is seen whose fault it was.
+
+    Args:
+        work: Gives a result for each job, or fails and leaves nothing behind.
+
+    Raises:
+        StoreUnavailable: An answer was lost on its way, so nothing is known of any of them.
+    """
+    if len(jobs) > 1:
+        try:
+            return work(jobs)
+        except StoreUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - it is seen below whose it was
+            log.info("group_parted", count=len(jobs), error=type(error).__name__)
+    return [_alone(work, job) for job in jobs]
+
+
+def _alone(work: Callable[[Sequence[Job]], Sequence[Result]], job: Job) -> Result | Exception:
+    try:
+        return work([job])[0]
+    except Exception as error:  # noqa: BLE001 - of this job alone
+        return error

@@ -11,7 +11,7 @@ from orchestrator.api.addresses import InstanceId
 from orchestrator.api.admission import admit
 from orchestrator.api.answers import Json
 from orchestrator.api.auth import Caller, CallerDependency
-from orchestrator.api.bodies import Body, Rejection, shaped
+from orchestrator.api.bodies import READ_AT_ONCE, Body, Rejection, shaped
 from orchestrator.api.creation import (
     check_context_size,
     check_names,
@@ -38,8 +38,6 @@ from orchestrator.store.session import patiently
 
 router = APIRouter(tags=["instances"])
 MAX_BATCH = 10_000
-READ_AT_ONCE = 32 * 1024
-"""Bytes of a body that are decoded on the event loop: a larger one would hold up other requests."""
 
 
 @router.post(

@@ -4,13 +4,15 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
+from starlette.responses import Response
 
-from orchestrator.api.gathering import Gatherer
+from orchestrator.api.gathering import Gatherer, Gatherers
 from orchestrator.api.instance_shapes import CreateInstance
 from orchestrator.api.keyring import Keyring
 from orchestrator.api.metrics import Metrics
-from orchestrator.api.pollers import Pollers
+from orchestrator.api.pollers import Poller, Pollers, Wanted
 from orchestrator.api.streams import Streams
+from orchestrator.api.task_shapes import TaskReport
 from orchestrator.api.throttle import SharedThrottle, Throttle
 from orchestrator.catalogue import Catalogue
 from orchestrator.credential_use import CredentialUse
@@ -39,6 +41,8 @@ class Services:
 
     Args:
         plans: Compiled definitions for reading; they are immutable, so sharing them with the engine is not needed.
+        polls: By what is asked for.
+        reports: By the tenant of the caller.
     """
 
     engine: Engine
@@ -60,6 +64,8 @@ class Services:
     key_throttle: SharedThrottle | None = None
     throttle: Throttle = field(default_factory=Throttle)
     creations: Gatherer[CreateInstance, Started] = field(default_factory=Gatherer)
+    polls: Gatherers[Wanted, Poller, Response] = field(default_factory=Gatherers)
+    reports: Gatherers[str | None, TaskReport, None] = field(default_factory=Gatherers)
 
     @classmethod
     def over(cls, engine: Engine, settings: Settings) -> "Services":

@@ -1,5 +1,6 @@
 """Shapes of the protocol of polling workers (contract, api §13)."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -8,6 +9,7 @@ from pydantic import Field, StrictBool, StrictStr
 
 from orchestrator.api.instance_shapes import Context
 from orchestrator.api.shapes import Shape
+from orchestrator.core.outcomes import Outcome
 
 
 class Poll(Shape):
@@ -45,6 +47,27 @@ class FailTask(Lease):
     message: StrictStr
     retryable: StrictBool = False
     details: dict[str, Any] | None = None
+    logs: list[Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskCall:
+    """A call in which a worker speaks for a task.
+
+    Args:
+        act: What the worker wants to do.
+    """
+
+    task_id: UUID
+    lease: Lease
+    act: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskReport(TaskCall):
+    """A call in which a worker says what became of a task."""
+
+    outcome: Outcome
     logs: list[Any] | None = None
 
 

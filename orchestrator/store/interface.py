@@ -24,7 +24,7 @@ from orchestrator.store.creations import Alike
 from orchestrator.store.definitions import StoredDefinition
 from orchestrator.store.effects import EffectDone
 from orchestrator.store.instances import IdempotencyKey, Profile, Seen
-from orchestrator.store.steps import Due, Head, Worker
+from orchestrator.store.steps import Due, Head, HeldTask, Worker
 from orchestrator.store.triggers import Trigger
 
 
@@ -158,10 +158,10 @@ class Transaction(Protocol):
         is_named: bool,
         handler: str,
         tenant_id: str | None,
-        limit: int,
-        worker: Worker,
-    ) -> list[Claim]:
-        """Claim tasks for a worker that polls over HTTP, oldest first."""
+        takers: Sequence[str],
+        rank: Sequence[int] | None = None,
+    ) -> list[HeldTask]:
+        """Claim tasks for workers that poll over HTTP, the oldest first; `takers` names the worker of each."""
 
     def claims_of(self, worker_id: UUID) -> list[Claim]:
         """List the claims of one worker process."""

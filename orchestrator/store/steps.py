@@ -66,39 +66,47 @@ RETURNING s.instance_id, {_STEP}
 """,
 )
 # One priority after the other: the index gives the tasks of each in order, while to order those of all, the whole
-# backlog of the queue would be read at each poll. What is locked beyond the limit is let go with the commit.
-_FREE_TASK = """
+# backlog of the queue would be read at each poll. What is locked beyond the limit is let go with the commit. The server
+# keeps it, so it does not join, as above.
+_CLAIM_TASKS = form(
+    "claim_tasks",
+    ["text", "bool", "text", "text", "bigint[]", "text[]"],
+    f"""
 WITH RECURSIVE known (priority) AS (
-  (SELECT priority FROM steps WHERE state = 'ready' AND queue = %(queue)s ORDER BY priority DESC LIMIT 1)
+  (SELECT priority FROM steps WHERE state = 'ready' AND queue = $1 ORDER BY priority DESC LIMIT 1)
   UNION ALL
-  SELECT (SELECT s.priority FROM steps s WHERE s.state = 'ready' AND s.queue = %(queue)s
+  SELECT (SELECT s.priority FROM steps s WHERE s.state = 'ready' AND s.queue = $1
           AND s.priority < known.priority ORDER BY s.priority DESC LIMIT 1)
   FROM known WHERE known.priority IS NOT NULL
+),
+free AS MATERIALIZED (
+  SELECT f.id, f.ready_at FROM known CROSS JOIN LATERAL (
+    SELECT s.id, s.ready_at FROM steps s
+    WHERE s.state = 'ready' AND s.queue = $1 AND s.priority = known.priority
+      AND s.is_queue_named = $2 AND s.handler = $3 AND ($4 IS NULL OR s.tenant_id = $4)
+      AND NOT EXISTS (SELECT 1 FROM version_pins v WHERE v.tenant_id = s.tenant_id AND v.handler_name = s.handler
+                      AND ($5 IS NULL OR v.rank > $5))
+    ORDER BY s.ready_at, s.id LIMIT cardinality($6) FOR UPDATE OF s SKIP LOCKED
+  ) AS f ORDER BY f.ready_at, f.id LIMIT cardinality($6)
 )
-SELECT f.id FROM known CROSS JOIN LATERAL (
-  SELECT s.id, s.ready_at FROM steps s
-  WHERE s.state = 'ready' AND s.queue = %(queue)s AND s.priority = known.priority
-    AND s.is_queue_named = %(is_named)s AND s.handler = %(handler)s
-    AND (%(tenant_id)s IS NULL OR s.tenant_id = %(tenant_id)s)
-    AND NOT EXISTS (SELECT 1 FROM version_pins v WHERE v.tenant_id = s.tenant_id AND v.handler_name = s.handler
-                    AND (%(rank)s::bigint[] IS NULL OR v.rank > %(rank)s::bigint[]))
-  ORDER BY s.ready_at, s.id LIMIT %(limit)s FOR UPDATE OF s SKIP LOCKED
-) AS f ORDER BY f.ready_at, f.id LIMIT %(limit)s
-"""
+UPDATE steps s
+SET state = 'claimed', token = gen_random_uuid(), worker_id = NULL, slot = NULL,
+    worker_name = ($6)[array_position(ARRAY(SELECT id FROM free ORDER BY ready_at, id), s.id)],
+    claimed_at = clock_timestamp(), heartbeat_at = clock_timestamp(), claim_epoch = s.claim_epoch + 1,
+    expires_at = LEAST(COALESCE(s.expires_at, clock_timestamp() + s.timeout), s.deadline_at + interval '1 second')
+WHERE s.id = ANY(ARRAY(SELECT id FROM free))
+RETURNING s.instance_id, s.heartbeat_at, s.checkpoint, s.checkpoint_seq, {_STEP}
+""",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """Who claims: a worker process, and the child (by pid) that will run the step.
-
-    Args:
-        rank: Of its version, as `orchestrator.versions` gives it; None for a worker without one.
-    """
+    """Who claims: a worker process, and the child (by pid) that will run the step."""
 
     id: UUID | None
     name: str
     slot: int | None = None
-    rank: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,24 +193,19 @@ def claim_tasks(
     is_named: bool,
     handler: str,
     tenant_id: str | None,
-    limit: int,
-    worker: Worker,
-) -> list[Claim]:
-    """Claim tasks for a worker that polls over HTTP, oldest first; empty if there are none.
+    takers: Sequence[str],
+    rank: Sequence[int] | None = None,
+) -> list[HeldTask]:
+    """Claim tasks for workers that poll over HTTP; gives them the oldest first, none if there are none.
 
     Args:
         is_named: Whether the queue was named by the step; a plain poll takes steps without a queue.
+        takers: The name of the worker that gets each task, the oldest first; so many are claimed at the most.
+        rank: Of their version, as `orchestrator.versions` gives it; None for workers without one.
     """
-    parameters = {
-        **_worker(worker),
-        "queue": queue,
-        "is_named": is_named,
-        "handler": handler,
-        "tenant_id": tenant_id,
-        "limit": limit,
-        "rank": None if worker.rank is None else list(worker.rank),
-    }
-    return _claimed(tx.query(_CLAIM.format(_FREE_TASK), parameters))
+    values = (queue, is_named, handler, tenant_id, None if rank is None else tuple(rank), array_of(takers))
+    claimed = [_held(row) for row in tx.ask(_CLAIM_TASKS, values)]
+    return sorted(claimed, key=lambda task: (_ready_at(task.step), task.step.id))
 
 
 def _worker(worker: Worker) -> dict[str, Any]:

@@ -169,12 +169,12 @@ def note_poller(
     handlers: Sequence[str],
     version: str | None = None,
 ) -> None:
-    """Write that a worker has polled; what it polls for is added to what it polled for before.
+    """Let be written that a worker has polled; what it polls for is added to what it polled for before.
 
     Args:
         tenant: Whose tasks it polls for; None for those of all.
     """
-    tx.execute(
+    tx.later(
         "INSERT INTO workers (id, name, kind, queues, handlers, slots, started_at, heartbeat_at, version, tenant_id) "
         "VALUES (%s, %s, 'http', %s, %s, 0, clock_timestamp(), clock_timestamp(), %s, %s) "
         "ON CONFLICT (id) DO UPDATE SET tenant_id = EXCLUDED.tenant_id, "

@@ -155,9 +155,7 @@ QUERIES: dict[str, tuple[str, Callable[[Any], object]]] = {
     "the highest priority that waits": ("steps_ready_idx", lambda tx: steps.most_urgent(tx, ["gpu"], ["noop"])),
     "tasks for a polling worker": (
         "steps_ready_idx",
-        lambda tx: steps.claim_tasks(
-            tx, queue="gpu", is_named=True, handler="render", tenant_id=None, limit=1, worker=WORKER
-        ),
+        lambda tx: steps.claim_tasks(tx, queue="gpu", is_named=True, handler="render", tenant_id=None, takers=["w"]),
     ),
     "the heads of all queues": ("steps_ready_idx", lambda tx: steps.heads(tx, ["noop"], timedelta(seconds=15), 500)),
     "hints that are out": ("steps_ready_idx", lambda tx: steps.outstanding_hints(tx, timedelta(seconds=15))),

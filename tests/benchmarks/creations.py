@@ -20,7 +20,7 @@ from orchestrator.embedded import Servers
 from tests.benchmarks import ours, web
 from tests.benchmarks.handlers import BUILT_IN
 from tests.benchmarks.machine import check_filesystem
-from tests.benchmarks.processes import family, spent
+from tests.benchmarks.processes import children, family, spent
 from tests.benchmarks.wire import TENANT, Connection, spread
 
 PARTS = ("client", "API", "PostgreSQL")
@@ -85,14 +85,7 @@ def _readings(servers: Servers) -> dict[str, float]:
     postgres = servers.postgres_pid
     if postgres is None:
         raise LookupError("PostgreSQL is not ours, so what it costs is not to be seen")
-    return {"client": time.process_time(), "API": spent(_apis()), "PostgreSQL": spent(family([postgres]))}
-
-
-def _apis() -> set[int]:
-    found = set()
-    for path in Path("/proc/self/task").glob("*/children"):
-        found |= {int(pid) for pid in path.read_text().split()}
-    return {pid for pid in family(found) if b"\0api\0" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+    return {"client": time.process_time(), "API": spent(children(b"\0api\0")), "PostgreSQL": spent(family([postgres]))}
 
 
 def _logged(bench: ours.Orchestrator) -> float:

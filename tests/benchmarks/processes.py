@@ -32,6 +32,14 @@ def family(roots: Iterable[int]) -> set[int]:
     return found
 
 
+def children(mark: bytes) -> set[int]:
+    """Give processes that came from this one and whose command line holds a mark."""
+    found: set[int] = set()
+    for path in Path("/proc/self/task").glob("*/children"):
+        found |= {int(pid) for pid in path.read_text().split()}
+    return {pid for pid in family(found) if mark in _command_line(pid)}
+
+
 def usage(pids: Iterable[int]) -> Usage:
     """Add up what processes have used; one that has ended counts nothing."""
     total = Usage(0.0, 0)
@@ -44,6 +52,14 @@ def usage(pids: Iterable[int]) -> Usage:
 def spent(pids: Iterable[int]) -> float:
     """Add up the seconds of CPU that processes have used, and those that came from them and have ended."""
     return sum(sum(map(int, fields[11:15])) / TICKS for pid in pids if (fields := _fields(pid)))
+
+
+def _command_line(pid: int) -> bytes:
+    """Give the words of a command line, each with a NUL behind it; nothing for a process that has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def _fields(pid: int) -> list[str]:

@@ -92,8 +92,8 @@ def test_a_handler_nobody_knows_waits_for_a_worker_that_polls(stack: Stack) -> N
     statement = "SELECT block_id, state FROM steps WHERE instance_id = %s"
     wait_until(lambda: stack.query(statement, (instance_id,)) == [("b", "ready")], "b to be ready")
     assert stack.states([instance_id]) == {instance_id: "waiting"}
-    [claim] = stack.engine.claim_tasks("poller", handler="nobody_knows", queue=None, tenant_id=TENANT, limit=1)
-    stack.engine.finish([Report(claim=claim, outcome=Completed(output={"done": True}))])
+    [task] = stack.engine.claim_tasks(["poller"], handler="nobody_knows", queue=None, tenant_id=TENANT)
+    stack.engine.finish([Report(claim=task.claim, outcome=Completed(output={"done": True}))])
     assert stack.wait_for_end([instance_id]) == {instance_id: "completed"}
 
 

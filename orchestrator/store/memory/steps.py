@@ -11,7 +11,7 @@ from orchestrator.core.states import StepState
 from orchestrator.store.memory.base import Base
 from orchestrator.store.memory.tables import StepRow
 from orchestrator.store.rows import claim_of
-from orchestrator.store.steps import Due, Worker
+from orchestrator.store.steps import Due, HeldTask, Worker
 from sequences.durations import after
 
 
@@ -73,10 +73,10 @@ def claim_tasks(
     is_named: bool,
     handler: str,
     tenant_id: str | None,
-    limit: int,
-    worker: Worker,
-) -> list[Claim]:
-    """Claim tasks for a worker that polls over HTTP, oldest first."""
+    takers: Sequence[str],
+    rank: Sequence[int] | None = None,
+) -> list[HeldTask]:
+    """Claim tasks for workers that poll over HTTP, the oldest first. No version is pinned here, so no rank counts."""
     wanted = (queue, is_named, handler)
     found = [
         (owner, row)
@@ -85,7 +85,12 @@ def claim_tasks(
         and tenant_id in {None, row.step.tenant_id}
     ]
     found.sort(key=lambda each: (_ready_at(each[1].step), each[1].step.id))
-    return [claim_of(owner, _claim(tx, owner, row, worker)) for owner, row in found[:limit]]
+    return [_handed(tx, owner, row, taker) for (owner, row), taker in zip(found, takers, strict=False)]
+
+
+def _handed(tx: Base, owner: UUID, row: StepRow, taker: str) -> HeldTask:
+    step = _claim(tx, owner, row, Worker(id=None, name=taker))
+    return HeldTask(instance_id=owner, step=step, heartbeat_at=step.claimed_at, checkpoint=None, checkpoint_seq=0)
 
 
 def _ready_at(step: Step) -> datetime:
