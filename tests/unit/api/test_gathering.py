@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from orchestrator.api.gathering import Gatherer
+from orchestrator.api.gathering import Gatherer, Gatherers, together_or_alone
+from orchestrator.errors import StoreUnavailable
 
 LIMIT_SECONDS = 30.0
 
@@ -114,3 +115,63 @@ def test_whoever_has_gone_does_not_stop_the_others() -> None:
         return await other
 
     assert asyncio.run(ask()) == 4
+
+
+def test_jobs_of_two_kinds_are_not_worked_on_together() -> None:
+    work = Work()
+
+    async def ask() -> int:
+        gatherers: Gatherers[str, int, int] = Gatherers(at_once=1)
+        first = asyncio.create_task(gatherers.do("odd", work, 1))
+        await _until_begun(work, 1)
+        others = [asyncio.create_task(gatherers.do("even" if n % 2 == 0 else "odd", work, n)) for n in (2, 3, 5)]
+        await _until_begun(work, 2)
+        work.may_end.set()
+        assert await asyncio.gather(first, *others) == [2, 4, 6, 10]
+        return len(gatherers)
+
+    assert asyncio.run(ask()) == 0, "a kind of which nobody waits for a job is forgotten"
+    assert work.groups == [[1], [2], [3, 5]]
+
+
+def test_a_kind_is_forgotten_when_all_have_gone() -> None:
+    work = Work()
+
+    async def ask() -> int:
+        gatherers: Gatherers[str, int, int] = Gatherers(at_once=1)
+        waiting = [asyncio.create_task(gatherers.do("kind", work, n)) for n in (1, -2)]
+        await _until_begun(work, 1)
+        waiting[0].cancel()
+        work.may_end.set()
+        found = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(each) for each in found] == [asyncio.CancelledError, ValueError]
+        return len(gatherers)
+
+    assert asyncio.run(ask()) == 0
+
+
+def test_jobs_that_fail_together_are_done_alone() -> None:
+    groups: list[Sequence[int]] = []
+
+    def halve(jobs: Sequence[int]) -> list[int]:
+        groups.append(jobs)
+        if any(job % 2 for job in jobs):
+            raise ValueError("odd")
+        return [job // 2 for job in jobs]
+
+    assert together_or_alone(halve, [2, 4]) == [1, 2]
+    first, refused, last = together_or_alone(halve, [2, 3, 4])
+    assert (first, type(refused), last) == (1, ValueError, 2)
+    assert groups == [[2, 4], [2, 3, 4], [2], [3], [4]]
+
+
+def test_jobs_of_which_nothing_is_known_are_not_done_again() -> None:
+    groups: list[Sequence[int]] = []
+
+    def lose(jobs: Sequence[int]) -> list[int]:
+        groups.append(jobs)
+        raise StoreUnavailable("gone")
+
+    with pytest.raises(StoreUnavailable):
+        together_or_alone(lose, [1, 2])
+    assert groups == [[1, 2]]
