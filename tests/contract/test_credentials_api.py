@@ -9,7 +9,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from orchestrator.api.tasks import MAX_MESSAGE_CHARACTERS
+from orchestrator.api.reporting import MAX_MESSAGE_CHARACTERS
 from orchestrator.credential_use import CredentialUse
 from orchestrator.egress import Egress
 from orchestrator.engine import Engine
