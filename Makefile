@@ -9,8 +9,11 @@ EXAMPLES ?= 200
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# Tests start hundreds of processes; without what Python has compiled, each compiles all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test model simulation check contract contract-fuzz coverage-of-contract format bench bench-guard faults faults-nightly soak recovery upgrade-rehearsal restore-rehearsal lock clean
+.PHONY: help install demo dev test model simulation lint check contract contract-fuzz coverage-of-contract format bench bench-guard faults faults-nightly soak recovery upgrade-rehearsal restore-rehearsal lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 24
@@ -36,11 +39,13 @@ test: $(STAMP) ## Run all tests but the long fault and speed runs, in two proces
 model: $(STAMP) ## Compare the core with the reference interpreter on 20,000 random programs, each under every single crash.
 	$(BIN)/python -m tests.model.campaign --programs 20000 --processes 2
 
-check: $(STAMP) ## Formatting, lint, types, import layers, tree hygiene.
+lint: $(STAMP) ## Formatting, lint, types, import layers.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+check: lint ## What `lint` finds, and tree hygiene.
 	$(BIN)/python -m pytest -q tests/architecture
 
 simulation: $(STAMP) ## Play SEEDS histories of a whole installation with faults, and find every mutant.

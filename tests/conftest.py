@@ -19,6 +19,7 @@ from orchestrator.settings import Settings
 from orchestrator.store import migrate, upkeep
 from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.session import Store
+from tests.support import databases
 from tests.support.scheduling import Scheduling
 from tests.support.serving import Reception
 
@@ -54,6 +55,7 @@ def servers() -> Iterator[embedded.Servers]:
     directory.chmod(0o711)
     try:
         with embedded.running(directory, environment={}) as running:
+            databases.spare_the_disk(running)
             yield running
     finally:
         embedded.remove(directory)
@@ -72,9 +74,10 @@ def migrated_template(servers: embedded.Servers) -> str:
 
 
 @pytest.fixture
-def database_url(servers: embedded.Servers, migrated_template: str) -> str:
+def database_url(servers: embedded.Servers, migrated_template: str) -> Iterator[str]:
     """A migrated database of this test's own."""
-    return embedded.fresh_database(servers, f"test_{os.getpid()}_{next(_numbers)}", template=migrated_template)
+    with databases.copied(servers, f"test_{os.getpid()}_{next(_numbers)}", migrated_template) as url:
+        yield url
 
 
 @pytest.fixture
