@@ -108,6 +108,13 @@ class Broker:
         Raises:
             Exception: Whatever the transport raises; nothing depends on a hint, so the caller may drop it.
         """
+        try:
+            self._publish(hints)
+        except rabbitmq.QueueGoneError:
+            # A new connection declares each queue again. Hints that had a queue are there twice, which does no harm.
+            self._publish(hints)
+
+    def _publish(self, hints: tuple[Hint, ...]) -> None:
         with self._app.producer_pool.acquire(block=True, timeout=5) as producer:
             if self._confirms:
                 self._publish_confirmed(producer, hints)

@@ -5,9 +5,11 @@ worker would hang while it reconnects, a dispatcher while it declares a queue. H
 time ends the connection.
 
 Publications are confirmed together: all are sent, then all confirmations are awaited. One by one, each costs a round
-trip and a write to the disks of the cluster.
+trip and a write to the disks of the cluster. RabbitMQ confirms what it has dropped, too: a message whose queue somebody
+has deleted is therefore asked to be returned.
 """
 
+import errno
 import socket
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -44,6 +46,10 @@ class Trouble(StrEnum):
     """A queue is no quorum queue."""
 
 
+class QueueGoneError(RecoverableConnectionError):
+    """RabbitMQ returned messages: their queues are not there any more."""
+
+
 class Channel(pyamqp.Channel):
     """A channel that knows which of its publications RabbitMQ has not confirmed yet."""
 
@@ -53,10 +59,12 @@ class Channel(pyamqp.Channel):
         self._is_confirming = False
         self.unconfirmed: set[int] = set()
         self.refused = 0
+        self.returned: set[str] = set()
 
     def basic_publish(self, *positional: Any, **named: Any) -> Any:
         """Publish one message; in time, or the connection is not used any more."""
         named["timeout"] = named.get("timeout") or ANSWER_SECONDS
+        named["mandatory"] = self._is_confirming
         sent = super().basic_publish(*positional, **named)
         if self._is_confirming:
             self._published += 1
@@ -84,6 +92,7 @@ class Channel(pyamqp.Channel):
         if not self._is_confirming:
             self.events["basic_ack"].add(self._settle)  # type: ignore[attr-defined]  # not in its types
             self.events["basic_nack"].add(self._refuse)  # type: ignore[attr-defined]  # not in its types
+            self.events["basic_return"].add(self._take_back)  # type: ignore[attr-defined]  # not in its types
             self.confirm_select()
             self._is_confirming = True
 
@@ -98,11 +107,26 @@ class Channel(pyamqp.Channel):
         self._settle(delivery_tag, multiple)
         self.refused += before - len(self.unconfirmed)
 
+    def _take_back(self, _why: Exception, _exchange: str, routing_key: str, _message: object) -> None:
+        self.returned.add(routing_key)
+
 
 class Connection(pyamqp.Connection):
     """A connection that ends when an answer does not come."""
 
     Channel = Channel
+
+    def drain_events(self, timeout: float | None = None) -> None:
+        """Read what has come; what RabbitMQ has ended is told with a number.
+
+        Celery drops errors without one that its first read finds: that a queue was deleted, or a channel closed. The
+        worker would then consume nothing, for ever.
+        """
+        try:
+            super().drain_events(timeout)
+        except AMQPError as error:
+            error.errno = errno.ECONNABORTED  # type: ignore[attr-defined]  # as errors of the system have it
+            raise
 
     def blocking_read(self, timeout: float | None = None) -> Any:
         """Read one frame; waits that have no end of their own are waits for an answer."""
@@ -172,12 +196,14 @@ def confirmed(channel: object) -> Iterator[None]:
     """Publish in a block; at its end RabbitMQ has all of it.
 
     Raises:
+        QueueGoneError: Some of it had no queue; the rest is there.
         RecoverableConnectionError: It did not confirm everything in time, or refused something.
     """
     if not isinstance(channel, Channel):
         raise TypeError(f"expected a channel of {__name__}, found {channel!r}")
     channel.begin_confirming()
     channel.refused = 0
+    channel.returned.clear()
     yield
     until = time.monotonic() + ANSWER_SECONDS
     while channel.unconfirmed:
@@ -190,6 +216,8 @@ def confirmed(channel: object) -> Iterator[None]:
             continue
     if channel.refused:
         raise RecoverableConnectionError(f"{channel.refused} messages were refused")
+    if channel.returned:
+        raise QueueGoneError(f"no queue {', '.join(sorted(channel.returned))}")
 
 
 def answers(url: str) -> bool:

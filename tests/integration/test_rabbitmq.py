@@ -6,7 +6,8 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from amqp.exceptions import PreconditionFailed
+from amqp.exceptions import ConsumerCancelled, PreconditionFailed
+from celery.worker.loops import _quick_drain
 from kombu import Connection, Exchange, Queue
 
 from orchestrator import embedded
@@ -61,6 +62,27 @@ def test_hints_arrive_in_quorum_queues(broker: RabbitMQ) -> None:
     wait_until(lambda: (_count(broker, "one"), _count(broker, "two")) == (81, 40), "121 hints to be counted")
     with Connection(broker.url) as connection, pytest.raises(PreconditionFailed, match="x-queue-type"):
         Queue("one", Exchange(""), channel=connection.channel()).queue_declare()
+
+
+def test_a_hint_whose_queue_was_deleted_finds_a_new_one(broker: RabbitMQ) -> None:
+    bell = Broker(client_app(broker.url))
+    bell.publish(_hints("lost", "kept"))
+    with Connection(broker.url) as connection, connection.channel() as channel:
+        channel.queue_delete("lost")
+    bell.publish(_hints("lost"))
+    bell.close()
+    assert (_count(broker, "lost"), _count(broker, "kept")) == (1, 1)
+
+
+def test_a_consumer_whose_queue_is_deleted_as_it_begins_is_told(broker: RabbitMQ) -> None:
+    """By an error that Celery does not take for one of no account."""
+    with client_app(broker.url).connection_for_read() as connection:
+        consumer = connection.Consumer([rabbitmq.quorum_queue("deleted")], callbacks=[lambda *_: None])
+        consumer.consume()
+        with Connection(broker.url) as other, other.channel() as channel:
+            channel.queue_delete("deleted")
+        with pytest.raises(ConsumerCancelled):
+            _quick_drain(connection, timeout=LONGEST_PUBLISH)
 
 
 def test_steps_run_without_any_redis(stack: Stack) -> None:
