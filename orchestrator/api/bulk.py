@@ -28,8 +28,8 @@ from orchestrator.api.services import Services, Serving
 from orchestrator.api.shapes import Count
 from orchestrator.core.states import InstanceState
 from orchestrator.errors import InvalidArgument
-from orchestrator.store import instances
-from orchestrator.store.instances import Filter
+from orchestrator.store import listing
+from orchestrator.store.listing import Filter
 from sequences.signals import Control, SignalError, SignalType, parse_signal
 
 router = APIRouter(tags=["instances"])
@@ -114,13 +114,13 @@ def pages_of(serving: Services, which: Filter, *, limit: int | None = None) -> I
 
     What is created while the pages are worked on is none of them, or this might never end.
     """
-    with serving.store.reading(which.tenant_id, finds=instances.needs_finding(which)) as tx:
-        until = instances.newest_id(tx, which)
+    with serving.store.reading(which.tenant_id) as tx:
+        until = listing.newest_id(tx, which)
     after, left = None, limit
     while until is not None and left != 0:
         size = PAGE if left is None else min(PAGE, left)
-        with serving.store.reading(which.tenant_id, finds=instances.needs_finding(which)) as tx:
-            page = instances.matching(tx, which, limit=size, after=after, until=until)
+        with serving.store.reading(which.tenant_id) as tx:
+            page = listing.matching(tx, which, limit=size, after=after, until=until)
         if page:
             yield page
         if len(page) < size:

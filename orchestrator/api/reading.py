@@ -27,7 +27,7 @@ from orchestrator.core import tree
 from orchestrator.core.states import InstanceState
 from orchestrator.errors import InvalidArgument, NotFound
 from orchestrator.store import effects, instances
-from orchestrator.store.instances import Filter
+from orchestrator.store.listing import Filter
 
 router = APIRouter(tags=["instances"])
 MAX_PAGE = 1000
@@ -99,7 +99,7 @@ def _states(written: str | None) -> tuple[str, ...] | None:
 
 
 def _find(serving: Services, which: Filter, *, offset: int, limit: int) -> list[dict[str, Any]]:
-    with serving.store.reading(which.tenant_id, finds=instances.needs_finding(which)) as tx:
+    with serving.store.reading(which.tenant_id) as tx:
         found = instances.find(tx, which, offset=offset, limit=limit)
         return [instance_view(record) for record in bindings.shown(tx, serving.plans, found)]
 

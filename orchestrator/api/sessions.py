@@ -20,8 +20,8 @@ from orchestrator.api.shapes import Count
 from orchestrator.api.views import instance_view
 from orchestrator.core.states import InstanceState
 from orchestrator.errors import AlreadyExists, InvalidArgument, NotFound, PayloadTooLarge
-from orchestrator.store import instances, sessions
-from orchestrator.store.instances import Filter
+from orchestrator.store import instances, listing, sessions
+from orchestrator.store.listing import Filter
 from orchestrator.store.sessions import Session
 from sequences.signals import Control
 
@@ -130,7 +130,7 @@ def cancel_session(serving: Serving, caller: CallerDependency, session_id: Sessi
 def _running(serving: Services, caller: Caller, session_id: UUID) -> list[UUID]:
     states = tuple(state.value for state in _RUNNING)
     with serving.store.reading(caller.tenant) as tx:
-        return instances.ids(tx, Filter(session_id=session_id, states=states))
+        return listing.ids(tx, Filter(session_id=session_id, states=states))
 
 
 def _owned(serving: Services, caller: Caller, session_id: UUID) -> Session:

@@ -14,9 +14,14 @@ from orchestrator.core.plan import Injection, Plan
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstancePut:
-    """The instance row reads as given; its version has risen by one."""
+    """The instance row reads as given; its version has risen by one.
+
+    Args:
+        formerly: When it was changed before; None if that does not matter.
+    """
 
     instance: Instance
+    formerly: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -402,7 +402,10 @@ class Turn(Overlay):
         """Give what the turn changes; the instance first, with its version risen."""
         updated_at = self.instance.updated_at if self.keeps_updated_at else self.now
         self.amend(version=self.instance.version + 1, updated_at=updated_at)
-        changes: list[Change] = [InstancePut(instance=self.instance), *self._first]
+        changes: list[Change] = [
+            InstancePut(instance=self.instance, formerly=self.slice.instance.updated_at),
+            *self._first,
+        ]
         changes += [NodePut(node=node) for node in self._nodes.values()]
         for key, step in self._steps.items():
             changes.append(StepPut(step=step) if step is not None else StepGone(key=key))

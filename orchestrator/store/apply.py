@@ -6,6 +6,7 @@ instance (or one that walked through many blocks) cost one write for each row th
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from operator import attrgetter
 from typing import Any, assert_never
 from uuid import UUID
@@ -87,6 +88,13 @@ _UPDATE_INSTANCES = prepared(
     "UPDATE instances SET "
     + ", ".join(f"{name} = v.{name}" for name in names_of(_MUTABLE).split(", "))
     + " FROM {rows} WHERE instances.id = v.id",
+    joins=True,
+)
+
+_MOVE_METADATA = prepared(
+    "move_metadata",
+    "id uuid, minute timestamptz",
+    "UPDATE metadata_entries m SET minute = v.minute FROM {rows} WHERE m.instance_id = v.id",
     joins=True,
 )
 
@@ -219,10 +227,12 @@ class WriteSet:
 
     Args:
         apart: Which values are stored apart.
+        moved: Instances that were changed in another minute before: lists by metadata have them elsewhere.
     """
 
     apart: Apart
     instances: dict[UUID, Instance] = field(default_factory=dict)
+    moved: set[UUID] = field(default_factory=set)
     nodes: dict[RowKey, Row | None] = field(default_factory=dict)
     steps: dict[RowKey, Row | None] = field(default_factory=dict)
     timers: dict[RowKey, Row | None] = field(default_factory=dict)
@@ -257,8 +267,10 @@ class WriteSet:
         owner = instance.id
         for change in changes:
             match change:
-                case InstancePut(instance=value):
+                case InstancePut(instance=value, formerly=formerly):
                     self.instances[owner] = value
+                    if formerly is not None and minute_of(formerly) != minute_of(value.updated_at):
+                        self.moved.add(owner)
                 case NodePut(node=node):
                     self.nodes[owner, node.key] = node_row(owner, node)
                 case StepPut(step=step):
@@ -394,6 +406,11 @@ def _attempt_row(owner: UUID, change: AttemptRecorded) -> Row:
     )
 
 
+def minute_of(moment: datetime) -> datetime:
+    """Give the minute that a moment lies in, as `metadata_entries` name it."""
+    return moment.replace(second=0, microsecond=0)
+
+
 def write(tx: Transaction, decided: Iterable[tuple[Instance, Iterable[Change]]]) -> None:
     """Write what was decided about instances, each as it reads after it. The caller holds their locks."""
     writes = WriteSet(apart=tx.apart)
@@ -411,6 +428,7 @@ def apply(tx: Transaction, writes: WriteSet) -> None:
     definitions.hold(tx, writes.held)
     _send(tx, _forget(tx, writes.forgotten))
     tx.put(_UPDATE_INSTANCES, [_mutable_of(writes.instances[i]) for i in sorted(writes.instances)])
+    tx.put(_MOVE_METADATA, [(i, minute_of(writes.instances[i].updated_at)) for i in sorted(writes.moved)])
     _put_or_remove(tx, writes.nodes, _PUT_NODES, _REMOVE_NODES)
     _put_or_remove(tx, writes.steps, _PUT_STEPS, _REMOVE_STEPS)
     _put_or_remove(tx, writes.timers, _PUT_TIMERS, _REMOVE_TIMERS)

@@ -1,6 +1,5 @@
 """Instances: creation, and what clients read of them."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,8 +8,8 @@ from uuid import UUID
 
 from orchestrator.core.asides import RESULT_REF
 from orchestrator.core.model import BESIDE, Instance
-from orchestrator.core.states import InstanceState
-from orchestrator.store import payloads
+from orchestrator.store import listing, payloads
+from orchestrator.store.listing import Filter
 from orchestrator.store.rows import INSTANCE_COLUMNS, INSTANCE_WIDTH, instance_of
 from orchestrator.store.session import Transaction, to_json
 
@@ -64,18 +63,6 @@ class Seen:
     record: Record
     ended_at: datetime | None
     newest_block: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
-    """Which instances a list shows; None means any."""
-
-    tenant_id: str | None = None
-    namespace: str | None = None
-    sequence_id: UUID | None = None
-    states: tuple[str, ...] | None = None
-    metadata: tuple[tuple[str, str], ...] = ()
-    session_id: UUID | None = None
 
 
 def reserve_keys(tx: Transaction, wanted: Mapping[IdempotencyKey, UUID]) -> dict[IdempotencyKey, UUID]:
@@ -185,123 +172,10 @@ def tenant_of(tx: Transaction, instance_id: UUID) -> str | None:
 
 
 def find(tx: Transaction, which: Filter, *, offset: int, limit: int) -> list[Record]:
-    """List instances, newest change first.
-
-    Each state is read from an index in that order, no further than the page goes, and the page is taken from what all
-    of them have given. Only what it shows is read in full: by the tenant, also where the account has found it.
-    """
-    conditions, parameters = _conditions(which, but_state=True)
-    states = dict.fromkeys(InstanceState if which.states is None else which.states)
-    # `listed_at` is `updated_at` in steps: the index brings the rows nearly sorted, and a step at a time is sorted.
-    branch = (
-        f"(SELECT i.id, i.updated_at FROM {_source(which)} WHERE {conditions} AND i.state = %s "
-        "ORDER BY i.listed_at DESC, i.updated_at DESC, i.id DESC LIMIT %s)"
-    )
-    values = [value for state in states for value in (*parameters, str(state), offset + limit)]
-    found = " UNION ALL ".join([branch] * len(states))
-    page = f"SELECT id FROM ({found}) AS found ORDER BY updated_at DESC, id DESC OFFSET %s LIMIT %s"
-    order = "ORDER BY i.updated_at DESC, i.id DESC"
-    if not tx.finds:
-        rows = tx.query(f"{_RECORD} WHERE i.id IN ({page}) {order}", (*values, offset, limit))
-        return _records(tx, rows)
-    ids = [row[0] for row in tx.query(page, (*values, offset, limit))]
-    tx.bind()
-    return _records(tx, tx.query(f"{_RECORD} WHERE i.id = ANY(%s::uuid[]) {order}", (ids,)) if ids else [])
-
-
-def needs_finding(which: Filter) -> bool:
-    """Tell whether the account has to find what a filter means, in a transaction that `finds`.
-
-    The index of metadata is of no use to a tenant's role: the server may not look into it before the policy has let a
-    row pass, as its operators are not marked as leakproof.
-    """
-    return bool(which.metadata)
-
-
-def _source(which: Filter) -> str:
-    """Name the tables that a filter looks into."""
-    return "instances i" + (" JOIN contexts c ON c.instance_id = i.id" if which.metadata else "")
-
-
-def ids(tx: Transaction, which: Filter, *, limit: int | None = None) -> list[UUID]:
-    """Name the instances a filter matches, the oldest first; None for all of them."""
-    return [row[0] for row in matching(tx, which, limit=limit)]
-
-
-def newest_id(tx: Transaction, which: Filter) -> UUID | None:
-    """Name the newest instance a filter matches; None if there is none."""
-    conditions, parameters = _conditions(which)
-    rows = tx.query(f"SELECT i.id FROM {_source(which)} WHERE {conditions} ORDER BY i.id DESC LIMIT 1", parameters)
-    return rows[0][0] if rows else None
-
-
-def matching(
-    tx: Transaction, which: Filter, *, limit: int | None = None, after: UUID | None = None, until: UUID | None = None
-) -> list[tuple[UUID, str, UUID]]:
-    """Read id, state and sequence of instances that a filter means, the oldest first.
-
-    Args:
-        limit: How many at the most; None for all.
-        after: Only what comes behind this one.
-        until: Only up to this one.
-    """
-    conditions, parameters = _conditions(which)
-    for condition, bound in (("i.id > %s", after), ("i.id <= %s", until)):
-        if bound is not None:
-            conditions += f" AND {condition}"
-            parameters.append(bound)
-    rows = tx.query(
-        f"SELECT i.id, i.state, i.sequence_id FROM {_source(which)} WHERE {conditions} ORDER BY i.id LIMIT %s",
-        (*parameters, limit),
-    )
-    if rows and tx.finds:
-        tx.bind()
-        shown = {
-            row[0] for row in tx.query("SELECT id FROM instances WHERE id = ANY(%s::uuid[])", ([r[0] for r in rows],))
-        }
-        rows = [row for row in rows if row[0] in shown]
-    return [(row[0], row[1], row[2]) for row in rows]
-
-
-def _conditions(which: Filter, *, but_state: bool = False) -> tuple[str, list[Any]]:
-    conditions: list[str] = ["true"]
-    parameters: list[Any] = []
-    for column, value in (
-        ("i.tenant_id", which.tenant_id),
-        ("i.namespace", which.namespace),
-        ("i.sequence_id", which.sequence_id),
-        ("i.session_id", which.session_id),
-    ):
-        if value is not None:
-            conditions.append(f"{column} = %s")
-            parameters.append(value)
-    if which.states is not None and not but_state:
-        conditions.append("i.state = ANY(%s)")
-        parameters.append(list(which.states))
-    for key, text in which.metadata:
-        condition, values = _metadata_condition(key, text)
-        conditions.append(condition)
-        parameters += values
-    return " AND ".join(conditions), parameters
-
-
-_PLAIN_NUMBER = re.compile(r"-?(0|[1-9]\d{0,299})(\.\d{1,300})?", re.ASCII)
-
-
-def _metadata_condition(key: str, text: str) -> tuple[str, list[str]]:
-    """Say that a member of the metadata reads as a text, in a way that the index knows and the planner can estimate.
-
-    What an object holds is the index's to say, but not how it reads: 5.0 holds 5. `coalesce` hides the comparison from
-    the planner, which would take it for rare, and read all that the index finds instead of the newest rows.
-    """
-    reads, holds = "c.metadata ->> %s = %s", "c.metadata @> %s::jsonb"
-    if text.startswith(("{", "[")):  # of which many a form reads the same
-        return reads, [key, text]
-    name = to_json(key)
-    string = f"{{{name}:{to_json(text)}}}"
-    if text not in {"true", "false"} and not _PLAIN_NUMBER.fullmatch(text):
-        return holds, [string]
-    return f"({holds} OR ({holds} AND coalesce({reads}, false)))", [string, f"{{{name}:{text}}}", key, text]
+    """List instances, newest change first; only what the page shows is read in full."""
+    page, values = listing.page(tx, which, offset=offset, limit=limit)
+    rows = tx.query(f"{_RECORD} WHERE i.id IN ({page}) ORDER BY i.updated_at DESC, i.id DESC", values)
+    return _records(tx, rows)
 
 
 def children(tx: Transaction, parent_id: UUID, *, limit: int | None = None) -> list[Record]:

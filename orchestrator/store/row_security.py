@@ -31,6 +31,7 @@ READ: Final[dict[str, tuple[str, ...]]] = {
     "sequences": (),
     "instances": (),
     "contexts": (),
+    "metadata_entries": (),
     "nodes": (),
     "steps": (),
     "timers": (),

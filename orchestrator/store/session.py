@@ -7,7 +7,7 @@ in the same message, and what it writes without asking for an answer (`later`) g
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -33,8 +33,6 @@ _TRIES = 5
 
 T = TypeVar("T")
 
-_ALONE = b"; SET LOCAL max_parallel_workers_per_gather = 0"
-"""No helpers: to start them takes longer than a page, and they would be taken from other requests."""
 _BY_INDEX = b"SET LOCAL enable_seqscan = off"
 """A plan that is kept must not have been made for a table that was small then: it goes by an index, as there is one."""
 
@@ -51,12 +49,10 @@ class Reader:
     Args:
         tenant: Whose things are read.
         role: What is taken to read them, and shows nothing else; None for the account itself.
-        finds: The account finds them first, and the role is taken when `bind` is called.
     """
 
     tenant: str | None = None
     role: str | None = None
-    finds: bool = False
 
 
 class Transaction:
@@ -94,30 +90,11 @@ class Transaction:
             return begin + b"; SET LOCAL synchronous_commit = off"
         if self.reader is None:
             return begin
-        if self.reader.finds:
-            return b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" + begin.removeprefix(b"BEGIN") + _ALONE
         begin = b"BEGIN READ ONLY" + begin.removeprefix(b"BEGIN")
-        return begin if self.reader.role is None else begin + b"; " + self._taking(self.reader)
-
-    def _taking(self, reader: Reader) -> bytes:
-        text: bytes = self.cursor.mogrify(
-            f"SET LOCAL orchestrator.tenant = %s; SET LOCAL ROLE {reader.role}", (reader.tenant,)
-        )
-        return text
-
-    @property
-    def finds(self) -> bool:
-        """Tell whether the account still reads in a transaction for a tenant; what it has found is to be read bound."""
-        return self.reader is not None and self.reader.finds
-
-    def bind(self) -> None:
-        """Read as the tenant from now on, in a transaction that finds; of no effect in any other."""
-        if self.reader is None or not self.reader.finds:
-            return
-        self.reader = replace(self.reader, finds=False)
-        if self.reader.role is not None:
-            self.has_answered = False
-            self._waiting.append(self._taking(self.reader))
+        if self.reader.role is None:
+            return begin
+        take = f"; SET LOCAL orchestrator.tenant = %s; SET LOCAL ROLE {self.reader.role}"
+        return begin + bytes(self.cursor.mogrify(take, (self.reader.tenant,)))
 
     def now(self) -> datetime:
         """Read the database's clock, as an aware UTC time."""
@@ -282,18 +259,16 @@ class Store:
         """
         return self.opened(Transaction, is_losable=is_losable)
 
-    def reading(self, tenant: str | None, *, finds: bool = False) -> AbstractContextManager[Transaction]:
+    def reading(self, tenant: str | None) -> AbstractContextManager[Transaction]:
         """Open a transaction that only reads; see `transaction`.
 
         Args:
             tenant: Whose things are read: the server shows no others in it. None for those of all.
-            finds: Let the account find what the tenant is then shown (`Transaction.bind`), both at one moment: for
-                conditions whose index the server does not use while a policy holds, as it may not run them before.
 
         Raises:
             StoreUnavailable: Also if row-level security is required, and cannot be had.
         """
-        return self.opened(Transaction, reader=self.reader(tenant, finds=finds))
+        return self.opened(Transaction, reader=self.reader(tenant))
 
     def try_out_row_security(self) -> None:
         """Look whether the role can be taken, so that its lack is told at the start.
@@ -305,9 +280,9 @@ class Store:
             self.row_security.role(self.transaction)
         self.row_security.check()
 
-    def reader(self, tenant: str | None, *, finds: bool = False) -> Reader:
+    def reader(self, tenant: str | None) -> Reader:
         """Say how a transaction reads for a tenant, or for all; raises as `reading` does."""
-        return Reader(tenant, None if tenant is None else self.row_security.role(self.transaction), finds)
+        return Reader() if tenant is None else Reader(tenant, self.row_security.role(self.transaction))
 
     @contextmanager
     def opened(

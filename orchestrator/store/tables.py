@@ -165,8 +165,20 @@ contexts = Table(
         "parent_instance_id",
         postgresql_where=text("parent_instance_id IS NOT NULL"),
     ),
-    # Lists filtered by metadata keys.
-    Index("contexts_metadata_idx", "metadata", postgresql_using="gin", postgresql_ops={"metadata": "jsonb_path_ops"}),
+)
+
+# Members of metadata, written by triggers: `entry` stands for a key and its text, `minute` is `updated_at` without its
+# seconds. Its key gives a list by metadata in the order of `updated_at`, but for the order within a minute.
+metadata_entries = Table(
+    "metadata_entries",
+    metadata,
+    Column("entry", Uuid, nullable=False),
+    Column("tenant_id", Text, nullable=False),
+    Column("minute", DateTime(timezone=True), nullable=False),
+    Column("instance_id", Uuid, nullable=False),
+    PrimaryKeyConstraint("entry", "tenant_id", "minute", "instance_id"),
+    # The entries of an instance that is changed in another minute, or removed.
+    Index("metadata_entries_instance_id_idx", "instance_id"),
 )
 
 idempotency_keys = Table(

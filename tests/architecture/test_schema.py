@@ -27,6 +27,7 @@ from orchestrator.store import (
     dispatch,
     instances,
     letters,
+    listing,
     nonces,
     reading,
     removal,
@@ -207,7 +208,7 @@ QUERIES: dict[str, tuple[str, Callable[[Any], object]]] = {
     "kept signals": ("signals_kept_idx", lambda tx: reading.fill(tx, [(_slice(), Needs(signals=True))])),
     "instances of a session": (
         "instances_session_id_idx",
-        lambda tx: instances.ids(tx, instances.Filter(session_id=INSTANCE)),
+        lambda tx: listing.ids(tx, listing.Filter(session_id=INSTANCE)),
     ),
     "children of an instance": (
         "contexts_parent_instance_id_idx",
@@ -255,7 +256,7 @@ PLANNED_WITH_ROWS = {
     "instances_of_namespace_idx",
     "instances_of_sequence_idx",
     "instances_listed_idx",
-    "contexts_metadata_idx",
+    "metadata_entries_instance_id_idx",
 }
 """Of lists, whose plans depend on what is in the tables (test_plans_of_lists)."""
 INDEXED = {index for index, _ in QUERIES.values()} | PLANNED_WITH_ROWS

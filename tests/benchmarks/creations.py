@@ -47,7 +47,7 @@ class Creation:
         return sum(self.cpu.values())
 
 
-def contents(bench: ours.Orchestrator, count: int, batch: int | None) -> list[bytes]:
+def contents(bench: ours.Orchestrator, count: int, batch: int | None, members: int) -> list[bytes]:
     """Write the bodies of requests that create so many instances; None for single ones."""
     sequence_id = bench.define(f"creations-{time.monotonic_ns()}", ours.flat(1, BUILT_IN))
     body = {
@@ -55,6 +55,7 @@ def contents(bench: ours.Orchestrator, count: int, batch: int | None) -> list[by
         "tenant_id": TENANT,
         "namespace": TENANT,
         "context": {"data": {"order": 4711, "customer": "c-0815"}},
+        "metadata": {f"member-{number}": f"text {number}" for number in range(members)} or None,
     }
     if batch is None:
         return [orjson.dumps(body)] * count
@@ -62,15 +63,17 @@ def contents(bench: ours.Orchestrator, count: int, batch: int | None) -> list[by
     return [orjson.dumps({"instances": [body] * size}) for size in sizes]
 
 
-def measure(bench: ours.Orchestrator, servers: Servers, count: int, batch: int | None, connections: int) -> Creation:
+def measure(
+    bench: ours.Orchestrator, servers: Servers, count: int, batch: int | None, options: argparse.Namespace
+) -> Creation:
     """Create instances, and read what that has cost."""
     path = "/instances" if batch is None else "/instances/batch"
-    wanted = contents(bench, count, batch)
+    wanted = contents(bench, count, batch, options.members)
 
     def send(connection: Connection, content: bytes) -> None:
         connection.request("POST", path, content)
 
-    with web.connections(bench, connections) as opened:
+    with web.connections(bench, options.connections) as opened:
         before, logged = _readings(servers), _logged(bench)
         began = time.perf_counter()
         spread(opened, wanted, send)
@@ -113,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.creations", description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=40_000, help="instances of one run in batches")
     parser.add_argument("--batch", type=int, default=500, help="instances of one request")
+    parser.add_argument("--members", type=int, default=0, help="members of the metadata of each instance")
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--apis", type=int, default=web.APIS, help="API processes")
     parser.add_argument("--repeat", type=int, default=5, help="runs of each kind, after one to warm up")
@@ -122,13 +126,13 @@ def _parser() -> argparse.ArgumentParser:
 def _report(
     bench: ours.Orchestrator, servers: Servers, count: int, batch: int | None, options: argparse.Namespace
 ) -> None:
-    measure(bench, servers, max(count // 4, 1), batch, options.connections)
-    runs = [measure(bench, servers, count, batch, options.connections) for _ in range(options.repeat)]
+    measure(bench, servers, max(count // 4, 1), batch, options)
+    runs = [measure(bench, servers, count, batch, options) for _ in range(options.repeat)]
     name = "single requests" if batch is None else f"batches of {batch}"
     rates = [each.rate for each in runs]
     print(
-        f"{name}, {options.connections} connections, {options.apis} API processes, "
-        f"median (minimum to maximum) of {len(runs)}:"
+        f"{name}, {options.members} members of metadata, {options.connections} connections, "
+        f"{options.apis} API processes, median (minimum to maximum) of {len(runs)}:"
     )
     print(f"  {statistics.median(rates):9.0f} ({min(rates):.0f} to {max(rates):.0f}) instances per second")
     for part in PARTS:

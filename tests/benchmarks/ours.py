@@ -230,6 +230,15 @@ def running(
 
 
 @contextlib.contextmanager
+def serving(servers: Servers, url: str, logs: Path) -> Iterator[int]:
+    """Serve the API of a database that is there, from one process and for a block; gives its port. No steps run."""
+    port = free_port()
+    with supervised([_api(0, port)], servers.environment | {"DATABASE_URL": url}, logs):
+        _await_port(port)
+        yield port
+
+
+@contextlib.contextmanager
 def supervised(specs: Sequence[ChildSpec], environment: dict[str, str], logs: Path) -> Iterator[None]:
     """Run processes for a block, with default settings and nothing on the terminal; their logs go to a folder."""
     logs.mkdir(parents=True, exist_ok=True)

@@ -112,3 +112,34 @@ def test_a_large_table_is_changed_in_parts(database_url: str, monkeypatch: pytes
             online.create_index("tried_idx", "counters", ["value"])
             online.drop_index("tried_idx")
     engine.dispose()
+
+
+def test_metadata_from_before_are_listed(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(online, "ROWS_AT_ONCE", 2)
+    migrate.downgrade(database_url, "0036")
+    with (
+        closing(psycopg2.connect(without_driver(database_url))) as connection,
+        connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute(
+            "INSERT INTO instances (id, tenant_id, namespace, sequence_id, state, version, priority, timezone, "
+            "running, waiting, scheduled, is_held, is_cancelling, round, total_steps, dry_run, dry_run_auto_approve, "
+            "created_at, updated_at) SELECT gen_random_uuid(), 't', 'n', gen_random_uuid(), 'completed', 1, 1, 'UTC', "
+            "0, 0, 0, false, false, number, 1, false, false, moment, moment "
+            "FROM generate_series(1, 3) AS number, (SELECT timestamptz '2026-01-01 00:00:59+00' AS moment) AS one"
+        )
+        cursor.execute(
+            "INSERT INTO contexts (instance_id, metadata) SELECT id, CASE WHEN round = 2 THEN 'null' "
+            "ELSE jsonb_build_object('kind', 'x', 'nth', round, 'none', null) END FROM instances"
+        )
+        connection.commit()
+    migrate.upgrade(database_url)
+    with closing(psycopg2.connect(without_driver(database_url))) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT i.round, m.tenant_id, m.minute = '2026-01-01 00:00:00+00' FROM instances i "
+            "JOIN metadata_entries m ON m.instance_id = i.id WHERE m.entry = metadata_entry('kind', 'x') ORDER BY 1"
+        )
+        assert cursor.fetchall() == [(1, "t", True), (3, "t", True)]
+        cursor.execute("SELECT count(*) FROM metadata_entries")
+        assert cursor.fetchall() == [(4,)]

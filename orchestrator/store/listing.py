@@ -1,0 +1,187 @@
+"""Which instances a filter means, and which of them a page of a list shows.
+
+A page is found by walking an index in the order of the list, no further than the page goes. Without metadata each state
+is read by itself (`listed_at`). Members of metadata are rows of `metadata_entries`, by the minute of `updated_at`: what
+several members have in common is where their walks meet. Where the other conditions of a filter leave few
+instances, these are looked at one by one instead, as a walk might meet none of them for long.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from uuid import UUID
+
+from orchestrator.core.states import InstanceState
+from orchestrator.store.session import Transaction
+
+FEW: Final = 1000
+"""So many instances are looked at one by one before a walk is begun: both take some milliseconds."""
+JOINED: Final = 3
+"""So many members of metadata are walked together; planning takes longer with each. Others are looked up."""
+
+# The walks are told, as the planner knows neither how new values are spread, nor those that came after its last look.
+_BY_INDEX: Final = (
+    "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL max_parallel_workers_per_gather = 0"
+)
+# The index is asked for the next name, as a walk would pass by all entries of a tenant.
+_TENANTS_OF_ENTRY: Final = (
+    "WITH RECURSIVE named AS (SELECT metadata_entry(%s, %s) AS entry), found AS ("
+    "(SELECT n.entry, m.tenant_id FROM named n JOIN metadata_entries m ON m.entry = n.entry "
+    "ORDER BY m.tenant_id LIMIT 1) UNION ALL SELECT f.entry, (SELECT m.tenant_id FROM metadata_entries m "
+    "WHERE m.entry = f.entry AND m.tenant_id > f.tenant_id ORDER BY m.tenant_id LIMIT 1) "
+    "FROM found f WHERE f.tenant_id IS NOT NULL) SELECT tenant_id FROM found WHERE tenant_id IS NOT NULL"
+)
+_IN_ORDER: Final = "SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which instances a list shows; None means any."""
+
+    tenant_id: str | None = None
+    namespace: str | None = None
+    sequence_id: UUID | None = None
+    states: tuple[str, ...] | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
+    session_id: UUID | None = None
+
+
+Page = tuple[str, list[Any]]
+"""A query for the ids of a page, and its parameters."""
+
+
+def page(tx: Transaction, which: Filter, *, offset: int, limit: int) -> Page:
+    """Give the query for a page, newest change first; what it takes to choose it is read here."""
+    if not which.metadata:
+        return _state_by_state(which, offset, limit)
+    tx.later(_BY_INDEX)
+    if (few := _few(tx, which)) is not None:
+        return _one_by_one(few, which, offset, limit)
+    tx.later(_IN_ORDER)
+    if which.tenant_id is not None:
+        query, values = _walk(which, "%s", [which.tenant_id], offset, limit)
+        return f"SELECT id FROM ({query}) AS found", values
+    query, values = _walk(which, "t.tenant_id", [], 0, offset + limit)
+    tenants = [row[0] for row in tx.query(_TENANTS_OF_ENTRY, which.metadata[0])]
+    return (
+        f"SELECT found.id FROM unnest(%s::text[]) AS t (tenant_id) CROSS JOIN LATERAL ({query}) AS found "
+        "ORDER BY found.updated_at DESC, found.id DESC OFFSET %s LIMIT %s",
+        [tenants, *values, offset, limit],
+    )
+
+
+def _state_by_state(which: Filter, offset: int, limit: int) -> Page:
+    """Read each state from an index, no further than the page goes, and take the page from what all have given."""
+    conditions, parameters = _conditions(which, but_state=True)
+    states = dict.fromkeys(InstanceState if which.states is None else which.states)
+    # `listed_at` is `updated_at` in steps: the index brings the rows nearly sorted, and a step at a time is sorted.
+    branch = (
+        f"(SELECT i.id, i.updated_at FROM instances i WHERE {conditions} AND i.state = %s "
+        "ORDER BY i.listed_at DESC, i.updated_at DESC, i.id DESC LIMIT %s)"
+    )
+    values = [value for state in states for value in (*parameters, str(state), offset + limit)]
+    found = " UNION ALL ".join([branch] * len(states))
+    query = f"SELECT id FROM ({found}) AS found ORDER BY updated_at DESC, id DESC OFFSET %s LIMIT %s"
+    return query, [*values, offset, limit]
+
+
+def _few(tx: Transaction, which: Filter) -> list[UUID] | None:
+    """Name all instances that a filter means but for the metadata; None if there are many."""
+    if which.states is None and which.namespace is None and which.sequence_id is None and which.session_id is None:
+        return None
+    conditions, parameters = _conditions(replace(which, metadata=()))
+    rows = tx.query(f"SELECT i.id FROM instances i WHERE {conditions} LIMIT %s", (*parameters, FEW))
+    return [row[0] for row in rows] if len(rows) < FEW else None
+
+
+def _one_by_one(few: list[UUID], which: Filter, offset: int, limit: int) -> Page:
+    conditions, parameters = _conditions(which)
+    query = (
+        f"SELECT i.id FROM instances i WHERE i.id = ANY(%s::uuid[]) AND {conditions} "
+        "ORDER BY i.updated_at DESC, i.id DESC OFFSET %s LIMIT %s"
+    )
+    return query, [few, *parameters, offset, limit]
+
+
+def _walk(which: Filter, tenant: str, values: list[Any], offset: int, limit: int) -> Page:
+    """Walk the entries of all members in their common order, and look at the instances where they meet."""
+    members = list(dict.fromkeys(which.metadata))
+    entries, parameters = "metadata_entries m0", list[Any]()
+    for number, (key, text) in enumerate(members[1:JOINED], 1):
+        entries += (
+            f" JOIN metadata_entries m{number} ON m{number}.entry = metadata_entry(%s, %s) "
+            f"AND m{number}.tenant_id = m0.tenant_id AND m{number}.minute = m0.minute "
+            f"AND m{number}.instance_id = m0.instance_id"
+        )
+        parameters += [key, text]
+    conditions, others = _conditions(replace(which, metadata=tuple(members[JOINED:])))
+    query = (
+        f"SELECT i.id, i.updated_at FROM {entries} JOIN instances i ON i.id = m0.instance_id "
+        f"WHERE m0.entry = metadata_entry(%s, %s) AND m0.tenant_id = {tenant} AND {conditions} "
+        "ORDER BY m0.minute DESC, i.updated_at DESC, i.id DESC OFFSET %s LIMIT %s"
+    )
+    return query, [*parameters, *members[0], *values, *others, offset, limit]
+
+
+def ids(tx: Transaction, which: Filter, *, limit: int | None = None) -> list[UUID]:
+    """Name the instances a filter matches, the oldest first; None for all of them."""
+    return [row[0] for row in matching(tx, which, limit=limit)]
+
+
+def newest_id(tx: Transaction, which: Filter) -> UUID | None:
+    """Name the newest instance a filter matches; None if there is none."""
+    conditions, parameters = _conditions(which)
+    rows = tx.query(f"SELECT i.id FROM instances i WHERE {conditions} ORDER BY i.id DESC LIMIT 1", parameters)
+    return rows[0][0] if rows else None
+
+
+def matching(
+    tx: Transaction, which: Filter, *, limit: int | None = None, after: UUID | None = None, until: UUID | None = None
+) -> list[tuple[UUID, str, UUID]]:
+    """Read id, state and sequence of instances that a filter means, the oldest first.
+
+    Args:
+        limit: How many at the most; None for all.
+        after: Only what comes behind this one.
+        until: Only up to this one.
+    """
+    conditions, parameters = _conditions(which)
+    for condition, bound in (("i.id > %s", after), ("i.id <= %s", until)):
+        if bound is not None:
+            conditions += f" AND {condition}"
+            parameters.append(bound)
+    rows = tx.query(
+        f"SELECT i.id, i.state, i.sequence_id FROM instances i WHERE {conditions} ORDER BY i.id LIMIT %s",
+        (*parameters, limit),
+    )
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+def _conditions(which: Filter, *, but_state: bool = False) -> tuple[str, list[Any]]:
+    conditions: list[str] = ["true"]
+    parameters: list[Any] = []
+    for column, value in (
+        ("i.tenant_id", which.tenant_id),
+        ("i.namespace", which.namespace),
+        ("i.sequence_id", which.sequence_id),
+        ("i.session_id", which.session_id),
+    ):
+        if value is not None:
+            conditions.append(f"{column} = %s")
+            parameters.append(value)
+    if which.states is not None and not but_state:
+        conditions.append("i.state = ANY(%s)")
+        parameters.append(list(which.states))
+    members = list(dict.fromkeys(which.metadata))
+    for key, text in members[:JOINED]:
+        conditions.append(
+            "EXISTS (SELECT 1 FROM metadata_entries m WHERE m.entry = metadata_entry(%s, %s) "
+            "AND m.tenant_id = i.tenant_id AND m.instance_id = i.id)"
+        )
+        parameters += [key, text]
+    if more := members[JOINED:]:
+        conditions.append(
+            "(SELECT count(*) FROM metadata_entries m WHERE m.instance_id = i.id AND m.entry = ANY(ARRAY("
+            "SELECT metadata_entry(u.key, u.text) FROM unnest(%s::text[], %s::text[]) AS u (key, text)))) = %s"
+        )
+        parameters += [[key for key, _ in more], [text for _, text in more], len(more)]
+    return " AND ".join(conditions), parameters
