@@ -22,6 +22,8 @@ from orchestrator.turnstile import Turnstile
 from sequences.references import ALL, References
 
 _LOADS_AHEAD = 4
+_WHOLE_CONTEXT = Needs(context=True, audit=True)
+"""What the inputs of a handler that is not built in are certainly made of."""
 
 
 class Briefing:
@@ -61,7 +63,9 @@ class Briefing:
             with self._store.transaction() as tx:
                 while missing:
                     self._load_for(tx, missing, slices)
-                    missing = self._prepare([c for c, _ in missing if c.instance_id in slices], slices, work)
+                    lacking = self._prepare([c for c, _ in missing if c.instance_id in slices], slices, work)
+                    # What still lacks what was just loaded belongs to an instance that has gone since it was claimed.
+                    missing = [each for each in lacking if each not in missing]
         for current in slices.values():
             self._turnstile.keep(current)
         return [work[claim.token] for claim in claims if claim.token in work]
@@ -75,6 +79,9 @@ class Briefing:
             current = slices.get(claim.instance_id)
             if current is None:
                 missing.append((claim, None))
+                continue
+            if current.context is None and not runs_in_process(claim.handler):
+                missing.append((claim, _WHOLE_CONTEXT))
                 continue
             try:
                 work[claim.token] = self._work(current, claim)

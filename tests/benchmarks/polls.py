@@ -16,10 +16,11 @@ from pathlib import Path
 from orchestrator import embedded
 from orchestrator.embedded import Servers
 from tests.benchmarks import ours
-from tests.benchmarks.fleet import Fleet, Worker
 from tests.benchmarks.machine import check_filesystem
 from tests.benchmarks.processes import children, family, spent
+from tests.benchmarks.wire import TENANT
 from tests.benchmarks.works import percentile
+from tests.support.fleet import Fleet, Worker
 
 PARTS = ("client", "API", "loops", "PostgreSQL")
 MICROSECONDS = 1e6
@@ -49,18 +50,15 @@ def measure(bench: ours.Orchestrator, servers: Servers, count: int, workers: int
     bench.start(bench.define(handler, [{"type": "step", "id": "a", "handler": handler, "queue_name": QUEUE}]), count)
     fleet = Fleet(
         [
-            Worker(bench.ports[number % len(bench.ports)], f"w{number}", handler=handler, queue=QUEUE)
+            Worker(bench.ports[number % len(bench.ports)], f"w{number}", tenant=TENANT, handler=handler, queue=QUEUE)
             for number in range(workers)
         ]
     )
-    try:
-        before = _readings(servers)
-        began = time.perf_counter()
-        fleet.work(count)
-        took = time.perf_counter() - began
-        after = _readings(servers)
-    finally:
-        fleet.close()
+    before = _readings(servers)
+    began = time.perf_counter()
+    fleet.work(count)
+    took = time.perf_counter() - began
+    after = _readings(servers)
     cpu = {part: (after[part] - before[part]) / count * MICROSECONDS for part in PARTS}
     return Polling(rate=count / took, polls=fleet.polls, completions=fleet.completions, cpu=cpu)
 

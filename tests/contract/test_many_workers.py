@@ -1,17 +1,13 @@
 """Many HTTP workers on one queue, half of which die: each task is handed out once a lease, and none is lost.
 
-Workers are plain connections with threads of their own, as in any language. Those that die keep what they hold, or
-leave before they have read the answer that would have given them a task.
+Those that die keep what they hold, or leave before they have read the answer that would have given them a task.
 """
 
-import http.client
-import json
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +19,7 @@ import pytest
 from orchestrator.embedded import Servers
 from orchestrator.store import steps
 from tests.contract.client import CALL, TENANT, Api, definition, step
+from tests.support.fleet import Fleet, Worker
 from tests.support.stack import Stack
 from tests.support.waiting import wait_until
 
@@ -32,108 +29,36 @@ HANDLER = "outside"
 LEASE_CHANGED = {"error": "conflict: worker task lease changed"}
 
 
-class Line:
-    """A kept connection to the API."""
-
-    def __init__(self, address: str) -> None:
-        self._connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=120)
-
-    def send(self, path: str, body: Any) -> None:
-        """Send a request and wait for nothing."""
-        headers = {"Content-Type": "application/json", "X-Tenant-Id": TENANT}
-        self._connection.request("POST", f"/api/v1{path}", json.dumps(body), headers)
-
-    def post(self, path: str, body: Any) -> tuple[int, Any]:
-        """Send a request; returns status and body, None if it is empty."""
-        self.send(path, body)
-        answer = self._connection.getresponse()
-        content = answer.read()
-        return answer.status, json.loads(content) if content else None
-
-    def close(self) -> None:
-        """Leave, whatever is on its way."""
-        self._connection.close()
+def fleet_of_half_that_die(address: str) -> Fleet:
+    """Make workers of which every other one dies, after up to five tasks, half of these without reading an answer."""
+    port = urlsplit(address).port
+    assert port is not None
+    return Fleet(
+        [
+            Worker(
+                port,
+                f"w{number}",
+                tenant=TENANT,
+                handler=HANDLER,
+                queue=QUEUE,
+                life=None if number % 2 else number % 6,
+                leaves=number % 4 == 0,
+            )
+            for number in range(WORKERS)
+        ]
+    )
 
 
-@dataclass
-class Fleet:
-    """The workers, and what they have seen.
-
-    Attributes:
-        handouts: Task and epoch of each handout that a worker has read.
-        waits: Seconds from a poll to the task it gave.
-        finished: Tasks whose completion was accepted, with the worker.
-        held: Tasks that died with their workers, as these knew them.
-        dead: Names of the workers that have died.
-    """
-
-    address: str
-    handouts: list[tuple[str, int]] = field(default_factory=list)
-    waits: list[float] = field(default_factory=list)
-    finished: list[tuple[str, str]] = field(default_factory=list)
-    held: list[dict[str, Any]] = field(default_factory=list)
-    dead: set[str] = field(default_factory=set)
-    refused: list[tuple[int, Any]] = field(default_factory=list)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _end: threading.Event = field(default_factory=threading.Event)
-    _threads: list[threading.Thread] = field(default_factory=list)
-
-    def start(self, lives: Callable[[int], int | None]) -> None:
-        """Begin to work; `lives` gives the tasks after which a worker dies, None for never."""
-        for number in range(WORKERS):
-            thread = threading.Thread(target=self._work, args=(f"w{number}", number, lives(number)), daemon=True)
-            self._threads.append(thread)
-            thread.start()
-
-    def stop(self) -> None:
-        """Let all workers end."""
-        self._end.set()
-        for thread in self._threads:
-            thread.join(120)
-
-    def _work(self, name: str, number: int, life: int | None) -> None:
-        poll = {"handler_name": HANDLER, "queue_name": QUEUE, "worker_id": name}
-        done = 0
-        with closing(Line(self.address)) as line:
-            while not self._end.is_set():
-                if done == life and number % 4 == 0:
-                    line.send("/workers/tasks/poll/queue", poll)
-                    self.dead.add(name)
-                    return
-                began = time.perf_counter()
-                status, tasks = line.post("/workers/tasks/poll/queue", poll)
-                took = time.perf_counter() - began
-                assert status == 200, tasks
-                if not tasks:
-                    self._end.wait(0.02)
-                    continue
-                (task,) = tasks
-                self._note(task, took)
-                if done == life:
-                    self.held.append(task)
-                    self.dead.add(name)
-                    return
-                self._complete(line, name, task)
-                done += 1
-
-    def _note(self, task: dict[str, Any], took: float) -> None:
-        with self._lock:
-            self.handouts.append((task["id"], task["claim_epoch"]))
-            self.waits.append(took)
-
-    def _complete(self, line: Line, name: str, task: dict[str, Any]) -> None:
-        lease = {"worker_id": name, "claim_epoch": task["claim_epoch"]}
-        status, answer = line.post(f"/workers/tasks/{task['id']}/complete", {**lease, "output": {"by": name}})
-        with self._lock:
-            if status == 200:
-                self.finished.append((task["id"], name))
-            else:
-                self.refused.append((status, answer))
-
-
-def lives_of_half(number: int) -> int | None:
-    """Let every other worker die, after up to five tasks."""
-    return None if number % 2 else number % 6
+@contextmanager
+def at_work(fleet: Fleet) -> Iterator[None]:
+    """Let workers work in a thread for the length of a block."""
+    with ThreadPoolExecutor(1) as threads:
+        work = threads.submit(fleet.work)
+        try:
+            yield
+        finally:
+            fleet.stop()
+            work.result()
 
 
 def begin(client: httpx.Client, count: int) -> str:
@@ -180,8 +105,7 @@ def check(fleet: Fleet, client: httpx.Client, sequence: str, count: int) -> None
 def test_api_13_2_many_workers_of_which_half_die_lose_nothing(api: Api, address: str):
     count = 300
     sequence = begin(api.http, count)
-    fleet = Fleet(address)
-    fleet.start(lives_of_half)
+    fleet = fleet_of_half_that_die(address)
 
     def only_the_dead_hold_tasks() -> bool:
         now = stats(api.http)
@@ -191,16 +115,18 @@ def test_api_13_2_many_workers_of_which_half_die_lose_nothing(api: Api, address:
             and (set(now["active_workers"]) <= fleet.dead)
         )
 
-    wait_until(only_the_dead_hold_tasks, lambda: repr(stats(api.http)))
-    first = {task for task, _ in fleet.handouts}
-    lost = {each["id"] for each in api.http.get("/workers/tasks", params={"state": "claimed", "limit": 1000}).json()}
-    assert {epoch for _, epoch in fleet.handouts} == {1}
-    assert {task["id"] for task in fleet.held} <= lost
-    with api.engine.store.transaction() as tx:
-        tx.execute("UPDATE steps SET heartbeat_at = heartbeat_at - interval '10 minutes'")
-        steps.release_stale_tasks(tx, timedelta(seconds=60), 1000)
-    wait_until(lambda: len(fleet.finished) == count, lambda: repr(stats(api.http)))
-    fleet.stop()
+    with at_work(fleet):
+        wait_until(only_the_dead_hold_tasks, lambda: repr(stats(api.http)))
+        first = {task for task, _ in fleet.handouts}
+        lost = {
+            each["id"] for each in api.http.get("/workers/tasks", params={"state": "claimed", "limit": 1000}).json()
+        }
+        assert {epoch for _, epoch in fleet.handouts} == {1}
+        assert {task["id"] for task in fleet.held} <= lost
+        with api.engine.store.transaction() as tx:
+            tx.execute("UPDATE steps SET heartbeat_at = heartbeat_at - interval '10 minutes'")
+            steps.release_stale_tasks(tx, timedelta(seconds=60), 1000)
+        wait_until(lambda: len(fleet.finished) == count, lambda: repr(stats(api.http)))
     assert {task for task, epoch in fleet.handouts if epoch == 2} == lost
     assert first | lost == {task for task, _ in fleet.finished}
     check(fleet, api.http, sequence, count)
@@ -215,13 +141,12 @@ def test_api_13_2_five_thousand_tasks_and_how_long_a_poll_takes(servers: Servers
         httpx.Client(base_url=f"{stack.api_url}/api/v1", headers={"X-Tenant-Id": TENANT}, **CALL) as client,
     ):
         sequence = begin(client, count)
-        fleet = Fleet(stack.api_url)
+        fleet = fleet_of_half_that_die(stack.api_url)
         began = time.perf_counter()
-        fleet.start(lives_of_half)
-        wait_until(lambda: len(fleet.finished) == count, lambda: repr(stats(client)), within=300)
-        took = time.perf_counter() - began
-        fleet.stop()
+        with at_work(fleet):
+            wait_until(lambda: len(fleet.finished) == count, lambda: repr(stats(client)), within=300)
+            took = time.perf_counter() - began
         check(fleet, client, sequence, count)
-    waits = sorted(fleet.waits)
-    middle, high = (1000 * waits[int(len(waits) * part)] for part in (0.5, 0.95))
+    waits = sorted(fleet.polls)
+    middle, high = (waits[int(len(waits) * part)] for part in (0.5, 0.95))
     print(f"{count} tasks in {took:.1f} s, {WORKERS} workers; poll to handout: p50 {middle:.0f} ms, p95 {high:.0f} ms")

@@ -158,6 +158,16 @@ def test_a_task_that_cannot_be_shown_fails_the_poll_it_was_claimed_for_alone(
     assert api.http.get("/workers/tasks/stats").json()["by_state"] == {"claimed": 3}, "its lease gives the task back"
 
 
+def test_a_task_whose_instance_has_gone_since_the_claim_is_left_out(api: Api, services: Services):
+    sequence = api.sequence(step("a"))
+    instances = [api.start_of(sequence) for _ in range(2)]
+    held = services.engine.claim_tasks(["w", "w"], handler="outside", queue=None, tenant_id=TENANT)
+    with services.store.transaction() as tx:
+        tx.execute("DELETE FROM contexts WHERE instance_id = %s", (instances[0],))
+    work = services.engine.inputs([task.claim for task in held])
+    assert [str(each.instance.id) for each in work] == instances[1:]
+
+
 # -- reports -----------------------------------------------------------------------------------------------------------
 
 
