@@ -6,6 +6,7 @@ from typing import Final
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
+_FAULTS: Final = "faults"
 _PROGRAMS: Final = "programs"
 
 OF_PROCESSES = frozenset(
@@ -25,19 +26,25 @@ OF_PROCESSES = frozenset(
 )
 """Files that start programs and mostly wait for them."""
 
+OF_FAULTS = ("tests/faults/", "tests/soak/")
+"""Folders of tests that strike an installation; it is one for most of them, and they never strike side by side."""
+
 
 class Scheduling(LoadScopeScheduling):
     """A file stays together, because its tests share fixtures; files that start programs stay together, too.
 
     Those wait most of their time and should not have to wait for each other; beside what only computes, they cost
-    next to nothing. They go first, as nothing else takes so long.
+    next to nothing. So do faults. They go first, as nothing else takes so long.
     """
 
     def _assign_work_unit(self, node: WorkerController) -> None:
-        if _PROGRAMS in self.workqueue:
-            self.workqueue.move_to_end(_PROGRAMS, last=False)
+        for first in (_PROGRAMS, _FAULTS):
+            if first in self.workqueue:
+                self.workqueue.move_to_end(first, last=False)
         super()._assign_work_unit(node)
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
+        if path.startswith(OF_FAULTS):
+            return _FAULTS
         return _PROGRAMS if PurePosixPath(path).stem in OF_PROCESSES else path
