@@ -100,6 +100,7 @@ def _states(written: str | None) -> tuple[str, ...] | None:
 
 def _find(serving: Services, which: Filter, *, offset: int, limit: int) -> list[dict[str, Any]]:
     with serving.store.reading(which.tenant_id) as tx:
+        instances.freeze(tx)
         found = instances.find(tx, which, offset=offset, limit=limit)
         return [instance_view(record) for record in bindings.shown(tx, serving.plans, found)]
 

@@ -110,6 +110,7 @@ def list_session_instances(serving: Serving, caller: CallerDependency, session_i
     """List the instances of a session, the newest change first."""
     _owned(serving, caller, session_id)
     with serving.store.reading(caller.tenant) as tx:
+        instances.freeze(tx)
         found = bindings.shown(
             tx, serving.plans, instances.find(tx, Filter(session_id=session_id), offset=0, limit=MAX_LISTED)
         )

@@ -162,7 +162,7 @@ def look_at(tx: Transaction, instance_id: UUID, tenant_id: str) -> Seen | None:
 
 def freeze(tx: Transaction) -> None:
     """Let all reads of a transaction see one moment. Must be its first statement; nothing may be written after it."""
-    tx.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    tx.later("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
 
 def tenant_of(tx: Transaction, instance_id: UUID) -> str | None:
@@ -172,7 +172,10 @@ def tenant_of(tx: Transaction, instance_id: UUID) -> str | None:
 
 
 def find(tx: Transaction, which: Filter, *, offset: int, limit: int) -> list[Record]:
-    """List instances, newest change first; only what the page shows is read in full."""
+    """List instances, newest change first; only what the page shows is read in full.
+
+    The transaction is one of a single moment (`freeze`).
+    """
     page, values = listing.page(tx, which, offset=offset, limit=limit)
     rows = tx.query(f"{_RECORD} WHERE i.id IN ({page}) ORDER BY i.updated_at DESC, i.id DESC", values)
     return _records(tx, rows)

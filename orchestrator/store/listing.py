@@ -1,12 +1,13 @@
 """Which instances a filter means, and which of them a page of a list shows.
 
 A page is found by walking an index in the order of the list, no further than the page goes. Without metadata each state
-is read by itself (`listed_at`). Members of metadata are rows of `metadata_entries`, by the minute of `updated_at`: what
-several members have in common is where their walks meet. Where the other conditions of a filter leave few
+has an order of its own (`listed_at`). Members of metadata are rows of `metadata_entries`, by the minute of
+`updated_at`: what several members have in common is where their walks meet. Where another condition leaves few
 instances, these are looked at one by one instead, as a walk might meet none of them for long.
 """
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -17,6 +18,9 @@ FEW: Final = 1000
 """So many instances are looked at one by one before a walk is begun: both take some milliseconds."""
 JOINED: Final = 3
 """So many members of metadata are walked together; planning takes longer with each. Others are looked up."""
+
+STEP: Final = "5 seconds"
+"""The steps of `listed_at`."""
 
 # The walks are told, as the planner knows neither how new values are spread, nor those that came after its last look.
 _BY_INDEX: Final = (
@@ -50,10 +54,14 @@ Page = tuple[str, list[Any]]
 
 
 def page(tx: Transaction, which: Filter, *, offset: int, limit: int) -> Page:
-    """Give the query for a page, newest change first; what it takes to choose it is read here."""
-    if not which.metadata:
-        return _state_by_state(which, offset, limit)
+    """Give the query for a page, newest change first.
+
+    What it takes to choose it is read here: the transaction is one of a single moment (`instances.freeze`), or a page
+    may lack some of its rows.
+    """
     tx.later(_BY_INDEX)
+    if not which.metadata:
+        return _state_by_state(tx, which, offset, limit)
     if (few := _few(tx, which)) is not None:
         return _one_by_one(few, which, offset, limit)
     tx.later(_IN_ORDER)
@@ -69,28 +77,54 @@ def page(tx: Transaction, which: Filter, *, offset: int, limit: int) -> Page:
     )
 
 
-def _state_by_state(which: Filter, offset: int, limit: int) -> Page:
-    """Read each state from an index, no further than the page goes, and take the page from what all have given."""
-    conditions, parameters = _conditions(which, but_state=True)
-    states = dict.fromkeys(InstanceState if which.states is None else which.states)
-    # `listed_at` is `updated_at` in steps: the index brings the rows nearly sorted, and a step at a time is sorted.
-    branch = (
-        f"(SELECT i.id, i.updated_at FROM instances i WHERE {conditions} AND i.state = %s "
-        "ORDER BY i.listed_at DESC, i.updated_at DESC, i.id DESC LIMIT %s)"
-    )
-    values = [value for state in states for value in (*parameters, str(state), offset + limit)]
-    found = " UNION ALL ".join([branch] * len(states))
-    query = f"SELECT id FROM ({found}) AS found ORDER BY updated_at DESC, id DESC OFFSET %s LIMIT %s"
+def _state_by_state(tx: Transaction, which: Filter, offset: int, limit: int) -> Page:
+    """Ask the index of each state how far back the page goes, and read no further.
+
+    `listed_at` is `updated_at` in steps, and never the later one of them: whatever stands in the page has been listed
+    less than a step before the last of so many rows.
+    """
+    states = [str(state) for state in dict.fromkeys(InstanceState if which.states is None else which.states)]
+    conditions, parameters = _conditions(replace(which, states=None))
+    values: list[Any] = [*parameters, states]
+    conditions += " AND i.state = ANY(%s)"
+    if (last := _last_listed(tx, which, states, offset + limit)) is not None:
+        conditions += f" AND i.listed_at >= %s::timestamptz - interval '{STEP}'"
+        values.append(last)
+    query = f"SELECT i.id FROM instances i WHERE {conditions} ORDER BY i.updated_at DESC, i.id DESC OFFSET %s LIMIT %s"
     return query, [*values, offset, limit]
 
 
+def _last_listed(tx: Transaction, which: Filter, states: list[str], count: int) -> datetime | None:
+    """Read where the last of so many instances is listed; None if there are fewer."""
+    conditions, parameters = _conditions(replace(which, states=None))
+    branch = (
+        f"(SELECT i.listed_at FROM instances i WHERE {conditions} AND i.state = %s ORDER BY i.listed_at DESC LIMIT %s)"
+    )
+    values = [value for state in states for value in (*parameters, state, count)]
+    nearest = " UNION ALL ".join([branch] * len(states))
+    rows = tx.query(
+        f"SELECT listed_at FROM ({nearest}) AS nearest ORDER BY listed_at DESC OFFSET %s LIMIT 1",
+        (*values, max(0, count - 1)),
+    )
+    return rows[0][0] if rows else None
+
+
 def _few(tx: Transaction, which: Filter) -> list[UUID] | None:
-    """Name all instances that a filter means but for the metadata; None if there are many."""
-    if which.states is None and which.namespace is None and which.sequence_id is None and which.session_id is None:
-        return None
-    conditions, parameters = _conditions(replace(which, metadata=()))
-    rows = tx.query(f"SELECT i.id FROM instances i WHERE {conditions} LIMIT %s", (*parameters, FEW))
-    return [row[0] for row in rows] if len(rows) < FEW else None
+    """Name all instances of the shortest list that the other conditions lead to; None if each is long."""
+    lists = []
+    if which.sequence_id is not None:
+        lists.append(Filter(sequence_id=which.sequence_id, states=which.states))
+    if which.namespace is not None:
+        lists.append(Filter(tenant_id=which.tenant_id, namespace=which.namespace, states=which.states))
+    if not lists and which.states is not None:
+        lists.append(Filter(tenant_id=which.tenant_id, states=which.states))
+    for each in lists:
+        conditions, parameters = _conditions(each)
+        listed = f"FROM instances i WHERE {conditions} LIMIT %s"
+        [(count,)] = tx.query(f"SELECT count(*) FROM (SELECT {listed}) AS listed", (*parameters, FEW))
+        if count < FEW:
+            return [row[0] for row in tx.query(f"SELECT i.id {listed}", (*parameters, None))]
+    return None
 
 
 def _one_by_one(few: list[UUID], which: Filter, offset: int, limit: int) -> Page:

@@ -137,7 +137,7 @@ instances = Table(
     ),
     # Lists, state by state: of a tenant, of a namespace of it, of a sequence (also the guard of its deletion), of all.
     Index("instances_of_tenant_idx", "tenant_id", "state", "listed_at"),
-    Index("instances_of_namespace_idx", "tenant_id", "namespace", "state", "listed_at"),
+    Index("instances_of_namespace_and_sequence_idx", "tenant_id", "namespace", "state", "listed_at", "sequence_id"),
     Index("instances_of_sequence_idx", "sequence_id", "state", "listed_at"),
     Index("instances_listed_idx", "state", "listed_at"),
     # Instances that ended long ago, of all tenants, for the retention.

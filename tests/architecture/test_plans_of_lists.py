@@ -19,7 +19,8 @@ _FILL = (
     "INSERT INTO instances (id, tenant_id, namespace, sequence_id, state, version, priority, timezone, running, "
     "waiting, scheduled, is_held, is_cancelling, round, total_steps, dry_run, dry_run_auto_approve, created_at, "
     "updated_at) SELECT lpad(to_hex(i), 32, '0')::uuid, 't' || i %% 2, "
-    "CASE WHEN i %% 1000 < 2 THEN 'rare' ELSE 'n' END, lpad((i %% 3)::text, 32, '0')::uuid, "
+    "CASE WHEN i %% 1000 < 2 THEN 'rare' WHEN i %% 3 = 2 THEN 'batch' ELSE 'n' END, "
+    "lpad((i %% 3)::text, 32, '0')::uuid, "
     "(ARRAY['completed', 'failed', 'scheduled', 'waiting', 'running', 'completed', 'paused'])[1 + i %% 7], "
     "1, 1, 'UTC', 0, 0, 0, false, false, 0, 1, false, false, moment, moment "
     "FROM (SELECT i, timestamptz '2026-01-01Z' + i * interval '100 ms' AS moment FROM generate_series(1, %s) AS i) AS g"
@@ -75,6 +76,7 @@ FILTERS = {
     "a namespace that is not there": Filter(tenant_id="t1", namespace="none"),
     "a rare namespace of a sequence": Filter(tenant_id="t1", namespace="rare", sequence_id=SEQUENCE),
     "a sequence": Filter(sequence_id=SEQUENCE),
+    "a sequence and a namespace it is not in": Filter(tenant_id="t1", namespace="batch", sequence_id=SEQUENCE),
     "a tenant, a sequence and a state": Filter(tenant_id="t1", sequence_id=SEQUENCE, states=("completed",)),
     "what many have": Filter(tenant_id="t1", metadata=(("often", "1"),)),
     "what many of a state have": Filter(tenant_id="t1", states=("scheduled",), metadata=(("often", "1"),)),

@@ -253,7 +253,7 @@ QUERIES: dict[str, tuple[str, Callable[[Any], object]]] = {
 }
 PLANNED_WITH_ROWS = {
     "instances_of_tenant_idx",
-    "instances_of_namespace_idx",
+    "instances_of_namespace_and_sequence_idx",
     "instances_of_sequence_idx",
     "instances_listed_idx",
     "metadata_entries_instance_id_idx",
