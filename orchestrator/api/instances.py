@@ -3,7 +3,6 @@
 from typing import Any
 from uuid import UUID
 
-import anyio.to_thread
 from fastapi import APIRouter
 from starlette.responses import Response
 
@@ -11,7 +10,7 @@ from orchestrator.api.addresses import InstanceId
 from orchestrator.api.admission import admit
 from orchestrator.api.answers import Json
 from orchestrator.api.auth import Caller, CallerDependency
-from orchestrator.api.bodies import READ_AT_ONCE, Body, Rejection, shaped
+from orchestrator.api.bodies import Body, Rejection, shaped
 from orchestrator.api.creation import (
     check_context_size,
     check_names,
@@ -45,10 +44,7 @@ MAX_BATCH = 10_000
 )
 async def create_instance(serving: Serving, caller: CallerDependency, body: Body) -> Response:
     """Start an instance; 200 with the first one's id when the idempotency key is known."""
-    if len(body.content) > READ_AT_ONCE:
-        request = await anyio.to_thread.run_sync(body.read, CreateInstance)
-    else:
-        request = body.read(CreateInstance)
+    request = await body.read_async(CreateInstance)
     check_names(request, caller)
     return _created(await admit(serving, request))
 

@@ -45,7 +45,7 @@ OWNERSHIP_CHANGED = "worker task ownership or checkpoint sequence changed"
 @router.post("/workers/tasks/poll", responses={200: {"model": list[WorkerTask]}}, openapi_extra=accepts(Poll))
 async def poll(serving: Serving, caller: CallerDependency, body: Body) -> Response:
     """Claim tasks of a handler that name no queue, the oldest first."""
-    return await hand_out(serving, caller, body.read(Poll), None)
+    return await hand_out(serving, caller, await body.read_async(Poll), None)
 
 
 @router.post(
@@ -53,7 +53,7 @@ async def poll(serving: Serving, caller: CallerDependency, body: Body) -> Respon
 )
 async def poll_queue(serving: Serving, caller: CallerDependency, body: Body) -> Response:
     """Claim tasks of a handler on exactly one queue, the oldest first."""
-    request = body.read(PollQueue)
+    request = await body.read_async(PollQueue)
     return await hand_out(serving, caller, request, request.queue_name)
 
 
