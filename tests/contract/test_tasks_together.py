@@ -69,6 +69,17 @@ def test_api_13_2_a_worker_that_asks_twice_in_a_group_is_given_its_tasks_once(ap
     assert [[task["instance_id"] for task in tasks_of(each)] for each in dealt] == [instances[:2], instances[2:]]
 
 
+def test_api_13_2_each_task_names_its_worker_whatever_that_is_called(api: Api, services: Services):
+    names = ['"', "\\", "{a,b}", "NULL", "", "it's", "a\nb", "é ♥", "%s", "$1", "w"]
+    sequence = api.sequence(step("a"))
+    for _ in names:
+        api.start_of(sequence)
+    dealt = deal_out(services, WANTED, [Poller(worker=name, limit=1) for name in names])
+    tasks = [task for each in dealt for task in tasks_of(each)]
+    assert [task["worker_id"] for task in tasks] == names
+    assert all(api.report(task, "complete", output=1).status_code == 200 for task in tasks)
+
+
 def test_api_13_2_groups_that_claim_at_the_same_time_never_share_a_task(api: Api, services: Services):
     sequence = api.sequence(step("a"))
     for _ in range(60):
