@@ -138,15 +138,8 @@ def _one_by_one(few: list[UUID], which: Filter, offset: int, limit: int) -> Page
 
 def _walk(which: Filter, tenant: str, values: list[Any], offset: int, limit: int) -> Page:
     """Walk the entries of all members in their common order, and look at the instances where they meet."""
-    members = list(dict.fromkeys(which.metadata))
-    entries, parameters = "metadata_entries m0", list[Any]()
-    for number, (key, text) in enumerate(members[1:JOINED], 1):
-        entries += (
-            f" JOIN metadata_entries m{number} ON m{number}.entry = metadata_entry(%s, %s) "
-            f"AND m{number}.tenant_id = m0.tenant_id AND m{number}.minute = m0.minute "
-            f"AND m{number}.instance_id = m0.instance_id"
-        )
-        parameters += [key, text]
+    members = _members(which)
+    entries, parameters = _entries(members)
     conditions, others = _conditions(replace(which, metadata=tuple(members[JOINED:])))
     query = (
         f"SELECT i.id, i.updated_at FROM {entries} JOIN instances i ON i.id = m0.instance_id "
@@ -156,6 +149,23 @@ def _walk(which: Filter, tenant: str, values: list[Any], offset: int, limit: int
     return query, [*parameters, *members[0], *values, *others, offset, limit]
 
 
+def _members(which: Filter) -> list[tuple[str, str]]:
+    return list(dict.fromkeys(which.metadata))
+
+
+def _entries(members: list[tuple[str, str]]) -> tuple[str, list[Any]]:
+    """Join the entries of the first members, `m0` being those of the very first, whose own condition is not in it."""
+    entries, parameters = "metadata_entries m0", list[Any]()
+    for number, (key, text) in enumerate(members[1:JOINED], 1):
+        entries += (
+            f" JOIN metadata_entries m{number} ON m{number}.entry = metadata_entry(%s, %s) "
+            f"AND m{number}.tenant_id = m0.tenant_id AND m{number}.minute = m0.minute "
+            f"AND m{number}.instance_id = m0.instance_id"
+        )
+        parameters += [key, text]
+    return entries, parameters
+
+
 def ids(tx: Transaction, which: Filter, *, limit: int | None = None) -> list[UUID]:
     """Name the instances a filter matches, the oldest first; None for all of them."""
     return [row[0] for row in matching(tx, which, limit=limit)]
@@ -163,8 +173,7 @@ def ids(tx: Transaction, which: Filter, *, limit: int | None = None) -> list[UUI
 
 def newest_id(tx: Transaction, which: Filter) -> UUID | None:
     """Name the newest instance a filter matches; None if there is none."""
-    conditions, parameters = _conditions(which)
-    rows = tx.query(f"SELECT i.id FROM instances i WHERE {conditions} ORDER BY i.id DESC LIMIT 1", parameters)
+    rows = _in_order(tx, which, "i.id", "DESC", limit=1)
     return rows[0][0] if rows else None
 
 
@@ -178,16 +187,43 @@ def matching(
         after: Only what comes behind this one.
         until: Only up to this one.
     """
-    conditions, parameters = _conditions(which)
-    for condition, bound in (("i.id > %s", after), ("i.id <= %s", until)):
-        if bound is not None:
-            conditions += f" AND {condition}"
-            parameters.append(bound)
-    rows = tx.query(
-        f"SELECT i.id, i.state, i.sequence_id FROM instances i WHERE {conditions} ORDER BY i.id LIMIT %s",
-        (*parameters, limit),
-    )
+    rows = _in_order(tx, which, "i.id, i.state, i.sequence_id", "ASC", limit=limit, after=after, until=until)
     return [(row[0], row[1], row[2]) for row in rows]
+
+
+def _in_order(
+    tx: Transaction,
+    which: Filter,
+    columns: str,
+    direction: str,
+    *,
+    limit: int | None,
+    after: UUID | None = None,
+    until: UUID | None = None,
+) -> list[tuple[Any, ...]]:
+    """Read instances in the order of their ids: of those that have the metadata, or of all."""
+    bounds = [(sign, bound) for sign, bound in ((">", after), ("<=", until)) if bound is not None]
+    within = "".join(f" AND {{}} {sign} %s" for sign, _ in bounds)
+    limits = [bound for _, bound in bounds]
+    members = _members(which)
+    conditions, others = _conditions(replace(which, metadata=tuple(members[JOINED:])))
+    meant, source, parameters = "", "instances i", list[Any]()
+    if members:
+        entries, parameters = _entries(members)
+        of_tenant = "" if which.tenant_id is None else " AND m0.tenant_id = %s"
+        # Apart, or the planner may walk all instances to find one that nobody knows to be rare.
+        meant = (
+            f"WITH meant AS MATERIALIZED (SELECT m0.instance_id FROM {entries} "
+            f"WHERE m0.entry = metadata_entry(%s, %s){of_tenant}{within.format(*['m0.instance_id'] * len(bounds))} "
+            f"ORDER BY m0.instance_id {direction}) "
+        )
+        source = "meant JOIN instances i ON i.id = meant.instance_id"
+        parameters += [*members[0], *([which.tenant_id] if of_tenant else []), *limits]
+    return tx.query(
+        f"{meant}SELECT {columns} FROM {source} WHERE {conditions}{within.format(*['i.id'] * len(bounds))} "
+        f"ORDER BY i.id {direction} LIMIT %s",
+        (*parameters, *others, *limits, limit),
+    )
 
 
 def _conditions(which: Filter, *, but_state: bool = False) -> tuple[str, list[Any]]:
@@ -205,7 +241,7 @@ def _conditions(which: Filter, *, but_state: bool = False) -> tuple[str, list[An
     if which.states is not None and not but_state:
         conditions.append("i.state = ANY(%s)")
         parameters.append(list(which.states))
-    members = list(dict.fromkeys(which.metadata))
+    members = _members(which)
     for key, text in members[:JOINED]:
         conditions.append(
             "EXISTS (SELECT 1 FROM metadata_entries m WHERE m.entry = metadata_entry(%s, %s) "
