@@ -110,21 +110,16 @@ def _last_listed(tx: Transaction, which: Filter, states: list[str], count: int) 
 
 
 def _few(tx: Transaction, which: Filter) -> list[UUID] | None:
-    """Name all instances of the shortest list that the other conditions lead to; None if each is long."""
-    lists = []
-    if which.sequence_id is not None:
-        lists.append(Filter(sequence_id=which.sequence_id, states=which.states))
-    if which.namespace is not None:
-        lists.append(Filter(tenant_id=which.tenant_id, namespace=which.namespace, states=which.states))
-    if not lists and which.states is not None:
-        lists.append(Filter(tenant_id=which.tenant_id, states=which.states))
-    for each in lists:
-        conditions, parameters = _conditions(each)
-        listed = f"FROM instances i WHERE {conditions} LIMIT %s"
-        [(count,)] = tx.query(f"SELECT count(*) FROM (SELECT {listed}) AS listed", (*parameters, FEW))
-        if count < FEW:
-            return [row[0] for row in tx.query(f"SELECT i.id {listed}", (*parameters, None))]
-    return None
+    """Name all instances that the other conditions leave, where these are few: they are counted in an index first."""
+    others = replace(which, metadata=())
+    if others == Filter(tenant_id=which.tenant_id):
+        return None
+    conditions, parameters = _conditions(others)
+    listed = f"FROM instances i WHERE {conditions} LIMIT %s"
+    [(count,)] = tx.query(f"SELECT count(*) FROM (SELECT {listed}) AS listed", (*parameters, FEW))
+    if count >= FEW:
+        return None
+    return [row[0] for row in tx.query(f"SELECT i.id {listed}", (*parameters, None))]
 
 
 def _one_by_one(few: list[UUID], which: Filter, offset: int, limit: int) -> Page:
