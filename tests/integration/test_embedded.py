@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -28,6 +29,7 @@ from orchestrator.embedded.processes import Deadline, Process
 REPOSITORY = Path(__file__).resolve().parents[2]
 NO_URLS: dict[str, str] = {}
 IS_ROOT = os.geteuid() == 0
+_numbers = itertools.count(1)
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root runs servers under another account")
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -49,6 +51,28 @@ def directory(folder: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
+def data() -> Iterator[Path]:
+    """A directory whose servers were started once and ended."""
+    path = Path(tempfile.mkdtemp(prefix="orchestrator-test-"))
+    path.chmod(0o711)
+    start(path / "home")
+    embedded.stop(path / "home")
+    yield path / "home"
+    embedded.remove(path / "home")
+    path.rmdir()
+
+
+@pytest.fixture
+def used(data: Path) -> Iterator[Path]:
+    """That directory, with nothing running before the test and after it.
+
+    Creating data takes most of a test's processor time, and few tests are about it.
+    """
+    yield data
+    embedded.stop(data)
+
+
+@pytest.fixture(scope="module")
 def shared() -> Iterator[embedded.Servers]:
     """Servers for tests that leave them as they found them."""
     path = Path(tempfile.mkdtemp(prefix="orchestrator-test-"))
@@ -67,6 +91,25 @@ def query(url: str, statement: str) -> list[tuple[object, ...]]:
     with engine.begin() as connection:
         result = connection.execute(sqlalchemy.text(statement))
         return [tuple(row) for row in result] if result.returns_rows else []
+
+
+def note(servers: embedded.Servers) -> int:
+    """Store a number that no other test has stored; returns it."""
+    number = next(_numbers)
+    query(servers.database_url, f"DROP TABLE IF EXISTS notes; CREATE TABLE notes AS SELECT {number} AS number")
+    return number
+
+
+def noted(servers: embedded.Servers) -> object:
+    """Read that number."""
+    [(number,)] = query(servers.database_url, "SELECT number FROM notes")
+    return number
+
+
+def postgres_data(directory: Path) -> Path:
+    known = home.known_home(directory)
+    assert known is not None
+    return known[0].postgres_data
 
 
 def setting(servers: embedded.Servers, name: str) -> object:
@@ -161,11 +204,11 @@ def test_a_fresh_database_is_empty_and_a_copied_one_is_not(shared: embedded.Serv
     assert query(embedded.fresh_database(shared, "one"), "SELECT to_regclass('notes')") == [(None,)]
 
 
-def test_a_second_process_attaches(directory: Path) -> None:
-    servers = start(directory)
-    other, pids = owner_process(directory)
+def test_a_second_process_attaches(used: Path) -> None:
+    servers = start(used)
+    other, pids = owner_process(used)
     assert pids == {"postgres": servers.postgres_pid, "redis": servers.redis_pid}
-    status = embedded.status(directory, environment=NO_URLS)
+    status = embedded.status(used, environment=NO_URLS)
     assert status is not None
     assert set(status.owners) == {os.getpid(), other.pid}
     kill(other)
@@ -178,14 +221,14 @@ def test_starts_at_the_same_moment_share_one_pair_of_servers(directory: Path) ->
 
 
 @needs_linux
-def test_stop_leaves_no_process_and_no_lock(directory: Path) -> None:
-    servers = start(directory)
-    embedded.stop(directory)
-    marks = [str(directory).encode(), str(servers.data_directory).encode()]
+def test_stop_leaves_no_process_and_no_lock(used: Path) -> None:
+    servers = start(used)
+    embedded.stop(used)
+    marks = [str(used).encode(), str(servers.data_directory).encode()]
     commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
     assert [command for command in commands if any(mark in command for mark in marks)] == []
-    assert not (directory / "running.json").exists()
-    for lock in (directory / "lock", *(servers.data_directory or directory).glob("*.lock")):
+    assert not (used / "running.json").exists()
+    for lock in (used / "lock", *(servers.data_directory or used).glob("*.lock")):
         descriptor = processes.try_lock(lock)
         assert descriptor is not None, f"{lock} is held"
         os.close(descriptor)
@@ -199,20 +242,20 @@ def test_stop_may_be_repeated_and_come_before_any_start(directory: Path) -> None
     embedded.stop(directory)
 
 
-def test_data_and_addresses_survive_a_restart(directory: Path) -> None:
-    before = start(directory)
-    query(before.database_url, "CREATE TABLE notes AS SELECT 7 AS number")
+def test_data_and_addresses_survive_a_restart(used: Path) -> None:
+    before = start(used)
+    number = note(before)
     redis.Redis.from_url(before.redis_url).set("key", "value")
-    embedded.stop(directory)
-    after = start(directory)
+    embedded.stop(used)
+    after = start(used)
     assert (after.database_url, after.redis_url) == (before.database_url, before.redis_url)
-    assert query(after.database_url, "SELECT number FROM notes") == [(7,)]
+    assert noted(after) == number
     assert redis.Redis.from_url(after.redis_url).get("key") == b"value"
 
 
-def test_killed_servers_recover_at_the_next_start(directory: Path) -> None:
-    before = start(directory)
-    query(before.database_url, "CREATE TABLE notes AS SELECT 7 AS number")
+def test_killed_servers_recover_at_the_next_start(used: Path) -> None:
+    before = start(used)
+    number = note(before)
     idle = psycopg2.connect(
         embedded.without_driver(before.database_url)
     )  # its backend outlives the postmaster a little
@@ -220,20 +263,20 @@ def test_killed_servers_recover_at_the_next_start(directory: Path) -> None:
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
     must_end(before.postgres_pid, before.redis_pid)
-    after = start(directory)
+    after = start(used)
     idle.close()
     assert after.postgres_pid != before.postgres_pid
     assert after.redis_pid != before.redis_pid
-    assert query(after.database_url, "SELECT number FROM notes") == [(7,)]
+    assert noted(after) == number
     assert redis.Redis.from_url(after.redis_url).ping()
 
 
-def test_servers_end_with_an_owner_that_was_killed(directory: Path) -> None:
-    child, pids = owner_process(directory)
-    keeper = keeper_pid(directory)
+def test_servers_end_with_an_owner_that_was_killed(used: Path) -> None:
+    child, pids = owner_process(used)
+    keeper = keeper_pid(used)
     kill(child)
     must_end(pids["postgres"], pids["redis"], keeper)
-    assert start(directory).postgres_pid != pids["postgres"]
+    assert start(used).postgres_pid != pids["postgres"]
 
 
 def test_servers_end_with_their_owner_even_if_the_directory_was_deleted(directory: Path) -> None:
@@ -244,73 +287,71 @@ def test_servers_end_with_their_owner_even_if_the_directory_was_deleted(director
     must_end(pids["postgres"], pids["redis"], keeper)
 
 
-def test_servers_stay_while_one_owner_is_left(directory: Path) -> None:
-    first, pids = owner_process(directory)
-    second, _ = owner_process(directory)
-    keeper = keeper_pid(directory)
+def test_servers_stay_while_one_owner_is_left(used: Path) -> None:
+    first, pids = owner_process(used)
+    second, _ = owner_process(used)
+    keeper = keeper_pid(used)
     kill(first)
-    servers = start(directory)
+    servers = start(used)
     assert servers.postgres_pid == pids["postgres"]
-    embedded.release(directory)
-    status = embedded.status(directory, environment=NO_URLS)
+    embedded.release(used)
+    status = embedded.status(used, environment=NO_URLS)
     assert status is not None
     assert (status.postgres_pid, status.owners) == (pids["postgres"], (second.pid,))
     kill(second)
     must_end(pids["postgres"], pids["redis"], keeper)
 
 
-def test_servers_of_a_block_end_with_the_outermost_block(directory: Path) -> None:
-    with embedded.running(directory, environment=NO_URLS) as outer:
-        with embedded.running(directory, environment=NO_URLS) as inner:
+def test_servers_of_a_block_end_with_the_outermost_block(used: Path) -> None:
+    with embedded.running(used, environment=NO_URLS) as outer:
+        with embedded.running(used, environment=NO_URLS) as inner:
             assert inner.postgres_pid == outer.postgres_pid
         assert query(outer.database_url, "SELECT 1") == [(1,)]
-    status = embedded.status(directory, environment=NO_URLS)
+    status = embedded.status(used, environment=NO_URLS)
     assert status is not None
     assert (status.postgres_pid, status.redis_pid) == (None, None)
 
 
-def test_servers_without_an_owner_outlive_their_starter(directory: Path) -> None:
-    child, pids = owner_process(directory, owned=False)
+def test_servers_without_an_owner_outlive_their_starter(used: Path) -> None:
+    child, pids = owner_process(used, owned=False)
     kill(child)
-    with embedded.running(directory, environment=NO_URLS) as servers:
+    with embedded.running(used, environment=NO_URLS) as servers:
         assert servers.postgres_pid == pids["postgres"]
-    status = embedded.status(directory, environment=NO_URLS)
+    status = embedded.status(used, environment=NO_URLS)
     assert status is not None
     assert status.postgres_pid == pids["postgres"]
-    embedded.stop(directory)
+    embedded.stop(used)
     must_end(pids["postgres"], pids["redis"])
 
 
-def test_when_the_keeper_was_killed_too_the_next_start_attaches(directory: Path) -> None:
-    child, pids = owner_process(directory)
-    os.kill(keeper_pid(directory), signal.SIGKILL)
+def test_when_the_keeper_was_killed_too_the_next_start_attaches(used: Path) -> None:
+    child, pids = owner_process(used)
+    os.kill(keeper_pid(used), signal.SIGKILL)
     kill(child)
-    servers = start(directory)
+    servers = start(used)
     assert servers.postgres_pid == pids["postgres"]
-    assert keeper_pid(directory)
-    embedded.stop(directory)
+    assert keeper_pid(used)
+    embedded.stop(used)
     must_end(pids["postgres"], pids["redis"])
 
 
-def test_a_recorded_pid_that_belongs_to_a_stranger_is_left_alone(directory: Path) -> None:
-    start(directory)
-    embedded.stop(directory)
+def test_a_recorded_pid_that_belongs_to_a_stranger_is_left_alone(used: Path) -> None:
     stranger = subprocess.Popen(["sleep", "60"])
     stale = Process(pid=stranger.pid, started="another time")
-    home.write_record(directory, home.Record(postgres=stale, redis=stale, keeper=stale, owners=(stale,)))
-    servers = start(directory)
+    home.write_record(used, home.Record(postgres=stale, redis=stale, keeper=stale, owners=(stale,)))
+    servers = start(used)
     assert servers.postgres_pid != stranger.pid
     assert servers.owners == (os.getpid(),)
-    embedded.stop(directory)
+    embedded.stop(used)
     assert stranger.poll() is None
     kill(stranger)  # type: ignore[arg-type]
 
 
 @needs_linux
-def test_a_postgres_pid_file_that_names_a_stranger_does_not_stop_the_start(directory: Path) -> None:
-    servers = start(directory)
+def test_a_postgres_pid_file_that_names_a_stranger_does_not_stop_the_start(used: Path) -> None:
+    servers = start(used)
     assert servers.postgres_pid is not None
-    pid_file = (servers.data_directory or directory) / "postgres" / "postmaster.pid"
+    pid_file = (servers.data_directory or used) / "postgres" / "postmaster.pid"
     owner, left = pid_file.stat(), pid_file.read_text().splitlines()
     os.kill(servers.postgres_pid, signal.SIGKILL)
     must_end(servers.postgres_pid)
@@ -318,60 +359,60 @@ def test_a_postgres_pid_file_that_names_a_stranger_does_not_stop_the_start(direc
     account = home.Account(name="", uid=owner.st_uid, gid=owner.st_gid) if IS_ROOT else None
     stranger = subprocess.Popen(["sleep", "60"], **home.identity(account))
     home.give_file(pid_file, "\n".join([str(stranger.pid), *left[1:]]) + "\n", account)
-    assert query(start(directory).database_url, "SELECT 1") == [(1,)]
+    assert query(start(used).database_url, "SELECT 1") == [(1,)]
     stranger.kill()
     stranger.wait()
 
 
 @needs_linux
-def test_servers_that_were_never_recorded_are_found(directory: Path) -> None:
-    before = start(directory)
-    (directory / "running.json").unlink()
-    after = start(directory)
+def test_servers_that_were_never_recorded_are_found(used: Path) -> None:
+    before = start(used)
+    (used / "running.json").unlink()
+    after = start(used)
     assert (after.postgres_pid, after.redis_pid) == (before.postgres_pid, before.redis_pid)
-    embedded.stop(directory)
+    embedded.stop(used)
     must_end(before.postgres_pid, before.redis_pid)
 
 
-def test_paused_servers_can_be_stopped(directory: Path) -> None:
-    servers = start(directory)
+def test_paused_servers_can_be_stopped(used: Path) -> None:
+    servers = start(used)
     for pid in (servers.postgres_pid, servers.redis_pid):
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)
-    embedded.stop(directory)
+    embedded.stop(used)
     must_end(servers.postgres_pid, servers.redis_pid)
 
 
-def test_a_taken_port_is_replaced(directory: Path) -> None:
-    before = start(directory)
-    embedded.stop(directory)
+def test_a_taken_port_is_replaced(used: Path) -> None:
+    before = start(used)
+    embedded.stop(used)
     with socket.socket() as first, socket.socket() as second:
         for taken, url in ((first, before.database_tcp_url), (second, before.redis_url)):
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             taken.bind(("127.0.0.1", sqlalchemy.make_url(url or "").port or 0))
             taken.listen()
-        after = start(directory)
+        after = start(used)
         assert query(after.database_url, "SELECT 1") == [(1,)]
         assert redis.Redis.from_url(after.redis_url).ping()
         assert after.database_tcp_url != before.database_tcp_url
 
 
 @pytest.mark.parametrize("immediate", [True, False])
-def test_restarted_postgres_keeps_address_and_data(directory: Path, immediate: bool) -> None:
-    before = start(directory)
-    query(before.database_url, "CREATE TABLE notes AS SELECT 7 AS number")
+def test_restarted_postgres_keeps_address_and_data(used: Path, immediate: bool) -> None:
+    before = start(used)
+    number = note(before)
     connected = psycopg2.connect(embedded.without_driver(before.database_url))
     after = embedded.restart_postgres(before, immediate=immediate)
     with pytest.raises(psycopg2.DatabaseError):
         connected.cursor().execute("SELECT 1")
     assert after.database_url == before.database_url
     assert after.postgres_pid != before.postgres_pid
-    assert query(after.database_url, "SELECT number FROM notes") == [(7,)]
+    assert noted(after) == number
 
 
 @pytest.mark.parametrize(("empty", "kept"), [(True, None), (False, b"value")])
-def test_restarted_redis_keeps_its_address(directory: Path, empty: bool, kept: bytes | None) -> None:
-    before = start(directory)
+def test_restarted_redis_keeps_its_address(used: Path, empty: bool, kept: bytes | None) -> None:
+    before = start(used)
     redis.Redis.from_url(before.redis_url).set("key", "value")
     after = embedded.restart_redis(before, empty=empty)
     assert after.redis_pid != before.redis_pid
@@ -419,35 +460,32 @@ def test_programs_on_path_serve_where_no_wheel_fits(directory: Path, monkeypatch
     assert redis.Redis.from_url(servers.redis_url).ping()
 
 
-def test_data_of_another_version_is_not_touched(directory: Path) -> None:
-    servers = start(directory)
-    embedded.stop(directory)
-    ((servers.data_directory or directory) / "postgres" / "PG_VERSION").write_text("9\n")
+def test_data_of_another_version_is_not_touched(used: Path) -> None:
+    version = postgres_data(used) / "PG_VERSION"
+    written = version.read_text()
+    version.write_text("9\n")
     with pytest.raises(embedded.ServersError, match="written by PostgreSQL 9"):
-        start(directory)
+        start(used)
+    version.write_text(written)
 
 
-def test_a_failed_start_quotes_the_log_and_leaves_nothing_running(directory: Path) -> None:
-    servers = start(directory)
-    embedded.stop(directory)
-    auto = (servers.data_directory or directory) / "postgres" / "postgresql.auto.conf"
+def test_a_failed_start_quotes_the_log_and_leaves_nothing_running(used: Path) -> None:
+    auto = postgres_data(used) / "postgresql.auto.conf"
     auto.write_text("no_such_setting = 1\n")
     with pytest.raises(embedded.ServersError, match="no_such_setting"):
-        start(directory)
-    status = embedded.status(directory, environment=NO_URLS)
+        start(used)
+    status = embedded.status(used, environment=NO_URLS)
     assert status is not None
     assert (status.postgres_pid, status.redis_pid) == (None, None)
     auto.write_text("")
-    assert query(start(directory).database_url, "SELECT 1") == [(1,)]
+    assert query(start(used).database_url, "SELECT 1") == [(1,)]
 
 
-def test_a_start_that_was_cut_off_in_initdb_is_repeated(directory: Path) -> None:
-    servers = start(directory)
-    embedded.stop(directory)
-    ground = servers.data_directory or directory
-    (ground / "postgres").rename(ground / "postgres.new")
-    (ground / "postgres.new" / "PG_VERSION").unlink()
-    assert query(start(directory).database_url, "SELECT 1") == [(1,)]
+def test_a_start_that_was_cut_off_in_initdb_is_repeated(used: Path) -> None:
+    fresh = postgres_data(used).with_name("postgres.new")
+    postgres_data(used).rename(fresh)
+    (fresh / "PG_VERSION").unlink()
+    assert query(start(used).database_url, "SELECT 1") == [(1,)]
 
 
 def test_a_long_path_gets_its_sockets_elsewhere(folder: Path) -> None:
