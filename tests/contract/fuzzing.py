@@ -86,10 +86,14 @@ def headers_of(tenant: str) -> dict[str, str]:
 
 
 @contextmanager
-def installation(directory: Path, servers: embedded.Servers | None = None) -> Iterator[Stack]:
-    """Start an installation that asks for a key and a tenant."""
+def installation(
+    directory: Path, servers: embedded.Servers | None = None, template: str | None = None
+) -> Iterator[Stack]:
+    """Start an installation that asks for a key and a tenant; see `Stack.running`."""
     workers = {"worker": WorkerSpec(concurrency=2)}
-    with Stack.running(directory, workers=workers, with_api=True, servers=servers, env=SETTINGS) as stack:
+    with Stack.running(
+        directory, workers=workers, with_api=True, servers=servers, template=template, env=SETTINGS
+    ) as stack:
         yield stack
 
 

@@ -16,8 +16,10 @@ SHORT = Run(
 )
 
 
-def test_answers_of_a_running_installation_are_as_the_document_says(servers: embedded.Servers, tmp_path: Path) -> None:
-    with installation(tmp_path, servers) as stack:
+def test_answers_of_a_running_installation_are_as_the_document_says(
+    servers: embedded.Servers, migrated_template: str, tmp_path: Path
+) -> None:
+    with installation(tmp_path, servers, migrated_template) as stack:
         result = fuzz(stack.api_url, tmp_path, SHORT)
         assert result.returncode == 0, result.stdout
         assert "No issues found" in result.stdout

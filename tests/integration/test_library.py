@@ -63,12 +63,15 @@ IN_OFFICE_HOURS = {"outreach": "send_first", "office_hours": "first", "warm_send
 
 
 @pytest.fixture(scope="module")
-def stack(servers: embedded.Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(
+    servers: embedded.Servers, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
     """One worker on every queue the documents name, and an API."""
     workers = {"worker": WorkerSpec(queues=("default", "gpu", "eu-west"), concurrency=2)}
     with Stack.running(
         tmp_path_factory.mktemp("library"),
         servers=servers,
+        template=migrated_template,
         workers=workers,
         with_api=True,
         imports="tests.support.library_handlers",

@@ -148,8 +148,8 @@ def _listening(redis: Redis) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def stack(servers: embedded.Servers, tmp_path: Path) -> Iterator[Stack]:
-    with Stack.running(tmp_path / "stack", servers=servers) as running:
+def stack(servers: embedded.Servers, migrated_template: str, tmp_path: Path) -> Iterator[Stack]:
+    with Stack.running(tmp_path / "stack", servers=servers, template=migrated_template) as running:
         yield running
 
 

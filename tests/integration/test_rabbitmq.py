@@ -36,11 +36,18 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
 
 
 @pytest.fixture(scope="module")
-def stack(broker: RabbitMQ, servers: embedded.Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(
+    broker: RabbitMQ, servers: embedded.Servers, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
     """A worker and a service over it, which are given no Redis at all."""
     directory = tmp_path_factory.mktemp("stack")
     with Stack.running(
-        directory, workers={"worker": WorkerSpec()}, servers=servers, broker=broker.url, env={"REDIS_URL": ""}
+        directory,
+        workers={"worker": WorkerSpec()},
+        servers=servers,
+        template=migrated_template,
+        broker=broker.url,
+        env={"REDIS_URL": ""},
     ) as running:
         yield running
 

@@ -99,12 +99,13 @@ class Server:
 
 
 @pytest.fixture
-def server(servers: embedded.Servers, tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Starts servers that are gone after the test; each has an empty database, and one of Redis to itself."""
+def server(servers: embedded.Servers, migrated_template: str, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts servers that are gone after the test; each has a database of its own, migrated or empty."""
     made: list[Server] = []
 
-    def begin(*arguments: str, database: str | None = None) -> Server:
-        url = database or embedded.fresh_database(servers, f"server_{uuid4().hex}")
+    def begin(*arguments: str, database: str | None = None, is_empty: bool = False) -> Server:
+        template = None if is_empty else migrated_template
+        url = database or embedded.fresh_database(servers, f"server_{uuid4().hex}", template=template)
         made.append(Server(url, servers.redis_url, tmp_path, *arguments))
         return made[-1]
 
@@ -123,7 +124,7 @@ def _family(pid: int) -> list[Process]:
 
 @needs_linux
 def test_the_server_runs_work_and_gives_it_back_when_it_ends(server: Callable[..., Server], tmp_path: Path) -> None:
-    first = server("--insecure", "--concurrency", "2")
+    first = server("--insecure", "--concurrency", "2", is_empty=True)
     first.wait_ready()
     quick = first.start(handler="effect")
     wait_until(lambda: first.state(quick) == "completed", first.log.read_text)

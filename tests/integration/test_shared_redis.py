@@ -1,5 +1,6 @@
 """Two installations on one Redis: neither takes the hints of the other, nor notices when the other's keys go."""
 
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -40,14 +41,15 @@ def test_each_installation_has_a_mark_of_its_own(settings: Settings) -> None:
     assert (one.read(), other.read()) == (None, written[1])
 
 
-def test_two_installations_share_a_redis(servers: embedded.Servers, tmp_path: Path) -> None:
+def test_two_installations_share_a_redis(servers: embedded.Servers, migrated_template: str, tmp_path: Path) -> None:
     broker = servers.broker_url.rpartition("/")[0] + "/1"
     redis = Redis.from_url(broker)
     redis.flushdb()
     workers = {"w": WorkerSpec(queues=("default", "gpu"))}
+    running = partial(Stack.running, workers=workers, servers=servers, template=migrated_template, broker=broker)
     with (
-        Stack.running(tmp_path / "one", workers=workers, servers=servers, broker=broker) as one,
-        Stack.running(tmp_path / "two", workers=workers, servers=servers, broker=broker) as two,
+        running(tmp_path / "one") as one,
+        running(tmp_path / "two") as two,
     ):
         sequences = {stack: stack.define(BLOCKS) for stack in (one, two)}
         started = {stack: stack.start_instances(sequences[stack], 20) for stack in (one, two)}

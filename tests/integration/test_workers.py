@@ -21,11 +21,13 @@ from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
-def stack(servers: embedded.Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(
+    servers: embedded.Servers, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
     """Two workers, on two queues and one in common."""
     directory = tmp_path_factory.mktemp("workers")
     workers = {"plain": WorkerSpec(queues=("default", "both")), "fast": WorkerSpec(queues=("gpu", "both"))}
-    with Stack.running(directory, servers=servers, workers=workers) as running:
+    with Stack.running(directory, servers=servers, template=migrated_template, workers=workers) as running:
         yield running
 
 
@@ -165,12 +167,13 @@ def test_flower_sees_every_step_as_a_task_of_its_own(stack: Stack) -> None:
 
 
 def test_500_async_handlers_wait_at_once_in_one_process(
-    servers: embedded.Servers, tmp_path_factory: pytest.TempPathFactory
+    servers: embedded.Servers, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """None ends before all have begun, with at most 10 connections to the database; how long it takes is printed."""
     directory = tmp_path_factory.mktemp("async")
     gate = directory / "gate"
-    with Stack.running(directory, servers=servers, workers={"worker": WorkerSpec()}) as stack:
+    workers = {"worker": WorkerSpec()}
+    with Stack.running(directory, servers=servers, template=migrated_template, workers=workers) as stack:
         sequence_id = stack.define([step("wait", "waits", params={"path": str(gate)})])
         began = time.monotonic()
         ids = stack.start_instances(sequence_id, 500)

@@ -17,11 +17,13 @@ GOOD = {"type": "step", "id": "good", "handler": "effect"}
 
 
 @pytest.fixture(scope="module")
-def stack(servers: embedded.Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(
+    servers: embedded.Servers, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
     """One worker with two children, and a service."""
     directory = tmp_path_factory.mktemp("bad")
     workers = {"worker": WorkerSpec(concurrency=CHILDREN)}
-    with Stack.running(directory, servers=servers, workers=workers) as running:
+    with Stack.running(directory, servers=servers, template=migrated_template, workers=workers) as running:
         yield running
 
 
