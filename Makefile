@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-all model simulation lint check contract contract-fuzz coverage-of-contract format bench bench-guard faults faults-nightly soak recovery upgrade-rehearsal restore-rehearsal lock clean
+.PHONY: help install demo dev test test-all model simulation style types lint check contract contract-fuzz coverage-of-contract format bench bench-guard faults faults-nightly soak recovery upgrade-rehearsal restore-rehearsal lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 24
@@ -42,11 +42,15 @@ test-all: $(STAMP) ## Run the tests and the short fault runs, in three processes
 model: $(STAMP) ## Compare the core with the reference interpreter on 20,000 random programs, each under every single crash.
 	$(BIN)/python -m tests.model.campaign --programs 20000 --processes 2
 
-lint: $(STAMP) ## Formatting, lint, types, import layers.
+style: $(STAMP) ## Formatting, lint, import layers.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+types: $(STAMP) ## Types.
+	$(BIN)/mypy
+
+lint: style types ## Formatting, lint, import layers, types.
 
 check: lint ## What `lint` finds, and tree hygiene.
 	$(BIN)/python -m pytest -q tests/architecture
