@@ -64,18 +64,30 @@ def test_hostile_texts_are_4xx_everywhere(api: Api, method: str, path: str):
 
 def poke(value: Any, hostile: Any) -> list[Any]:
     """Put something hostile in the place of each member of a document, one at a time."""
+    return [_with(value, name, inside) for name in _names(value) for inside in [hostile, *poke(value[name], hostile)]]
+
+
+def _names(value: Any) -> list[Any]:
     if isinstance(value, dict):
-        poked = [{**value, name: hostile} for name in value]
-        poked += [{k: v for k, v in value.items() if k != name} for name in value]
-        poked += [{**value, name: each} for name, inside in value.items() for each in poke(inside, hostile)]
-        return poked
-    if isinstance(value, list):
-        return [
-            [*value[:index], each, *value[index + 1 :]]
-            for index, inside in enumerate(value)
-            for each in [hostile, *poke(inside, hostile)]
-        ]
-    return []
+        return list(value)
+    return list(range(len(value))) if isinstance(value, list) else []
+
+
+def _with(value: Any, name: Any, inside: Any) -> Any:
+    changed = value.copy()
+    changed[name] = inside
+    return changed
+
+
+def lacking(value: Any) -> list[Any]:
+    """Leave out each member of the objects of a document, one at a time."""
+    left_out = [{k: v for k, v in value.items() if k != name} for name in value] if isinstance(value, dict) else []
+    return left_out + [_with(value, name, inside) for name in _names(value) for inside in lacking(value[name])]
+
+
+def spoiled(value: Any) -> list[Any]:
+    """Give every document that differs from this one in one place."""
+    return [*lacking(value), *(poked for hostile in HOSTILE for poked in poke(value, hostile))]
 
 
 HOSTILE: list[Any] = [
@@ -123,10 +135,9 @@ def documents() -> list[Any]:
 
 def test_poked_definitions_are_never_500(api: Api):
     for document in documents():
-        for hostile in HOSTILE:
-            for poked in poke(document, hostile):
-                answer = api.http.post("/sequences", json=poked)
-                assert answer.status_code in {200, 201, 400, 403, 409, 413, 422}, (answer.status_code, hostile, poked)
+        for poked in spoiled(document):
+            answer = api.http.post("/sequences", json=poked)
+            assert answer.status_code in {200, 201, 400, 403, 409, 413, 422}, (answer.status_code, poked)
 
 
 def test_poked_requests_are_never_500(api: Api):
@@ -162,10 +173,9 @@ def test_poked_requests_are_never_500(api: Api):
         ("PATCH", f"/instances/{instance}/state", {"state": "scheduled", "next_fire_at": None}),
     ]
     for method, path, whole in requests:
-        for hostile in HOSTILE:
-            for poked in poke(whole, hostile):
-                answer = api.http.request(method, path, json=poked)
-                assert answer.status_code < 500, (path, hostile, poked, answer.text)
+        for poked in spoiled(whole):
+            answer = api.http.request(method, path, json=poked)
+            assert answer.status_code < 500, (path, poked, answer.text)
 
 
 @pytest.mark.parametrize(
