@@ -18,6 +18,8 @@ from tests.support.waiting import wait_until
 
 NODE = shutil.which("node")
 NODE_MAJOR = 18
+MOST_LINES = 40
+"""Of a worker: the protocol is a small one."""
 STEP = {
     "handler": "draw",
     "queue_name": "pictures",
@@ -36,10 +38,10 @@ def _has_node() -> bool:
 
 
 LANGUAGES = [
-    pytest.param("python", "worker.py", sys.executable, id="python"),
+    pytest.param("python", "py", sys.executable, id="python"),
     pytest.param(
         "javascript",
-        "worker.mjs",
+        "mjs",
         NODE,
         id="javascript",
         marks=pytest.mark.skipif(not _has_node(), reason=f"there is no node >= {NODE_MAJOR} on this machine"),
@@ -47,11 +49,15 @@ LANGUAGES = [
 ]
 
 
-@pytest.mark.parametrize(("language", "name", "interpreter"), LANGUAGES)
-def test_worker_of_the_guide_works(language: str, name: str, interpreter: str, server: Guided, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("language", "ending", "interpreter"), LANGUAGES)
+def test_worker_of_the_guide_works(
+    language: str, ending: str, interpreter: str, server: Guided, tmp_path: Path
+) -> None:
     page = (GUIDE / "worker-protocol.md").read_text()
-    (code,) = re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    (tmp_path / name).write_text(code)
+    work, worker_code = re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len([line for line in worker_code.splitlines() if line.strip()]) <= MOST_LINES
+    (tmp_path / f"pictures.{ending}").write_text(work)
+    (tmp_path / f"worker.{ending}").write_text(worker_code)
     headers = {"x-api-key": KEY, "x-tenant-id": language}
     with httpx.Client(base_url=f"{server.address}/api/v1", headers=headers, timeout=60) as http:
         banner = _start(http, "banner", BANNER)
@@ -62,7 +68,7 @@ def test_worker_of_the_guide_works(language: str, name: str, interpreter: str, s
             "ORCHESTRATOR_TENANT": language,
             "HEARTBEAT_SECONDS": "0.05",
         }
-        worker = subprocess.Popen([interpreter, tmp_path / name], env=environment)
+        worker = subprocess.Popen([interpreter, tmp_path / f"worker.{ending}"], env=environment)
         try:
             wait_until(lambda: _state(http, banner) == "failed", "the end of what cannot be drawn")
             poster = _start(http, "poster", POSTER)
