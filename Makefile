@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-all model simulation style types lint check contract contract-fuzz coverage-of-contract format bench bench-guard faults faults-nightly soak recovery upgrade-rehearsal restore-rehearsal lock clean
+.PHONY: help install demo dev test model simulation style types lint check contract contract-fuzz coverage-of-contract format bench bench-guard faults faults-nightly soak recovery upgrade-rehearsal restore-rehearsal lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 24
@@ -33,10 +33,7 @@ demo: $(STAMP) ## Index the standard library through a kill -9 and an emptied Re
 dev: $(STAMP) ## Start everything on this machine under one supervisor.
 	$(BIN)/orchestrator dev
 
-test: $(STAMP) ## Run all tests but the long fault and speed runs, in two processes.
-	$(BIN)/python -m pytest --numprocesses=2 -m "not fault and not bench"
-
-test-all: $(STAMP) ## Run the tests and the short fault runs, in three processes: one strikes, one waits, one computes.
+test: $(STAMP) ## Run the tests and the short fault runs, in three processes: one strikes, one waits, one computes.
 	$(BIN)/python -m pytest --numprocesses=3 -m "not bench"
 
 model: $(STAMP) ## Compare the core with the reference interpreter on 20,000 random programs, each under every single crash.
