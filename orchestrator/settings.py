@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Annotated, Literal
 
 import orjson
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, field_validator
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from orchestrator.encryption import Vault
@@ -350,6 +350,13 @@ class Settings(BaseSettings):
     def _check_key(cls, value: SecretStr) -> SecretStr:
         if value.get_secret_value() and re.fullmatch(r"[0-9A-Fa-f]{64}", value.get_secret_value()) is None:
             raise ValueError("expected 64 hex characters")
+        return value
+
+    @field_validator("webhook_second_secret")
+    @classmethod
+    def _check_second(cls, value: str, others: ValidationInfo) -> str:
+        if value and not others.data.get("webhook_secret"):
+            raise ValueError("a second secret needs ORCHESTRATOR_WEBHOOK_SECRET")
         return value
 
     @property

@@ -23,6 +23,14 @@ def test_a_duration_that_says_nothing_is_refused(monkeypatch: pytest.MonkeyPatch
         Settings()
 
 
+def test_a_second_secret_of_webhooks_without_a_first_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_WEBHOOK_SECOND_SECRET", "the next one")
+    with pytest.raises(ValueError, match="needs ORCHESTRATOR_WEBHOOK_SECRET"):
+        Settings()
+    monkeypatch.setenv("ORCH8_WEBHOOK_SECRET", "the first one")
+    assert Settings().webhook_second_secret == "the next one"
+
+
 def test_a_bare_name_of_somebody_else_is_not_taken_for_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("API_KEY", "not ours")
     assert Settings().api_key == ""
