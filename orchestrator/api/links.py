@@ -27,11 +27,13 @@ _OF_A_SEQUENCE: Final = {
     "namespace": "$request.body#/namespace",
 }
 """What starts an instance of the sequence that was stored."""
+_NOT_THERE_YET: Final = frozenset({"/instances/{id}/checkpoints/latest"})
+"""What a new member of a collection lacks."""
 _PARAMETERS: Final = re.compile(r"\{(\w+)\}")
 
 
 def add_links(paths: dict[str, Any], prefix: str) -> None:
-    """Lead from each answer that creates something to every operation that needs no more than its name.
+    """Lead from each answer that creates something to every operation that needs no more than its name, and finds it.
 
     Args:
         paths: Of the document; changed.
@@ -47,7 +49,7 @@ def add_links(paths: dict[str, Any], prefix: str) -> None:
             }
             for path, operations in paths.items()
             if path.startswith(f"{collection}/") and _PARAMETERS.findall(path) == [parameter]
-            if path.startswith(f"{collection}/{{{parameter}}}")
+            if path.startswith(f"{collection}/{{{parameter}}}") and path.removeprefix(prefix) not in _NOT_THERE_YET
             for operation in operations.values()
         }
         create["responses"]["201"]["links"] = links

@@ -15,6 +15,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,6 +52,9 @@ And they begin with what may be made without a secret.
 TENANT_VARIABLE = "FUZZING_TENANT"
 """Tells the hooks, which run in the process of Schemathesis, whose definitions they draw."""
 _DEFINITIONS = re.compile(r"/sequences(/dataflow|/preflight|/inspect-template)?")
+_last_stored: deque[str] = deque(maxlen=1)
+"""Its id: walks that begin with an instance have none."""
+_NEEDED = ("sequence_id", "tenant_id")
 _INJECTIONS = "/instances/{id}/inject-blocks"
 
 
@@ -152,12 +156,26 @@ def before_generate_body(context: schemathesis.HookContext, strategy: st.SearchS
 
 
 @schemathesis.hook
-def map_body(_context: schemathesis.HookContext, body: Any) -> Any:
-    """Name our own tenant in three of four bodies: another one is refused, and a walk ends there."""
-    named = body.get("tenant_id") if isinstance(body, dict) else None
-    if isinstance(named, str) and crc32(named.encode(errors="replace")) % 4:
-        return {**body, "tenant_id": os.environ[TENANT_VARIABLE]}
+def map_body(context: schemathesis.HookContext, body: Any) -> Any:
+    """Name our own tenant in three of four bodies: another one is refused, and a walk ends there.
+
+    And begin half of the instances of the last definition that was stored, with nothing but what they need: any other
+    member may be refused.
+    """
+    if not isinstance(body, dict):
+        return body
+    choice = crc32(repr(body).encode(errors="replace"))
+    if choice % 4 and isinstance(body.get("tenant_id"), str):
+        body = {**body, "tenant_id": os.environ[TENANT_VARIABLE]}
+    if choice % 8 < 4 and context.operation is not None and _starts_instances(context.operation.path):
+        body = {name: body[name] for name in _NEEDED if name in body} | {"namespace": "default"}
+        if "sequence_id" in body and _last_stored:
+            body["sequence_id"] = _last_stored[0]
     return body
+
+
+def _starts_instances(path: str) -> bool:
+    return path.removeprefix("/api/v1") in {"/instances", "/sequences/{name}/instances"}
 
 
 def _drawn(path: str) -> st.SearchStrategy[Any] | None:
@@ -168,10 +186,15 @@ def _drawn(path: str) -> st.SearchStrategy[Any] | None:
 
 
 @schemathesis.hook
-def after_call(_context: schemathesis.HookContext, _case: schemathesis.Case, response: schemathesis.Response) -> None:
-    """Take a refusal without a body for an empty text: OpenAPI has no words for "or nothing at all"."""
+def after_call(_context: schemathesis.HookContext, case: schemathesis.Case, response: schemathesis.Response) -> None:
+    """Take a refusal without a body for an empty text: OpenAPI has no words for "or nothing at all".
+
+    And remember which definition was stored.
+    """
     if response.status_code in {400, 401, 403} and not response.content and "content-type" not in response.headers:
         response.headers["content-type"] = ["text/plain"]
+    if response.status_code == 201 and case.operation.path == "/api/v1/sequences":
+        _last_stored.append(response.json()["id"])
 
 
 def faults_of(stack: Stack) -> list[str]:

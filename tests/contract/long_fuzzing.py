@@ -33,7 +33,7 @@ MOST_OPERATIONS = 6
 WALKS = 25
 """Of a part."""
 SINGLE = ("coverage", "fuzzing")
-LEAST = {"sequences": 20, "instances": 1, "steps done": 1}
+LEAST = {"sequences": 20, "instances": 10, "steps done": 3}
 """What the walks must have made in the database, or they led nowhere."""
 
 
