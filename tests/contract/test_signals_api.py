@@ -54,6 +54,7 @@ def test_api_11_1_terminal_instance_is_400_and_named(api: Api):
     assert answer.json() == {"error": expected}
 
 
+@pytest.mark.needs_own_server("nobody may run its step in between")
 def test_api_11_1_control_signals_act_at_once(api: Api):
     instance = api.start(step("a", "noop"), next_fire_at="2099-01-01T00:00:00Z")
     states = []
