@@ -1,7 +1,9 @@
 """Lists by metadata (contract, api §10.4): what a member reads as, in the order of the list, whatever happens to it."""
 
+from contextlib import closing
 from typing import Any
 
+import psycopg2
 import pytest
 
 from orchestrator.store import listing
@@ -150,6 +152,18 @@ def test_instances_that_are_new_since_the_planner_looked_are_looked_at_by_their_
         query, parameters = listing.page(tx, which, offset=0, limit=100)
         plan = "\n".join(row[0] for row in tx.query(f"EXPLAIN {query}", parameters))
     assert "Index Scan using instances_pkey" in plan, plan
+
+
+def test_lists_are_short_work_although_the_planner_has_last_seen_one_instance(api: Api, database_url: str):
+    """It would look for the context of each among those of all, and the API would give up after 15 s."""
+    sequence = api.sequence(step("a"))
+    api.start_of(sequence, metadata={"kind": "x"})
+    with closing(psycopg2.connect(database_url.replace("+psycopg2", ""))) as connection:
+        connection.autocommit = True
+        connection.cursor().execute("VACUUM ANALYZE")
+    bodies = [api.body(sequence, metadata={"kind": "x"}) for _ in range(listing.FEW - 1)]
+    api.http.post("/instances/batch", json={"instances": bodies}).raise_for_status()
+    assert len(found(api, limit=1000)) == len(found(api, **{"metadata.kind": "x", "limit": 1000})) == listing.FEW
 
 
 def test_api_10_7_bulk_operations_mean_the_same_by_metadata(api: Api):
