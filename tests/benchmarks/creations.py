@@ -20,7 +20,7 @@ from orchestrator.embedded import Servers
 from tests.benchmarks import ours, web
 from tests.benchmarks.handlers import BUILT_IN
 from tests.benchmarks.machine import check_filesystem
-from tests.benchmarks.processes import children, family, spent
+from tests.benchmarks.processes import spent_by_part
 from tests.benchmarks.wire import TENANT, Connection, spread
 
 PARTS = ("client", "API", "PostgreSQL")
@@ -74,21 +74,13 @@ def measure(
         connection.request("POST", path, content)
 
     with web.connections(bench, options.connections) as opened:
-        before, logged = _readings(servers), _logged(bench)
+        before, logged = spent_by_part(servers), _logged(bench)
         began = time.perf_counter()
         spread(opened, wanted, send)
         took = time.perf_counter() - began
-        after = _readings(servers)
+        after = spent_by_part(servers)
     cpu = {part: (after[part] - before[part]) / count * MICROSECONDS for part in PARTS}
     return Creation(rate=count / took, cpu=cpu, wal=(_logged(bench) - logged) / count)
-
-
-def _readings(servers: Servers) -> dict[str, float]:
-    """Read the seconds of CPU that each part has used until now."""
-    postgres = servers.postgres_pid
-    if postgres is None:
-        raise LookupError("PostgreSQL is not ours, so what it costs is not to be seen")
-    return {"client": time.process_time(), "API": spent(children(b"\0api\0")), "PostgreSQL": spent(family([postgres]))}
 
 
 def _logged(bench: ours.Orchestrator) -> float:

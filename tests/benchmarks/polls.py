@@ -17,7 +17,7 @@ from orchestrator import embedded
 from orchestrator.embedded import Servers
 from tests.benchmarks import ours
 from tests.benchmarks.machine import check_filesystem
-from tests.benchmarks.processes import children, family, spent
+from tests.benchmarks.processes import spent_by_part
 from tests.benchmarks.wire import TENANT
 from tests.benchmarks.works import percentile
 from tests.support.fleet import Fleet, Worker
@@ -54,26 +54,13 @@ def measure(bench: ours.Orchestrator, servers: Servers, count: int, workers: int
             for number in range(workers)
         ]
     )
-    before = _readings(servers)
+    before = spent_by_part(servers)
     began = time.perf_counter()
     fleet.work(count)
     took = time.perf_counter() - began
-    after = _readings(servers)
+    after = spent_by_part(servers)
     cpu = {part: (after[part] - before[part]) / count * MICROSECONDS for part in PARTS}
     return Polling(rate=count / took, polls=fleet.polls, completions=fleet.completions, cpu=cpu)
-
-
-def _readings(servers: Servers) -> dict[str, float]:
-    """Read the seconds of CPU that each part has used until now."""
-    postgres = servers.postgres_pid
-    if postgres is None:
-        raise LookupError("PostgreSQL is not ours, so what it costs is not to be seen")
-    return {
-        "client": time.process_time(),
-        "API": spent(children(b"\0api\0")),
-        "loops": spent(children(b"orchestrator.service")),
-        "PostgreSQL": spent(family([postgres])),
-    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

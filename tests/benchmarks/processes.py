@@ -1,9 +1,12 @@
 """What processes cost: read from `/proc`, for a process and all that came from it."""
 
 import os
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from orchestrator.embedded import Servers
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -52,6 +55,22 @@ def usage(pids: Iterable[int]) -> Usage:
 def spent(pids: Iterable[int]) -> float:
     """Add up the seconds of CPU that processes have used, and those that came from them and have ended."""
     return sum(sum(map(int, fields[11:15])) / TICKS for pid in pids if (fields := _fields(pid)))
+
+
+def spent_by_part(servers: Servers) -> dict[str, float]:
+    """Read the seconds of CPU that each part of an installation of this process has used until now.
+
+    Raises:
+        LookupError: PostgreSQL was started by somebody else, so what it costs is not to be seen.
+    """
+    if servers.postgres_pid is None:
+        raise LookupError("PostgreSQL is not ours, so what it costs is not to be seen")
+    return {
+        "client": time.process_time(),
+        "API": spent(children(b"\0api\0")),
+        "loops": spent(children(b"orchestrator.service")),
+        "PostgreSQL": spent(family([servers.postgres_pid])),
+    }
 
 
 def _command_line(pid: int) -> bytes:
