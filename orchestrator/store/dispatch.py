@@ -88,7 +88,7 @@ def put(
     secrets = (None if each is None else PrivateText(each) for each in (secret, second_secret))
     rows = tx.query(
         f"INSERT INTO dispatch_configs ({_COLUMNS}) "
-        "VALUES (%s, %s, %s, %s, %s, %s, %s, clock_timestamp(), clock_timestamp()) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s, statement_timestamp(), statement_timestamp()) "
         "ON CONFLICT (tenant_id, queue_name) DO UPDATE SET mode = EXCLUDED.mode, push_url = EXCLUDED.push_url, "
         "secret = EXCLUDED.secret, second_secret = EXCLUDED.second_secret, sync = EXCLUDED.sync, "
         f"updated_at = EXCLUDED.updated_at RETURNING {_COLUMNS}",

@@ -37,7 +37,7 @@ def insert(
     """Store a new plugin; None if the tenant has one of that name."""
     rows = tx.query(
         f"INSERT INTO plugins ({_COLUMNS}) "
-        "VALUES (%s, %s, %s, %s, true, %s, %s, clock_timestamp(), clock_timestamp()) "
+        "VALUES (%s, %s, %s, %s, true, %s, %s, statement_timestamp(), statement_timestamp()) "
         f"ON CONFLICT (tenant_id, name) DO NOTHING RETURNING {_COLUMNS}",
         (name, plugin_type, source, tenant_id, private(config), description),
     )

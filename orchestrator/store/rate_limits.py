@@ -30,7 +30,7 @@ def _limit_of(row: Sequence[Any]) -> RateLimit:
 def put(tx: Transaction, tenant_id: str, resource_key: str, max_count: int, window_seconds: int) -> RateLimit:
     """Set the limit of a key, whether there was one or not."""
     rows = tx.query(
-        f"INSERT INTO rate_limits ({_COLUMNS}) VALUES (%s, %s, %s, %s, clock_timestamp(), clock_timestamp()) "
+        f"INSERT INTO rate_limits ({_COLUMNS}) VALUES (%s, %s, %s, %s, statement_timestamp(), statement_timestamp()) "
         "ON CONFLICT (tenant_id, resource_key) DO UPDATE SET max_count = EXCLUDED.max_count, "
         f"window_seconds = EXCLUDED.window_seconds, updated_at = EXCLUDED.updated_at RETURNING {_COLUMNS}",
         (tenant_id, resource_key, max_count, window_seconds),

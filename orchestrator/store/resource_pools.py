@@ -69,7 +69,8 @@ def _resource_of(row: Sequence[Any]) -> Resource:
 def insert_pool(tx: Transaction, pool_id: UUID, tenant_id: str, name: str, strategy: str) -> Pool | None:
     """Store a new pool; None if the tenant has one of that name."""
     rows = tx.query(
-        f"INSERT INTO resource_pools ({_POOL}) VALUES (%s, %s, %s, %s, 0, clock_timestamp(), clock_timestamp()) "
+        f"INSERT INTO resource_pools ({_POOL}) "
+        "VALUES (%s, %s, %s, %s, 0, statement_timestamp(), statement_timestamp()) "
         f"ON CONFLICT (tenant_id, name) DO NOTHING RETURNING {_POOL}",
         (pool_id, tenant_id, name, strategy),
     )

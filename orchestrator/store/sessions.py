@@ -51,7 +51,7 @@ def insert(
     """Store a new session; None if the tenant has one of that key."""
     rows = tx.query(
         "INSERT INTO sessions (id, tenant_id, session_key, data, state, created_at, updated_at, expires_at) "
-        "VALUES (%s, %s, %s, %s, 'active', clock_timestamp(), clock_timestamp(), %s) "
+        "VALUES (%s, %s, %s, %s, 'active', statement_timestamp(), statement_timestamp(), %s) "
         f"ON CONFLICT (tenant_id, session_key) DO NOTHING RETURNING {_COLUMNS}",
         (session_id, tenant_id, session_key, private(data), expires_at),
     )

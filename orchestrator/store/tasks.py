@@ -176,7 +176,7 @@ def note_poller(
     """
     tx.later(
         "INSERT INTO workers (id, name, kind, queues, handlers, slots, started_at, heartbeat_at, version, tenant_id) "
-        "VALUES (%s, %s, 'http', %s, %s, 0, clock_timestamp(), clock_timestamp(), %s, %s) "
+        "VALUES (%s, %s, 'http', %s, %s, 0, statement_timestamp(), statement_timestamp(), %s, %s) "
         "ON CONFLICT (id) DO UPDATE SET tenant_id = EXCLUDED.tenant_id, "
         "queues = ARRAY(SELECT DISTINCT unnest(workers.queues || EXCLUDED.queues) ORDER BY 1), "
         "handlers = ARRAY(SELECT DISTINCT unnest(workers.handlers || EXCLUDED.handlers) ORDER BY 1), "

@@ -83,7 +83,7 @@ def put_pin(tx: Transaction, tenant_id: str, handler: str, min_version: str, ran
     """Let only workers of a version, or a higher one, have tasks of a handler."""
     rows = tx.query(
         "INSERT INTO version_pins (tenant_id, handler_name, min_version, rank, created_at, updated_at) "
-        "VALUES (%s, %s, %s, %s, clock_timestamp(), clock_timestamp()) ON CONFLICT (tenant_id, handler_name) "
+        "VALUES (%s, %s, %s, %s, statement_timestamp(), statement_timestamp()) ON CONFLICT (tenant_id, handler_name) "
         "DO UPDATE SET min_version = EXCLUDED.min_version, rank = EXCLUDED.rank, updated_at = EXCLUDED.updated_at "
         f"RETURNING {_PIN}",
         (tenant_id, handler, min_version, list(rank)),

@@ -41,7 +41,7 @@ def register(
     """Write the row of a worker process, or renew it. `kind` is `celery` or `http`."""
     tx.execute(
         "INSERT INTO workers (id, name, kind, queues, handlers, slots, started_at, heartbeat_at) "
-        "VALUES (%s, %s, %s, %s, %s, %s, clock_timestamp(), clock_timestamp()) "
+        "VALUES (%s, %s, %s, %s, %s, %s, statement_timestamp(), statement_timestamp()) "
         "ON CONFLICT (id) DO UPDATE SET queues = EXCLUDED.queues, handlers = EXCLUDED.handlers, "
         "slots = EXCLUDED.slots, heartbeat_at = EXCLUDED.heartbeat_at",
         (worker_id, name, kind, list(queues), list(handlers), slots),
