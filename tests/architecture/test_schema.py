@@ -1,4 +1,4 @@
-"""The migrations build what `tables.py` says, and the queries that must not scan do not."""
+"""The migrations build what `store/tables/` says, and the queries that must not scan do not."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
