@@ -1,7 +1,7 @@
 """What the engine asks of a store: the one way in which engine code reaches the truth.
 
 `Engine`, `Turnstile`, `Plans`, `Timers`, `Reconciler` and the worker's supervisor know these two protocols and nothing
-of SQL. Two stores keep them: PostgreSQL (`postgres.py`), and memory (`memory.py`) for `orchestrator.testing`.
+of SQL. Two stores keep them: PostgreSQL (`postgres.py`), and memory (`memory/`) for `orchestrator.testing`.
 
 A new verb has three homes, one line or method in each: its signature here, with what it promises; the function with
 the SQL in the module of its subject, named in `PostgresTransaction`; its twin in `MemoryTransaction`. The conformance

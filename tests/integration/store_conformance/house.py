@@ -24,6 +24,9 @@ from orchestrator.store.steps import Worker
 from tests.support.drive import definition_of, step
 
 KEY = NodeKey("a")
+NEWEST = OutputKey("a", ())
+ALL = ["noop"]
+"""All handlers that a worker of the cases knows."""
 _ids = IdMaker(Random(7))
 
 
