@@ -138,15 +138,31 @@ def _walk(which: Filter, tenant: str, values: list[Any], offset: int, limit: int
     takes those of the whole tenant for as few, and would look at all of them for each entry.
     """
     members = _members(which)
+    walked = members[:JOINED]
     entries, parameters = _entries(members)
     conditions, others = _conditions(replace(which, metadata=tuple(members[JOINED:])))
+    begins = "".join(f" AND m{number}.minute <= begin.minute" for number in range(len(walked)))
+    met = (
+        f"SELECT m0.minute, m0.instance_id FROM ({_begin(len(walked), tenant)}) AS begin, {entries} "
+        f"WHERE m0.entry = metadata_entry(%s, %s) AND m0.tenant_id = {tenant}{begins} "
+        "ORDER BY m0.minute DESC, m0.instance_id DESC"
+    )
     query = (
-        f"SELECT i.id, i.updated_at FROM {entries} CROSS JOIN LATERAL (SELECT i.id, i.updated_at FROM instances i "
+        f"SELECT i.id, i.updated_at FROM ({met}) AS m0 CROSS JOIN LATERAL (SELECT i.id, i.updated_at FROM instances i "
         f"WHERE i.id BETWEEN m0.instance_id AND m0.instance_id AND {conditions} ORDER BY i.id LIMIT 1) AS i "
-        f"WHERE m0.entry = metadata_entry(%s, %s) AND m0.tenant_id = {tenant} "
         "ORDER BY m0.minute DESC, i.updated_at DESC, i.id DESC OFFSET %s LIMIT %s"
     )
-    return query, [*parameters, *others, *members[0], *values, offset, limit]
+    newest = [value for member in walked for value in (*member, *values)]
+    return query, [*newest, *parameters, *members[0], *values, *others, offset, limit]
+
+
+def _begin(members: int, tenant: str) -> str:
+    """Ask for the minute in which walks of so many members begin: above the newest entry of each, none meet."""
+    newest = (
+        "(SELECT m.minute FROM metadata_entries m WHERE m.entry = metadata_entry(%s, %s) "
+        f"AND m.tenant_id = {tenant} ORDER BY m.minute DESC LIMIT 1)"
+    )
+    return f"SELECT LEAST({', '.join([newest] * members)}) AS minute"
 
 
 def _members(which: Filter) -> list[tuple[str, str]]:

@@ -34,7 +34,7 @@ _CONTEXTS = (
 
 
 class Measuring:
-    """A transaction that notes how many rows each scan of a statement has read."""
+    """A transaction that notes how many rows each scan of a statement has read, and how many pairs a join left out."""
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
@@ -49,10 +49,14 @@ class Measuring:
     def _note(self, node: dict[str, Any]) -> None:
         if "Scan" in node["Node Type"]:
             name = f"{node['Node Type']} of {node.get('Index Name') or node.get('Relation Name')}"
-            rows = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
-            self.reads[name] = max(self.reads.get(name, 0), round(rows))
+            self._read(name, (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"])
+        if pairs := node.get("Rows Removed by Join Filter", 0):
+            self._read(f"pairs of {node['Node Type']}", pairs * node["Actual Loops"])
         for child in node.get("Plans", ()):
             self._note(child)
+
+    def _read(self, name: str, rows: float) -> None:
+        self.reads[name] = max(self.reads.get(name, 0), round(rows))
 
 
 @pytest.fixture
@@ -93,6 +97,9 @@ FILTERS = {
     ),
     "what many and some have": Filter(tenant_id="t1", metadata=(("often", "1"), ("some", "7"))),
     "what many and many have": Filter(tenant_id="t1", metadata=(("often", "1"), ("half", "1"))),
+    "what many and old ones have": Filter(tenant_id="t1", metadata=(("often", "1"), ("import", "old"))),
+    "what old ones and many have": Filter(tenant_id="t1", metadata=(("import", "old"), ("often", "1"))),
+    "what many and old ones of all tenants have": Filter(metadata=(("half", "1"), ("import", "old"), ("often", "1"))),
     "what few of a sequence have": Filter(
         tenant_id="t1", sequence_id=SEQUENCE, metadata=(("often", "1"), ("seldom", "77"))
     ),
