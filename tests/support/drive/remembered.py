@@ -15,7 +15,7 @@ from orchestrator.settings import Settings
 from orchestrator.slices import Plans
 from orchestrator.store.instances import Profile
 from orchestrator.store.memory import MemoryStore, VirtualClock
-from orchestrator.store.memory.tables import Rows, from_text
+from orchestrator.store.memory.tables import Rows, from_text, to_text
 from orchestrator.store.steps import Due, Worker
 from sequences.document import SequenceDefinition
 from tests.support.drive.flow import START, TENANT, Row, definition_of, handlers_with, shown_tree
@@ -56,6 +56,14 @@ class MemoryWorld(StoredWorld):
     def _define(self, definition: SequenceDefinition) -> UUID:
         self.memory.tables.definitions[definition.id] = stored_form(definition)
         return definition.id
+
+    def open_session(self, data: Any) -> UUID:
+        session_id = uuid4()
+        self.memory.tables.sessions[session_id] = to_text(data)
+        return session_id
+
+    def session_data(self, session_id: UUID) -> Any:
+        return from_text(self.memory.tables.sessions[session_id])
 
     def children(self, instance_id: UUID) -> list[UUID]:
         found = [rows.instance[None] for rows in self.memory.tables.instances.values()]
