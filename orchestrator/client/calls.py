@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
-from urllib.parse import quote
+from typing import Any
 from uuid import UUID, uuid4
 
+from orchestrator.client.forms import part, read_one, read_rows, send, send_blindly
 from orchestrator.client.shapes import (
     ApiKey,
     Approval,
@@ -18,7 +18,6 @@ from orchestrator.client.shapes import (
     OutputRow,
     Page,
     QueueView,
-    Shape,
     Started,
     StoredSequence,
     Task,
@@ -31,7 +30,6 @@ from orchestrator.core.states import InstanceState
 from orchestrator.errors import InvalidArgument, NotFound
 
 Id = UUID | str
-Form = TypeVar("Form", bound=Shape)
 
 DEFAULT_NAME = "default"
 """Tenant and namespace of whatever names none."""
@@ -139,7 +137,7 @@ def create_sequence(document: Mapping[str, Any]) -> Call[StoredSequence]:
 
 def sequence(sequence_id: Id) -> Call[Definition]:
     """Read one version."""
-    return Call(method="GET", path=f"/sequences/{_part(sequence_id)}", read=_definition, may_repeat=True)
+    return Call(method="GET", path=f"/sequences/{part(sequence_id)}", read=_definition, may_repeat=True)
 
 
 def sequence_by_name(name: str, *, tenant: str | None, namespace: str, version: int | None) -> Call[Definition]:
@@ -176,8 +174,8 @@ def versions(name: str, *, tenant: str | None, namespace: str) -> Call[tuple[Def
 
 def deprecate(sequence_id: Id) -> Call[None]:
     """Take a version out of look-ups by name."""
-    path = f"/sequences/{_part(sequence_id)}/deprecate"
-    return Call(method="POST", path=path, read=_nothing, may_repeat=True)
+    path = f"/sequences/{part(sequence_id)}/deprecate"
+    return send_blindly("POST", path, may_repeat=True)
 
 
 # -- starting --------------------------------------------------------------------------------------------------------
@@ -190,7 +188,7 @@ def start_by_name(
     body = {**options.body(data, key), "namespace": namespace}
     if version is not None:
         body["version"] = version
-    path = f"/sequences/{_part(name)}/instances"
+    path = f"/sequences/{part(name)}/instances"
     return Call(method="POST", path=path, body=body, read=_started(is_own_key), may_repeat=True)
 
 
@@ -240,7 +238,7 @@ def _whose(definition: Definition) -> dict[str, Any]:
 
 def instance(instance_id: Id) -> Call[Instance]:
     """Read one instance."""
-    return Call(method="GET", path=instance_path(instance_id), read=_one(Instance), may_repeat=True)
+    return read_one(instance_path(instance_id), Instance)
 
 
 def instances(
@@ -274,22 +272,22 @@ def instances(
 
 def outputs(instance_id: Id) -> Call[tuple[OutputRow, ...]]:
     """Read the outputs of an instance."""
-    return _rows(f"{instance_path(instance_id)}/outputs", OutputRow)
+    return read_rows(f"{instance_path(instance_id)}/outputs", OutputRow)
 
 
 def tree(instance_id: Id) -> Call[tuple[TreeNode, ...]]:
     """Read the state of every block."""
-    return _rows(f"{instance_path(instance_id)}/tree", TreeNode)
+    return read_rows(f"{instance_path(instance_id)}/tree", TreeNode)
 
 
 def audit(instance_id: Id) -> Call[tuple[AuditRow, ...]]:
     """Read the changes of an instance."""
-    return _rows(f"{instance_path(instance_id)}/audit", AuditRow)
+    return read_rows(f"{instance_path(instance_id)}/audit", AuditRow)
 
 
 def attempts(instance_id: Id) -> Call[tuple[Attempt, ...]]:
     """Read the executions of its steps."""
-    return _rows(f"{instance_path(instance_id)}/attempts", Attempt)
+    return read_rows(f"{instance_path(instance_id)}/attempts", Attempt)
 
 
 def newest_output(rows: Iterable[OutputRow], instance_id: Id, block_id: str) -> Any:
@@ -347,12 +345,12 @@ def approvals(*, namespace: str | None, offset: int, limit: int) -> Call[tuple[A
 
 def queues() -> Call[tuple[QueueView, ...]]:
     """List queues with open steps or workers."""
-    return _rows("/queues", QueueView)
+    return read_rows("/queues", QueueView)
 
 
 def workers(*, include_stale: bool) -> Call[tuple[WorkerView, ...]]:
     """List workers."""
-    return _rows("/workers", WorkerView, {"include_stale": "true" if include_stale else None})
+    return read_rows("/workers", WorkerView, {"include_stale": "true" if include_stale else None})
 
 
 def tasks(
@@ -360,7 +358,7 @@ def tasks(
 ) -> Call[tuple[Task, ...]]:
     """List tasks of external workers."""
     query = {"state": state, "queue_name": queue, "handler_name": handler, "offset": offset, "limit": limit}
-    return _rows("/workers/tasks", Task, query)
+    return read_rows("/workers/tasks", Task, query)
 
 
 # -- keys ------------------------------------------------------------------------------------------------------------
@@ -373,17 +371,17 @@ def create_key(
     if expires_at is not None and expires_at.tzinfo is None:
         raise InvalidArgument("expires_at needs a time zone")
     body = {"tenant_id": tenant or "", "name": name, "capabilities": list(capabilities), "expires_at": expires_at}
-    return Call(method="POST", path="/api-keys", body=body, read=_one(NewApiKey))
+    return send("POST", "/api-keys", NewApiKey, body)
 
 
 def keys(tenant: str | None) -> Call[tuple[ApiKey, ...]]:
     """List the keys of a tenant."""
-    return _rows("/api-keys", ApiKey, {"tenant_id": tenant or ""})
+    return read_rows("/api-keys", ApiKey, {"tenant_id": tenant or ""})
 
 
 def revoke_key(key_id: str) -> Call[None]:
     """Revoke a key."""
-    return Call(method="DELETE", path=f"/api-keys/{_part(key_id)}", read=_nothing, may_repeat=True)
+    return send_blindly("DELETE", f"/api-keys/{part(key_id)}", may_repeat=True)
 
 
 # -- usage -----------------------------------------------------------------------------------------------------------
@@ -392,7 +390,7 @@ def revoke_key(key_id: str) -> Call[None]:
 def usage(tenant: str | None, *, start: datetime | None, end: datetime | None, group_by: str | None) -> Call[Usage]:
     """Sum up what models have used."""
     query = {"tenant": tenant, "start": _moment("start", start), "end": _moment("end", end), "group_by": group_by}
-    return Call(method="GET", path="/usage", query=query, read=_one(Usage), may_repeat=True)
+    return read_one("/usage", Usage, query)
 
 
 # -- parts -----------------------------------------------------------------------------------------------------------
@@ -404,10 +402,6 @@ def _moment(name: str, moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()
 
 
-def _part(written: Id) -> str:
-    return quote(str(written), safe="")
-
-
 def instance_path(instance_id: Id) -> str:
     """Give the path of an instance; InvalidArgument if that is no id."""
     known = as_id(instance_id)
@@ -416,26 +410,8 @@ def instance_path(instance_id: Id) -> str:
     return f"/instances/{known}"
 
 
-def _one(shape: type[Form]) -> Any:
-    return lambda _status, body: shape.model_validate(body)
-
-
-def _rows(path: str, shape: type[Form], query: Mapping[str, Any] | None = None) -> Call[tuple[Form, ...]]:
-    return Call(
-        method="GET",
-        path=path,
-        query=query or {},
-        may_repeat=True,
-        read=lambda _status, body: tuple(shape.model_validate(each) for each in body),
-    )
-
-
 def _definition(_status: int, body: Any) -> Definition:
     return Definition.of(body)
-
-
-def _nothing(_status: int, _body: Any) -> None:
-    return None
 
 
 def _started(is_own_key: bool) -> Any:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote
 
+from orchestrator.client.forms import part, read_one, read_rows, send, send_blindly
 from orchestrator.client.shapes import Shape
 from orchestrator.client.transport import Call
 from orchestrator.errors import InvalidArgument
@@ -78,41 +78,31 @@ def create(
             "expires_at": _moment(renewal.expires_at),
         }
     written = {member: each for member, each in body.items() if each is not None}
-    return Call(method="POST", path="/credentials", body=written, read=_read)
+    return send("POST", "/credentials", Credential, written)
 
 
 def one(credential_id: str) -> Call[Credential]:
     """Read a credential."""
-    return Call(method="GET", path=_path(credential_id), read=_read, may_repeat=True)
+    return read_one(_path(credential_id), Credential)
 
 
 def every(*, limit: int) -> Call[tuple[Credential, ...]]:
     """List credentials."""
-    return Call(
-        method="GET",
-        path="/credentials",
-        query={"limit": limit},
-        may_repeat=True,
-        read=lambda _status, body: tuple(Credential.model_validate(each) for each in body),
-    )
+    return read_rows("/credentials", Credential, {"limit": limit})
 
 
 def change(credential_id: str, changes: Mapping[str, Any]) -> Call[Credential]:
     """Change members; the same change again does no harm."""
-    return Call(method="PATCH", path=_path(credential_id), body=dict(changes), read=_read, may_repeat=True)
+    return send("PATCH", _path(credential_id), Credential, dict(changes), may_repeat=True)
 
 
 def delete(credential_id: str) -> Call[None]:
     """Remove a credential."""
-    return Call(method="DELETE", path=_path(credential_id), read=lambda _status, _body: None)
+    return send_blindly("DELETE", _path(credential_id))
 
 
 def _path(credential_id: str) -> str:
-    return f"/credentials/{quote(credential_id, safe='')}"
-
-
-def _read(_status: int, body: Any) -> Credential:
-    return Credential.model_validate(body)
+    return f"/credentials/{part(credential_id)}"
 
 
 def _moment(moment: datetime | None) -> datetime | None:

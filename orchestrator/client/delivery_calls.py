@@ -2,15 +2,13 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, TypeVar
-from urllib.parse import quote
+from typing import Any
 from uuid import UUID
 
 from orchestrator.client.calls import DEFAULT_NAME, Id
+from orchestrator.client.forms import part, read_one, read_rows, send, send_blindly
 from orchestrator.client.shapes import Shape
 from orchestrator.client.transport import Call
-
-Form = TypeVar("Form", bound=Shape)
 
 
 class Webhook(Shape):
@@ -133,24 +131,24 @@ class RoutingRule(Shape):
 
 def webhooks(limit: int) -> Call[tuple[Webhook, ...]]:
     """List events that were not sent yet."""
-    return _rows("/webhooks/outbox", Webhook, {"limit": limit})
+    return read_rows("/webhooks/outbox", Webhook, {"limit": limit})
 
 
 def preview_redelivery(webhook_id: Id) -> Call[RedeliverPreview]:
     """Say what sending an event again would send."""
-    path = f"/webhooks/outbox/{_part(webhook_id)}/redeliver-preview"
-    return Call(method="GET", path=path, read=_one(RedeliverPreview), may_repeat=True)
+    path = f"/webhooks/outbox/{part(webhook_id)}/redeliver-preview"
+    return read_one(path, RedeliverPreview)
 
 
 def redeliver(webhook_id: Id) -> Call[UUID]:
     """Send an event now."""
-    path = f"/webhooks/outbox/{_part(webhook_id)}/redeliver"
+    path = f"/webhooks/outbox/{part(webhook_id)}/redeliver"
     return Call(method="POST", path=path, read=lambda _status, body: UUID(body["delivery_id"]))
 
 
 def delete_webhook(webhook_id: Id) -> Call[None]:
     """Drop an event."""
-    return Call(method="DELETE", path=f"/webhooks/outbox/{_part(webhook_id)}", read=_nothing)
+    return send_blindly("DELETE", f"/webhooks/outbox/{part(webhook_id)}")
 
 
 def deliveries(
@@ -164,12 +162,12 @@ def deliveries(
         "error_class": error_class,
         "limit": limit,
     }
-    return _rows("/webhooks/deliveries", Delivery, query)
+    return read_rows("/webhooks/deliveries", Delivery, query)
 
 
 def delivery(delivery_id: Id) -> Call[tuple[DeliveryAttempt, ...]]:
     """Read the tries of a delivery."""
-    return _rows(f"/webhooks/deliveries/{_part(delivery_id)}", DeliveryAttempt)
+    return read_rows(f"/webhooks/deliveries/{part(delivery_id)}", DeliveryAttempt)
 
 
 # -- push queues -----------------------------------------------------------------------------------------------------
@@ -195,18 +193,18 @@ def configure_dispatch(
         "second_secret": second_secret,
         "sync": sync,
     }
-    return Call(method="POST", path="/queues/dispatch", body=body, read=_one(Dispatch), may_repeat=True)
+    return send("POST", "/queues/dispatch", Dispatch, body, may_repeat=True)
 
 
 def dispatch() -> Call[tuple[Dispatch, ...]]:
     """List what was said of queues."""
-    return _rows("/queues/dispatch", Dispatch)
+    return read_rows("/queues/dispatch", Dispatch)
 
 
 def delete_dispatch(tenant: str | None, queue: str) -> Call[None]:
     """Let a queue be polled only."""
-    path = f"/queues/dispatch/{_part(tenant or DEFAULT_NAME)}/{_part(queue)}"
-    return Call(method="DELETE", path=path, read=_nothing)
+    path = f"/queues/dispatch/{part(tenant or DEFAULT_NAME)}/{part(queue)}"
+    return send_blindly("DELETE", path)
 
 
 # -- workers ---------------------------------------------------------------------------------------------------------
@@ -214,80 +212,58 @@ def delete_dispatch(tenant: str | None, queue: str) -> Call[None]:
 
 def handlers() -> Call[Handlers]:
     """List handlers."""
-    return Call(method="GET", path="/handlers", read=_one(Handlers), may_repeat=True)
+    return read_one("/handlers", Handlers)
 
 
 def tell_worker(worker_id: str, command: str, payload: Any) -> Call[WorkerCommand]:
     """Tell a worker something."""
     body = {"worker_id": worker_id, "command": command, "payload": payload}
-    return Call(method="POST", path="/workers/commands", body=body, read=_one(WorkerCommand))
+    return send("POST", "/workers/commands", WorkerCommand, body)
 
 
 def commands(worker_id: str) -> Call[tuple[WorkerCommand, ...]]:
     """List what a worker was told."""
-    return _rows(f"/workers/{_part(worker_id)}/commands", WorkerCommand)
+    return read_rows(f"/workers/{part(worker_id)}/commands", WorkerCommand)
 
 
 def delete_command(command_id: Id) -> Call[None]:
     """Take a command back."""
-    return Call(method="DELETE", path=f"/workers/commands/{_part(command_id)}", read=_nothing)
+    return send_blindly("DELETE", f"/workers/commands/{part(command_id)}")
 
 
 def pin_version(tenant: str | None, handler: str, min_version: str) -> Call[VersionPin]:
     """Let only workers of a version, or a higher one, have tasks of a handler."""
     body = {"tenant_id": tenant or DEFAULT_NAME, "handler_name": handler, "min_version": min_version}
-    return Call(method="POST", path="/workers/version-pins", body=body, read=_one(VersionPin), may_repeat=True)
+    return send("POST", "/workers/version-pins", VersionPin, body, may_repeat=True)
 
 
 def pins() -> Call[tuple[VersionPin, ...]]:
     """List pins."""
-    return _rows("/workers/version-pins", VersionPin)
+    return read_rows("/workers/version-pins", VersionPin)
 
 
 def unpin_version(tenant: str | None, handler: str) -> Call[None]:
     """Let workers of any version have tasks of a handler."""
-    path = f"/workers/version-pins/{_part(tenant or DEFAULT_NAME)}/{_part(handler)}"
-    return Call(method="DELETE", path=path, read=_nothing)
+    path = f"/workers/version-pins/{part(tenant or DEFAULT_NAME)}/{part(handler)}"
+    return send_blindly("DELETE", path)
 
 
 def create_rule(tenant: str | None, handler: str, queue_override: str, values: Mapping[str, Any]) -> Call[RoutingRule]:
     """Lead new tasks of a handler to another queue."""
     names = {"tenant_id": tenant or DEFAULT_NAME, "handler_name": handler, "queue_override": queue_override}
-    return Call(method="POST", path="/routing-rules", body={**names, **values}, read=_one(RoutingRule))
+    return send("POST", "/routing-rules", RoutingRule, {**names, **values})
 
 
 def rules(handler: str | None) -> Call[tuple[RoutingRule, ...]]:
     """List rules."""
-    return _rows("/routing-rules", RoutingRule, {"handler_name": handler})
+    return read_rows("/routing-rules", RoutingRule, {"handler_name": handler})
 
 
 def rule(rule_id: Id) -> Call[RoutingRule]:
     """Read a rule."""
-    return Call(method="GET", path=f"/routing-rules/{_part(rule_id)}", read=_one(RoutingRule), may_repeat=True)
+    return read_one(f"/routing-rules/{part(rule_id)}", RoutingRule)
 
 
 def delete_rule(rule_id: Id) -> Call[None]:
     """Remove a rule."""
-    return Call(method="DELETE", path=f"/routing-rules/{_part(rule_id)}", read=_nothing)
-
-
-def _part(written: Id) -> str:
-    return quote(str(written), safe="")
-
-
-def _one(shape: type[Form]) -> Any:
-    return lambda _status, body: shape.model_validate(body)
-
-
-def _rows(path: str, shape: type[Form], query: Mapping[str, Any] | None = None) -> Call[tuple[Form, ...]]:
-    return Call(
-        method="GET",
-        path=path,
-        query=query or {},
-        may_repeat=True,
-        read=lambda _status, body: tuple(shape.model_validate(each) for each in body),
-    )
-
-
-def _nothing(_status: int, _body: Any) -> None:
-    return None
+    return send_blindly("DELETE", f"/routing-rules/{part(rule_id)}")

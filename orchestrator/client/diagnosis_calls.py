@@ -2,10 +2,10 @@
 
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote
 from uuid import UUID
 
 from orchestrator.client.calls import Id, instance_path
+from orchestrator.client.forms import part, read_one, read_rows
 from orchestrator.client.shapes import Attempt, AuditRow, Instance, Shape, TreeNode
 from orchestrator.client.transport import Call
 from orchestrator.core.states import InstanceState
@@ -99,36 +99,26 @@ class Workbench(Shape):
 def diagnosis(instance_id: Id) -> Call[Diagnosis]:
     """Say why an instance stands where it stands."""
     path = f"{instance_path(instance_id)}/diagnosis"
-    return Call(method="GET", path=path, may_repeat=True, read=lambda _status, body: Diagnosis.model_validate(body))
+    return read_one(path, Diagnosis)
 
 
 def remediations(instance_id: Id) -> Call[tuple[Remediation, ...]]:
     """Say what can be done about an instance."""
-    return Call(
-        method="GET",
-        path=f"{instance_path(instance_id)}/remediations",
-        may_repeat=True,
-        read=lambda _status, body: tuple(Remediation.model_validate(each) for each in body),
-    )
+    return read_rows(f"{instance_path(instance_id)}/remediations", Remediation)
 
 
 def apply_remediation(instance_id: Id, preview_id: str) -> Call[InstanceState]:
     """Do what was previewed."""
-    path = f"{instance_path(instance_id)}/remediations/{quote(preview_id, safe='')}/apply"
+    path = f"{instance_path(instance_id)}/remediations/{part(preview_id)}/apply"
     return Call(method="POST", path=path, read=lambda _status, body: InstanceState(body["state"]))
 
 
 def workbench(instance_id: Id) -> Call[Workbench]:
     """Read all that is needed to look into one instance."""
     path = f"{instance_path(instance_id)}/workbench"
-    return Call(method="GET", path=path, may_repeat=True, read=lambda _status, body: Workbench.model_validate(body))
+    return read_one(path, Workbench)
 
 
 def logs(instance_id: Id) -> Call[tuple[LogLine, ...]]:
     """Read what the steps of an instance have logged."""
-    return Call(
-        method="GET",
-        path=f"{instance_path(instance_id)}/logs",
-        may_repeat=True,
-        read=lambda _status, body: tuple(LogLine.model_validate(each) for each in body),
-    )
+    return read_rows(f"{instance_path(instance_id)}/logs", LogLine)

@@ -1,4 +1,4 @@
-"""Three forms of request that most operations have."""
+"""The forms of request that most operations have."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar

@@ -5,15 +5,13 @@ Source: contract, api §9, §17.2, §17.3, §20.4, §20.5.
 
 from collections.abc import Mapping
 from datetime import date, datetime
-from typing import Any, TypeVar
-from urllib.parse import quote
+from typing import Any
 from uuid import UUID
 
 from orchestrator.client.calls import DEFAULT_NAME, Id
+from orchestrator.client.forms import part, read_one, read_rows, send, send_blindly
 from orchestrator.client.shapes import Shape
 from orchestrator.client.transport import Call
-
-Form = TypeVar("Form", bound=Shape)
 
 
 class Pool(Shape):
@@ -83,45 +81,45 @@ class Promoted(Shape):
 def create_pool(tenant: str | None, name: str, strategy: str) -> Call[Pool]:
     """Make a pool."""
     body = {"tenant_id": tenant or DEFAULT_NAME, "name": name, "strategy": strategy}
-    return Call(method="POST", path="/pools", body=body, read=_one(Pool))
+    return send("POST", "/pools", Pool, body)
 
 
 def pools() -> Call[tuple[Pool, ...]]:
     """List pools."""
-    return _rows("/pools", Pool)
+    return read_rows("/pools", Pool)
 
 
 def pool(pool_id: Id) -> Call[Pool]:
     """Read a pool."""
-    return Call(method="GET", path=f"/pools/{_part(pool_id)}", read=_one(Pool), may_repeat=True)
+    return read_one(f"/pools/{part(pool_id)}", Pool)
 
 
 def delete_pool(pool_id: Id) -> Call[None]:
     """Remove a pool."""
-    return Call(method="DELETE", path=f"/pools/{_part(pool_id)}", read=_nothing)
+    return send_blindly("DELETE", f"/pools/{part(pool_id)}")
 
 
 def add_resource(pool_id: Id, values: Mapping[str, Any]) -> Call[Resource]:
     """Put a resource into a pool."""
-    path = f"/pools/{_part(pool_id)}/resources"
-    return Call(method="POST", path=path, body=dict(values), read=_one(Resource))
+    path = f"/pools/{part(pool_id)}/resources"
+    return send("POST", path, Resource, dict(values))
 
 
 def resources(pool_id: Id) -> Call[tuple[Resource, ...]]:
     """List what is in a pool."""
-    return _rows(f"/pools/{_part(pool_id)}/resources", Resource)
+    return read_rows(f"/pools/{part(pool_id)}/resources", Resource)
 
 
 def change_resource(pool_id: Id, resource_id: Id, changes: Mapping[str, Any]) -> Call[Resource]:
     """Change a resource."""
-    path = f"/pools/{_part(pool_id)}/resources/{_part(resource_id)}"
-    return Call(method="PUT", path=path, body=dict(changes), read=_one(Resource), may_repeat=True)
+    path = f"/pools/{part(pool_id)}/resources/{part(resource_id)}"
+    return send("PUT", path, Resource, dict(changes), may_repeat=True)
 
 
 def remove_resource(pool_id: Id, resource_id: Id) -> Call[None]:
     """Take a resource out of its pool."""
-    path = f"/pools/{_part(pool_id)}/resources/{_part(resource_id)}"
-    return Call(method="DELETE", path=path, read=_nothing, may_repeat=True)
+    path = f"/pools/{part(pool_id)}/resources/{part(resource_id)}"
+    return send_blindly("DELETE", path, may_repeat=True)
 
 
 # -- limits ----------------------------------------------------------------------------------------------------------
@@ -135,22 +133,22 @@ def set_rate_limit(tenant: str | None, key: str, max_count: int, window_seconds:
         "max_count": max_count,
         "window_seconds": window_seconds,
     }
-    return Call(method="POST", path="/rate-limits", body=body, read=_one(RateLimit), may_repeat=True)
+    return send("POST", "/rate-limits", RateLimit, body, may_repeat=True)
 
 
 def rate_limits() -> Call[tuple[RateLimit, ...]]:
     """List limits."""
-    return _rows("/rate-limits", RateLimit)
+    return read_rows("/rate-limits", RateLimit)
 
 
 def rate_limit(key: str) -> Call[RateLimit]:
     """Read the limit of a key."""
-    return Call(method="GET", path=f"/rate-limits/{_part(key)}", read=_one(RateLimit), may_repeat=True)
+    return read_one(f"/rate-limits/{part(key)}", RateLimit)
 
 
 def delete_rate_limit(key: str) -> Call[None]:
     """Take the limit of a key away."""
-    return Call(method="DELETE", path=f"/rate-limits/{_part(key)}", read=_nothing)
+    return send_blindly("DELETE", f"/rate-limits/{part(key)}")
 
 
 # -- breakers --------------------------------------------------------------------------------------------------------
@@ -158,12 +156,12 @@ def delete_rate_limit(key: str) -> Call[None]:
 
 def breakers() -> Call[tuple[Breaker, ...]]:
     """List breakers."""
-    return _rows("/circuit-breakers", Breaker)
+    return read_rows("/circuit-breakers", Breaker)
 
 
 def breaker(handler: str) -> Call[Breaker]:
     """Read the breaker of a handler."""
-    return Call(method="GET", path=f"/circuit-breakers/{_part(handler)}", read=_one(Breaker), may_repeat=True)
+    return read_one(f"/circuit-breakers/{part(handler)}", Breaker)
 
 
 def configure_breaker(handler: str, failure_threshold: int, cooldown_secs: int, on_open: str) -> Call[Breaker]:
@@ -174,12 +172,12 @@ def configure_breaker(handler: str, failure_threshold: int, cooldown_secs: int, 
         "cooldown_secs": cooldown_secs,
         "on_open": on_open,
     }
-    return Call(method="POST", path="/circuit-breakers", body=body, read=_one(Breaker), may_repeat=True)
+    return send("POST", "/circuit-breakers", Breaker, body, may_repeat=True)
 
 
 def reset_breaker(handler: str) -> Call[None]:
     """Close the breaker of a handler."""
-    return Call(method="POST", path=f"/circuit-breakers/{_part(handler)}/reset", read=_nothing, may_repeat=True)
+    return send_blindly("POST", f"/circuit-breakers/{part(handler)}/reset", may_repeat=True)
 
 
 # -- published versions ----------------------------------------------------------------------------------------------
@@ -190,33 +188,12 @@ def promote(name: str, tenant: str | None, namespace: str, version: int | None) 
     body: dict[str, Any] = {"namespace": namespace, "version": version}
     if tenant is not None:
         body["tenant_id"] = tenant
-    path = f"/sequences/{_part(name)}/promote"
-    return Call(method="POST", path=path, body=body, read=_one(Promoted), may_repeat=True)
+    path = f"/sequences/{part(name)}/promote"
+    return send("POST", path, Promoted, body, may_repeat=True)
 
 
 def unpublish(name: str, namespace: str, *, delete: bool) -> Call[None]:
     """Withdraw all versions of a name."""
     body = {"namespace": namespace, "delete": delete}
-    path = f"/sequences/{_part(name)}/unpublish"
-    return Call(method="POST", path=path, body=body, read=_nothing, may_repeat=not delete)
-
-
-def _part(written: Id) -> str:
-    return quote(str(written), safe="")
-
-
-def _one(shape: type[Form]) -> Any:
-    return lambda _status, body: shape.model_validate(body)
-
-
-def _rows(path: str, shape: type[Form]) -> Call[tuple[Form, ...]]:
-    return Call(
-        method="GET",
-        path=path,
-        may_repeat=True,
-        read=lambda _status, body: tuple(shape.model_validate(each) for each in body),
-    )
-
-
-def _nothing(_status: int, _body: Any) -> None:
-    return None
+    path = f"/sequences/{part(name)}/unpublish"
+    return send_blindly("POST", path, body, may_repeat=not delete)

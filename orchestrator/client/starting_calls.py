@@ -5,15 +5,13 @@ Source: contract, api §14, §15, §20.8.
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, TypeVar
-from urllib.parse import quote
+from typing import Any
 from uuid import UUID
 
 from orchestrator.client.calls import DEFAULT_NAME, Id
+from orchestrator.client.forms import part, read_one, read_rows, send, send_blindly
 from orchestrator.client.shapes import Shape
 from orchestrator.client.transport import Call
-
-Form = TypeVar("Form", bound=Shape)
 
 
 class Trigger(Shape):
@@ -89,35 +87,37 @@ class NewSchedule(Shape):
 def create_trigger(tenant: str | None, values: Mapping[str, Any]) -> Call[Trigger]:
     """Make a trigger."""
     body = {"tenant_id": tenant or DEFAULT_NAME, **values}
-    return Call(method="POST", path="/triggers", body=body, read=_one(Trigger))
+    return send("POST", "/triggers", Trigger, body)
 
 
 def triggers() -> Call[tuple[Trigger, ...]]:
     """List triggers."""
-    return _rows("/triggers", Trigger)
+    return read_rows("/triggers", Trigger)
 
 
 def trigger(slug: str) -> Call[Trigger]:
     """Read a trigger."""
-    return Call(method="GET", path=f"/triggers/{_part(slug)}", read=_one(Trigger), may_repeat=True)
+    return read_one(f"/triggers/{part(slug)}", Trigger)
 
 
 def change_trigger(slug: str, changes: Mapping[str, Any]) -> Call[Trigger]:
     """Change a trigger."""
-    path = f"/triggers/{_part(slug)}"
-    return Call(method="PATCH", path=path, body=dict(changes), read=_one(Trigger), may_repeat=True)
+    path = f"/triggers/{part(slug)}"
+    return send("PATCH", path, Trigger, dict(changes), may_repeat=True)
 
 
 def delete_trigger(slug: str) -> Call[None]:
     """Remove a trigger."""
-    return Call(method="DELETE", path=f"/triggers/{_part(slug)}", read=_nothing)
+    return send_blindly("DELETE", f"/triggers/{part(slug)}")
 
 
 def fire_trigger(slug: str, payload: Any, secret: str | None) -> Call[Fired]:
     """Start a flow."""
     headers = {} if secret is None else {"x-trigger-secret": secret.encode()}
-    path = f"/triggers/{_part(slug)}/fire"
-    return Call(method="POST", path=path, body=payload, headers=headers, read=_one(Fired))
+    path = f"/triggers/{part(slug)}/fire"
+    return Call(
+        method="POST", path=path, body=payload, headers=headers, read=lambda _status, body: Fired.model_validate(body)
+    )
 
 
 # -- schedules -------------------------------------------------------------------------------------------------------
@@ -126,57 +126,36 @@ def fire_trigger(slug: str, payload: Any, secret: str | None) -> Call[Fired]:
 def create_schedule(tenant: str | None, values: Mapping[str, Any]) -> Call[NewSchedule]:
     """Store a schedule."""
     body = {"tenant_id": tenant or DEFAULT_NAME, **values}
-    return Call(method="POST", path="/cron", body=body, read=_one(NewSchedule))
+    return send("POST", "/cron", NewSchedule, body)
 
 
 def schedules() -> Call[tuple[Schedule, ...]]:
     """List schedules."""
-    return _rows("/cron", Schedule)
+    return read_rows("/cron", Schedule)
 
 
 def schedule(schedule_id: Id) -> Call[Schedule]:
     """Read a schedule."""
-    return Call(method="GET", path=f"/cron/{_part(schedule_id)}", read=_one(Schedule), may_repeat=True)
+    return read_one(f"/cron/{part(schedule_id)}", Schedule)
 
 
 def change_schedule(schedule_id: Id, changes: Mapping[str, Any]) -> Call[Schedule]:
     """Change a schedule."""
-    path = f"/cron/{_part(schedule_id)}"
-    return Call(method="PUT", path=path, body=dict(changes), read=_one(Schedule), may_repeat=True)
+    path = f"/cron/{part(schedule_id)}"
+    return send("PUT", path, Schedule, dict(changes), may_repeat=True)
 
 
 def delete_schedule(schedule_id: Id) -> Call[None]:
     """Remove a schedule."""
-    return Call(method="DELETE", path=f"/cron/{_part(schedule_id)}", read=_nothing)
+    return send_blindly("DELETE", f"/cron/{part(schedule_id)}")
 
 
 def next_fires(schedule_id: Id, count: int) -> Call[tuple[datetime, ...]]:
     """List the next moments of a schedule."""
     return Call(
         method="GET",
-        path=f"/cron/{_part(schedule_id)}/next-fires",
+        path=f"/cron/{part(schedule_id)}/next-fires",
         query={"n": count},
         may_repeat=True,
         read=lambda _status, body: tuple(datetime.fromisoformat(each) for each in body["fires"]),
     )
-
-
-def _part(written: Id) -> str:
-    return quote(str(written), safe="")
-
-
-def _one(shape: type[Form]) -> Any:
-    return lambda _status, body: shape.model_validate(body)
-
-
-def _rows(path: str, shape: type[Form]) -> Call[tuple[Form, ...]]:
-    return Call(
-        method="GET",
-        path=path,
-        may_repeat=True,
-        read=lambda _status, body: tuple(shape.model_validate(each) for each in body),
-    )
-
-
-def _nothing(_status: int, _body: Any) -> None:
-    return None
