@@ -6,7 +6,7 @@ Work on values is charged to a `Budget`, so that no text, however hostile, can m
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -188,3 +188,20 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """Give every text in a value, in the order of the document.
+
+    >>> list(texts_in({"a": "x", "b": [1, "y"]}))
+    ['x', 'y']
+    """
+    waiting = [value]
+    while waiting:
+        current = waiting.pop()
+        if isinstance(current, str):
+            yield current
+        elif isinstance(current, dict):
+            waiting.extend(reversed(current.values()))
+        elif isinstance(current, list):
+            waiting.extend(reversed(current))

@@ -26,6 +26,7 @@ from sequences.document import (
 from sequences.expressions import compile_expression
 from sequences.filters import FILTERS
 from sequences.handlers import BUILTIN_HANDLERS, REQUIRED_PARAMS, RESERVED_HANDLERS, is_unsupported
+from sequences.json_values import texts_in
 from sequences.references import ALL, References, params_references, references, template_chains
 from sequences.scope import ROOTS
 from sequences.spelling import NearNames
@@ -215,7 +216,7 @@ def _template_warnings(value: Any, place: _Place, *, handler: str = "") -> Itera
     template = compile_params(handler, value) if handler else compile_template(value)
     for chain in template_chains(template):
         yield from _chain_warnings(chain, place)
-    for text in _texts(value):
+    for text in texts_in(value):
         yield from _if(is_unclosed(text), f"unclosed `{{{{` in {_shown(text)}")
 
 
@@ -238,18 +239,6 @@ def _filter_warnings(text: str) -> Iterator[str]:
         yield f"unknown filter `{_short(name.strip())}`"
     elif (meant := _FILTER_NAMES.nearest(text)) is not None:
         yield f"unknown filter `{text}`, did you mean `{meant}`?"
-
-
-def _texts(value: Any) -> Iterator[str]:
-    waiting = [value]
-    while waiting:
-        current = waiting.pop()
-        if isinstance(current, str):
-            yield current
-        elif isinstance(current, dict):
-            waiting.extend(current.values())
-        elif isinstance(current, list):
-            waiting.extend(current)
 
 
 def _short(text: str) -> str:

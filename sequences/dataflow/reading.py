@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sequences.blocks import Block, ForEach, Loop, Router, SequenceDefinition, Step, SubSequence, block_lists
+from sequences.json_values import texts_in
 
 _REFERENCE: Final = re.compile(r"(?<![\w.])(outputs|data|state|config)\.([A-Za-z0-9_\-.\[\]]*)")
 _SEGMENT: Final = re.compile(r"[^.\[\]]+")
@@ -63,7 +64,7 @@ def references_in(value: Any) -> tuple[Reference, ...]:
     (Reference(root='outputs', path='a.x', has_fallback=True),)
     """
     found: dict[Reference, None] = {}
-    for text in _texts(value):
+    for text in texts_in(value):
         end = pipe = -1
         for match in _REFERENCE.finditer(text):
             path = match[2].rstrip(".")
@@ -96,15 +97,3 @@ def _read_members(block: Block) -> list[Any]:
             return [route.condition for route in block.routes]
         case _:
             return []
-
-
-def _texts(value: Any) -> Iterator[str]:
-    waiting = [value]
-    while waiting:
-        current = waiting.pop()
-        if isinstance(current, str):
-            yield current
-        elif isinstance(current, dict):
-            waiting.extend(reversed(current.values()))
-        elif isinstance(current, list):
-            waiting.extend(reversed(current))

@@ -11,6 +11,7 @@ from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.tables import metadata
 from tests.contract.client import CALL, TENANT, Api
 from tests.contract.remote import OWN_SERVER, Remote
+from tests.support.receiver import Receiver, receiving
 from tests.support.serving import Reception
 
 
@@ -60,6 +61,20 @@ def http(address: str, remote: Remote | None) -> Iterator[httpx.Client]:
 def api(http: httpx.Client, remote: Remote | None, request: pytest.FixtureRequest) -> Api:
     """The same client with the words of the tests."""
     return Api(http, request.getfixturevalue("engine") if remote is None else None)
+
+
+@pytest.fixture(scope="module")
+def listener() -> Iterator[Receiver]:
+    """A server of somebody else, for all tests of a file."""
+    with receiving() as opened:
+        yield opened
+
+
+@pytest.fixture
+def receiver(listener: Receiver) -> Receiver:
+    """A server of somebody else that was told and asked nothing yet."""
+    listener.reset()
+    return listener
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 import threading
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -23,18 +22,6 @@ from tests.contract.client import CALL, TENANT, Api, step
 from tests.support.receiver import Answer, Received, Receiver, receiving
 
 QUEUE, SECRET = "remote", "shared between us"
-
-
-@pytest.fixture(scope="module")
-def listener() -> Iterator[Receiver]:
-    with receiving() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-def receiver(listener: Receiver) -> Receiver:
-    listener.reset()
-    return listener
 
 
 @pytest.fixture

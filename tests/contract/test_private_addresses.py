@@ -27,7 +27,7 @@ from orchestrator.store import credentials
 from orchestrator.store.postgres import PostgresStore
 from tests.contract.client import CALL, TENANT, Api, step
 from tests.support.name_server import NameServer, name_server
-from tests.support.receiver import Answer, Receiver, receiving
+from tests.support.receiver import Answer, Receiver
 from tests.support.serving import Reception
 from workers.context import StepContext
 from workers.handlers.builtin import builtin_registry
@@ -69,18 +69,6 @@ HOSTS = [
 ]
 PUBLIC, PRIVATE = "127.0.0.1", "127.0.0.2"
 """The tests that need a public address call the first one that: no other can be reached from here."""
-
-
-@pytest.fixture(scope="module")
-def listener() -> Iterator[Receiver]:
-    with receiving() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-def receiver(listener: Receiver) -> Receiver:
-    listener.reset()
-    return listener
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import subprocess
 import threading
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,22 +17,10 @@ from orchestrator.settings import Settings
 from orchestrator.store import webhooks
 from orchestrator.store.postgres import PostgresStore
 from tests.contract.client import CALL, TENANT, Api, definition, step
-from tests.support.receiver import Answer, Receiver, receiving
+from tests.support.receiver import Answer, Receiver
 from tests.support.waiting import wait_until
 
 SECRET = "shared between us"
-
-
-@pytest.fixture(scope="module")
-def listener() -> Iterator[Receiver]:
-    with receiving() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-def receiver(listener: Receiver) -> Receiver:
-    listener.reset()
-    return listener
 
 
 @pytest.fixture

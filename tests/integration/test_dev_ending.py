@@ -11,13 +11,13 @@ from pathlib import Path
 from uuid import uuid4
 
 import httpx
-import psycopg2
 import pytest
 
 from orchestrator import embedded
 from orchestrator.embedded import home
 from tests.contract.client import TENANT, definition, step
 from tests.support import effects
+from tests.support.databases import ask
 from tests.support.waiting import wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -53,13 +53,7 @@ class Dev:
         return text in self.log.read_text()
 
     def rows(self, statement: str) -> list[tuple[object, ...]]:
-        connection = psycopg2.connect(embedded.without_driver(self.database))
-        try:
-            with connection, connection.cursor() as cursor:
-                cursor.execute(statement)
-                return cursor.fetchall()
-        finally:
-            connection.close()
+        return ask(self.database, statement)
 
 
 @pytest.fixture

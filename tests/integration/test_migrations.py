@@ -16,6 +16,7 @@ from orchestrator.embedded import without_driver
 from orchestrator.errors import ConfigurationError, StoreUnavailable
 from orchestrator.store import migrate
 from orchestrator.store.migrations import online
+from tests.support.databases import ask
 from tests.support.waiting import wait_until
 
 
@@ -25,12 +26,11 @@ def empty_url(servers: embedded.Servers, request: pytest.FixtureRequest) -> str:
 
 
 def _columns(url: str) -> list[tuple[str, ...]]:
-    with closing(psycopg2.connect(without_driver(url))) as connection, connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = 'public' "
-            "ORDER BY 1, 2"
-        )
-        return cursor.fetchall()
+    return ask(
+        url,
+        "SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = 'public' "
+        "ORDER BY 1, 2",
+    )
 
 
 def test_all_migrations_can_be_taken_back_and_applied_again(database_url: str) -> None:
@@ -72,9 +72,7 @@ def test_a_table_in_use_makes_a_migration_wait_and_nobody_else(
 
 
 def _waits_for_lock(url: str) -> bool:
-    with closing(psycopg2.connect(without_driver(url))) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'instances'::regclass")
-        return cursor.fetchone() is not None
+    return bool(ask(url, "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'instances'::regclass"))
 
 
 def test_limits_of_the_role_do_not_end_a_migration(database_url: str) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from uuid import uuid4
 
 import httpx
-import psycopg2
 import pytest
 
 from orchestrator import embedded
@@ -22,6 +21,7 @@ from orchestrator.embedded.processes import Deadline, Process
 from orchestrator.settings import Settings
 from orchestrator.supervision.printing import MAX_WAITING_LINES, Overflowing
 from tests.support import effects
+from tests.support.databases import ask
 from tests.support.stack import children_of
 from tests.support.waiting import wait_until
 
@@ -85,13 +85,7 @@ class Server:
         return str(httpx.get(f"{self.address}/api/v1/instances/{instance}", timeout=30).json()["state"])
 
     def rows(self, statement: str) -> list[tuple[object, ...]]:
-        connection = psycopg2.connect(embedded.without_driver(self.database))
-        try:
-            with connection, connection.cursor() as cursor:
-                cursor.execute(statement)
-                return cursor.fetchall()
-        finally:
-            connection.close()
+        return ask(self.database, statement)
 
     def end(self, number: signal.Signals) -> int:
         self.process.send_signal(number)

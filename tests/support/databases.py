@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from typing import Any
 
 import psycopg2
 from psycopg2 import sql
@@ -37,6 +38,13 @@ def copied(servers: embedded.Servers, name: str, template: str) -> Iterator[str]
         yield embedded.with_database(servers.database_url, name)
     finally:
         _execute(servers.admin_url, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(target))
+
+
+def ask(url: str, statement: str) -> list[tuple[Any, ...]]:
+    """Ask a database, as no part of the orchestrator does."""
+    with closing(psycopg2.connect(embedded.without_driver(url))) as connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchall()
 
 
 def _execute(url: str, statement: sql.Composable) -> None:
