@@ -66,6 +66,7 @@ def celery_settings(broker_url: str, installation: str = "") -> dict[str, Any]:
         "worker_soft_shutdown_timeout": 20.0,
         "worker_max_tasks_per_child": 2000,
         "worker_max_memory_per_child": 400_000,
+        "worker_consumer": "queues.consumer:Consumer",
         "worker_enable_remote_control": True,
         "worker_send_task_events": True,
         "worker_hijack_root_logger": False,

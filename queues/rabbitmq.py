@@ -169,7 +169,6 @@ def settings() -> dict[str, Any]:
         "task_create_missing_queue_type": "quorum",
         "broker_channel_error_retry": True,
         "broker_heartbeat": HEARTBEAT_SECONDS,
-        "worker_consumer": "queues.consumer:Consumer",
         "broker_transport_options": {
             # Of those who publish; a worker's consumer connects again for ever.
             "max_retries": 1,

@@ -1,14 +1,19 @@
-"""The Redis transport, for queues that anybody may write to.
+"""The Redis transport, for queues that anybody may write to, and for a Redis that comes and goes.
 
 kombu ends the whole worker when a message is no JSON, or lacks a member that it or Celery reads: one stray `LPUSH` for
 each worker stops an installation. A hint may be lost at any time, so what cannot be read is dropped.
+
+A message that could not be acknowledged keeps its place among those that a worker may fetch: one trouble with Redis for
+each child, and the worker fetches nothing any more. A channel that could not be closed is closed once more, when its
+connection has forgotten the address, which ends the worker. Neither is so here.
 """
 
 from collections.abc import Sequence
 from typing import Any, Final
 
 import structlog
-from kombu.transport import TRANSPORT_ALIASES, redis
+from kombu.transport import TRANSPORT_ALIASES, redis, virtual
+from redis.exceptions import RedisError
 
 from queues.messages import Hint, packed
 
@@ -22,8 +27,43 @@ def serves(url: str) -> bool:
     return url.partition("://")[0] in SCHEMES
 
 
+class QoS(redis.QoS):
+    """The messages that a worker has fetched; those it is done with take no place, whatever Redis answers.
+
+    Redis gives a message back to its queue after the visibility timeout: a late hint, which does no harm.
+    """
+
+    def ack(self, delivery_tag: str) -> None:
+        """Note that a message was taken."""
+        try:
+            super().ack(delivery_tag)
+        except (RedisError, OSError) as error:
+            self._forget(delivery_tag, error)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Note that a message was not taken, and is put back if that is wanted."""
+        try:
+            super().reject(delivery_tag, requeue)
+        except (RedisError, OSError) as error:
+            self._forget(delivery_tag, error)
+
+    def _forget(self, delivery_tag: str, error: Exception) -> None:
+        log.warning("message_not_acknowledged", error=f"{type(error).__name__}: {error}")
+        virtual.QoS.ack(self, delivery_tag)
+
+
 class Channel(redis.Channel):
-    """A channel that outlives what it cannot read."""
+    """A channel that outlives what it cannot read, and whom it cannot reach."""
+
+    QoS = QoS
+
+    def close(self) -> None:
+        """Close for good, also when Redis does not answer; what was fetched is then not given back."""
+        try:
+            super().close()
+        except (RedisError, OSError):
+            self.do_restore = False
+            super().close()  # it waits for no answer any more
 
     def _brpop_read(self, **options: Any) -> Any:
         """Read one message and hand it on; one that cannot be read counts as read."""
