@@ -182,7 +182,7 @@ def find(tx: Transaction, which: Filter, *, offset: int, limit: int) -> list[Rec
     The transaction is one of a single moment (`freeze`). The page is found by a statement of its own: in one with what
     it shows, a planner that has last seen few instances would find the page anew for each of them.
     """
-    ids = [row[0] for row in tx.query(*listing.page(tx, which, offset=offset, limit=limit))]
+    ids = listing.page(tx, which, offset=offset, limit=limit)
     rows = tx.query(f"{_RECORDS} WHERE i.id = ANY(%s::uuid[]) ORDER BY i.updated_at DESC, i.id DESC", (ids,))
     return _records(tx, rows)
 

@@ -8,6 +8,7 @@ instances, these are looked at one by one instead, as a walk might meet none of 
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, Final
 from uuid import UUID
 
@@ -34,7 +35,9 @@ _TENANTS_OF_ENTRY: Final = (
     "WHERE m.entry = f.entry AND m.tenant_id > f.tenant_id ORDER BY m.tenant_id LIMIT 1) "
     "FROM found f WHERE f.tenant_id IS NOT NULL) SELECT tenant_id FROM found WHERE tenant_id IS NOT NULL"
 )
-_IN_ORDER: Final = "SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off"
+_ENTRIES: Final = "SELECT metadata_entry(u.key, u.text) FROM unnest(%s::text[], %s::text[]) AS u (key, text)"
+_MERGED: Final = "SET LOCAL enable_nestloop = off; SET LOCAL enable_bitmapscan = off"
+_IN_ORDER: Final = "SET LOCAL enable_sort = off"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,35 +52,32 @@ class Filter:
     session_id: UUID | None = None
 
 
-Page = tuple[str, list[Any]]
-"""A query for the ids of a page, and its parameters."""
+def page(tx: Transaction, which: Filter, *, offset: int, limit: int) -> list[UUID]:
+    """Name the instances that a page shows, newest change first.
 
-
-def page(tx: Transaction, which: Filter, *, offset: int, limit: int) -> Page:
-    """Give the query for a page, newest change first.
-
-    What it takes to choose it is read here: the transaction is one of a single moment (`instances.freeze`), or a page
-    may lack some of its rows.
+    The transaction is one of a single moment (`instances.freeze`), or a page may lack some of its rows.
     """
     tx.later(_BY_INDEX)
     if not which.metadata:
         return _state_by_state(tx, which, offset, limit)
     if (few := _few(tx, which)) is not None:
-        return _one_by_one(few, which, offset, limit)
+        return _one_by_one(tx, few, which, offset, limit)
+    tx.later(_MERGED)
     tx.later(_IN_ORDER)
     if which.tenant_id is not None:
         query, values = _walk(which, "%s", [which.tenant_id], offset, limit)
-        return f"SELECT id FROM ({query}) AS found", values
+        return [row[0] for row in tx.query(query, values)]
     query, values = _walk(which, "t.tenant_id", [], 0, offset + limit)
     tenants = [row[0] for row in tx.query(_TENANTS_OF_ENTRY, which.metadata[0])]
-    return (
+    rows = tx.query(
         f"SELECT found.id FROM unnest(%s::text[]) AS t (tenant_id) CROSS JOIN LATERAL ({query}) AS found "
         "ORDER BY found.updated_at DESC, found.id DESC OFFSET %s LIMIT %s",
-        [tenants, *values, offset, limit],
+        (tenants, *values, offset, limit),
     )
+    return [row[0] for row in rows]
 
 
-def _state_by_state(tx: Transaction, which: Filter, offset: int, limit: int) -> Page:
+def _state_by_state(tx: Transaction, which: Filter, offset: int, limit: int) -> list[UUID]:
     """Ask the index of each state how far back the page goes, and read no further.
 
     `listed_at` is `updated_at` in steps, and never the later one of them: whatever stands in the page has been listed
@@ -90,8 +90,11 @@ def _state_by_state(tx: Transaction, which: Filter, offset: int, limit: int) -> 
     if (last := _last_listed(tx, which, states, offset + limit)) is not None:
         conditions += f" AND i.listed_at >= %s::timestamptz - interval '{STEP}'"
         values.append(last)
-    query = f"SELECT i.id FROM instances i WHERE {conditions} ORDER BY i.updated_at DESC, i.id DESC OFFSET %s LIMIT %s"
-    return query, [*values, offset, limit]
+    rows = tx.query(
+        f"SELECT i.id FROM instances i WHERE {conditions} ORDER BY i.updated_at DESC, i.id DESC OFFSET %s LIMIT %s",
+        (*values, offset, limit),
+    )
+    return [row[0] for row in rows]
 
 
 def _last_listed(tx: Transaction, which: Filter, states: list[str], count: int) -> datetime | None:
@@ -110,32 +113,53 @@ def _last_listed(tx: Transaction, which: Filter, states: list[str], count: int) 
 
 
 def _few(tx: Transaction, which: Filter) -> list[UUID] | None:
-    """Name all instances that the other conditions leave, where these are few: they are counted in an index first."""
+    """Name the instances that one of several conditions leaves, where these are few: those of each are counted first.
+
+    One condition is one member of the metadata, or all that is not metadata.
+    """
     others = replace(which, metadata=())
-    if others == Filter(tenant_id=which.tenant_id):
-        return None
     conditions, parameters = _conditions(others)
-    listed = f"FROM instances i WHERE {conditions} LIMIT %s"
-    [(count,)] = tx.query(f"SELECT count(*) FROM (SELECT {listed}) AS listed", (*parameters, FEW))
-    if count >= FEW:
+    sources = [] if others == Filter(tenant_id=which.tenant_id) else [("instances i", "i.id", conditions, parameters)]
+    of_tenant, tenant = ("", []) if which.tenant_id is None else (" AND m.tenant_id = %s", [which.tenant_id])
+    for member in _members(which)[:JOINED]:
+        condition = f"m.entry = metadata_entry(%s, %s){of_tenant}"
+        sources.append(("metadata_entries m", "m.instance_id", condition, [*member, *tenant]))
+    if len(sources) == 1:
         return None
-    return [row[0] for row in tx.query(f"SELECT i.id {listed}", (*parameters, None))]
-
-
-def _one_by_one(few: list[UUID], which: Filter, offset: int, limit: int) -> Page:
-    conditions, parameters = _conditions(which)
-    query = (
-        f"SELECT i.id FROM instances i WHERE i.id = ANY(%s::uuid[]) AND {conditions} "
-        "ORDER BY i.updated_at DESC, i.id DESC OFFSET %s LIMIT %s"
+    counts = ", ".join(
+        f"(SELECT count(*) FROM (SELECT FROM {table} WHERE {condition} LIMIT {FEW}) AS listed)"
+        for table, _, condition, _ in sources
     )
-    return query, [few, *parameters, offset, limit]
+    [found] = tx.query(f"SELECT {counts}", [value for *_, values in sources for value in values])
+    count, (table, column, condition, values) = min(zip(found, sources, strict=True), key=itemgetter(0))
+    return (
+        [row[0] for row in tx.query(f"SELECT {column} FROM {table} WHERE {condition}", values)] if count < FEW else None
+    )
 
 
-def _walk(which: Filter, tenant: str, values: list[Any], offset: int, limit: int) -> Page:
-    """Walk the entries of all members in their common order, and look at the instances where they meet.
+def _one_by_one(tx: Transaction, few: list[UUID], which: Filter, offset: int, limit: int) -> list[UUID]:
+    """Look at all entries of each instance, which is short work whatever the planner has last seen, and at itself."""
+    members = _members(which)
+    having = (
+        "SELECT m.instance_id FROM (SELECT m.instance_id, m.entry FROM metadata_entries m "
+        f"WHERE m.instance_id = ANY(%s::uuid[]) OFFSET 0) AS m WHERE m.entry = ANY(ARRAY({_ENTRIES})) "
+        "GROUP BY m.instance_id HAVING count(DISTINCT m.entry) = %s"
+    )
+    conditions, others = _conditions(replace(which, metadata=()))
+    rows = tx.query(
+        f"SELECT i.id FROM instances i WHERE i.id = ANY(ARRAY({having})) AND {conditions} "
+        "ORDER BY i.updated_at DESC, i.id DESC OFFSET %s LIMIT %s",
+        (few, *_texts(members), len(members), *others, offset, limit),
+    )
+    return [row[0] for row in rows]
 
-    Each by its id: an order is asked for that only this index has. When the planner has last seen few instances, it
-    takes those of the whole tenant for as few, and would look at all of them for each entry.
+
+def _walk(which: Filter, tenant: str, values: list[Any], offset: int, limit: int) -> tuple[str, list[Any]]:
+    """Give the query, and its parameters, that walks the entries of all members in their common order.
+
+    Where they meet, the instance is looked at by its id: an order is asked for that only this index has. When the
+    planner has last seen few instances, it takes those of the whole tenant for as few, and would look at all of them
+    for each entry.
     """
     members = _members(which)
     walked = members[:JOINED]
@@ -217,32 +241,36 @@ def _in_order(
     after: UUID | None = None,
     until: UUID | None = None,
 ) -> list[tuple[Any, ...]]:
-    """Read instances in the order of their ids: of those that have the metadata, or of all."""
+    """Read instances in the order of their ids: of those that have the metadata, or of all.
+
+    Walks of entries are merged, and each instance is looked at by its id, as in a page.
+    """
     bounds = [(sign, bound) for sign, bound in ((">", after), ("<=", until)) if bound is not None]
     within = "".join(f" AND {{}} {sign} %s" for sign, _ in bounds)
     limits = [bound for _, bound in bounds]
     members = _members(which)
     conditions, others = _conditions(replace(which, metadata=tuple(members[JOINED:])))
-    meant, source, parameters = "", "instances i", list[Any]()
-    if members:
-        entries, parameters = _entries(members)
-        of_tenant = "" if which.tenant_id is None else " AND m0.tenant_id = %s"
-        # Apart, or the planner may walk all instances to find one that nobody knows to be rare.
-        meant = (
-            f"WITH meant AS MATERIALIZED (SELECT m0.instance_id FROM {entries} "
-            f"WHERE m0.entry = metadata_entry(%s, %s){of_tenant}{within.format(*['m0.instance_id'] * len(bounds))} "
-            f"ORDER BY m0.instance_id {direction}) "
+    if not members:
+        return tx.query(
+            f"SELECT {columns} FROM instances i WHERE {conditions}{within.format(*['i.id'] * len(bounds))} "
+            f"ORDER BY i.id {direction} LIMIT %s",
+            (*others, *limits, limit),
         )
-        source = "meant JOIN instances i ON i.id = meant.instance_id"
-        parameters += [*members[0], *([which.tenant_id] if of_tenant else []), *limits]
+    tx.later(_BY_INDEX)
+    tx.later(_MERGED)
+    entries, parameters = _entries(members)
+    of_tenant = "" if which.tenant_id is None else " AND m0.tenant_id = %s"
     return tx.query(
-        f"{meant}SELECT {columns} FROM {source} WHERE {conditions}{within.format(*['i.id'] * len(bounds))} "
-        f"ORDER BY i.id {direction} LIMIT %s",
-        (*parameters, *others, *limits, limit),
+        f"SELECT {columns} FROM (SELECT m0.instance_id FROM {entries} "
+        f"WHERE m0.entry = metadata_entry(%s, %s){of_tenant}{within.format(*['m0.instance_id'] * len(bounds))} "
+        f"ORDER BY m0.instance_id {direction}) AS meant CROSS JOIN LATERAL (SELECT * FROM instances i "
+        f"WHERE i.id BETWEEN meant.instance_id AND meant.instance_id AND {conditions} ORDER BY i.id LIMIT 1) AS i "
+        f"ORDER BY meant.instance_id {direction} LIMIT %s",
+        (*parameters, *members[0], *([which.tenant_id] if of_tenant else []), *limits, *others, limit),
     )
 
 
-def _conditions(which: Filter, *, but_state: bool = False) -> tuple[str, list[Any]]:
+def _conditions(which: Filter) -> tuple[str, list[Any]]:
     conditions: list[str] = ["true"]
     parameters: list[Any] = []
     for column, value in (
@@ -254,20 +282,17 @@ def _conditions(which: Filter, *, but_state: bool = False) -> tuple[str, list[An
         if value is not None:
             conditions.append(f"{column} = %s")
             parameters.append(value)
-    if which.states is not None and not but_state:
+    if which.states is not None:
         conditions.append("i.state = ANY(%s)")
         parameters.append(list(which.states))
-    members = _members(which)
-    for key, text in members[:JOINED]:
+    if members := _members(which):
         conditions.append(
-            "EXISTS (SELECT 1 FROM metadata_entries m WHERE m.entry = metadata_entry(%s, %s) "
-            "AND m.tenant_id = i.tenant_id AND m.instance_id = i.id)"
+            "(SELECT count(DISTINCT m.entry) FROM (SELECT m.entry FROM metadata_entries m WHERE m.instance_id = i.id "
+            f"OFFSET 0) AS m WHERE m.entry = ANY(ARRAY({_ENTRIES}))) = %s"
         )
-        parameters += [key, text]
-    if more := members[JOINED:]:
-        conditions.append(
-            "(SELECT count(*) FROM metadata_entries m WHERE m.instance_id = i.id AND m.entry = ANY(ARRAY("
-            "SELECT metadata_entry(u.key, u.text) FROM unnest(%s::text[], %s::text[]) AS u (key, text)))) = %s"
-        )
-        parameters += [[key for key, _ in more], [text for _, text in more], len(more)]
+        parameters += [*_texts(members), len(members)]
     return " AND ".join(conditions), parameters
+
+
+def _texts(members: list[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    return [key for key, _ in members], [text for _, text in members]

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.store import listing
 from orchestrator.store.apply import minute_of
 from orchestrator.store.session import Store
-from tests.contract.client import TENANT, Api, step
+from tests.contract.client import Api, step
 
 ODD = {
     "text": "5",
@@ -137,21 +137,6 @@ def test_api_10_4_other_conditions_hold_beside_metadata_however_many_they_leave(
     assert len(found(api, state="waiting,running", **query)) == third + 1
     assert found(api, sequence_id=other, **query) == found(api, namespace="n2", **query) == [last]
     assert found(api, sequence_id=sequence, namespace="n2", **query) == []
-
-
-def test_instances_that_are_new_since_the_planner_looked_are_looked_at_by_their_ids(api: Api, store: Store):
-    """It takes the instances of the whole tenant for as few, and would look at all of them for each entry."""
-    sequence = api.sequence(step("a"))
-    api.start_of(sequence, metadata={"kind": "y"})
-    with store.transaction() as tx:
-        tx.execute("ANALYZE instances, metadata_entries")
-    bodies = [api.body(sequence, metadata={"kind": "x", "third": str(n % 3)}) for n in range(100)]
-    api.http.post("/instances/batch", json={"instances": bodies}).raise_for_status()
-    which = listing.Filter(tenant_id=TENANT, metadata=(("kind", "x"), ("third", "1")))
-    with store.transaction() as tx:
-        query, parameters = listing.page(tx, which, offset=0, limit=100)
-        plan = "\n".join(row[0] for row in tx.query(f"EXPLAIN {query}", parameters))
-    assert "Index Scan using instances_pkey" in plan, plan
 
 
 def test_lists_are_short_work_although_the_planner_has_last_seen_one_instance(api: Api, database_url: str):
