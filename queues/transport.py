@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import structlog
 from kombu.transport import TRANSPORT_ALIASES, redis, virtual
+from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
 from queues.messages import Hint, packed
@@ -53,9 +54,14 @@ class QoS(redis.QoS):
 
 
 class Channel(redis.Channel):
-    """A channel that outlives what it cannot read, and whom it cannot reach."""
+    """A channel that outlives what it cannot read, and whom it cannot reach.
+
+    Args:
+        listeners: How many got the last message that went to all who listen (events; not tasks).
+    """
 
     QoS = QoS
+    listeners: int = 0
 
     def close(self) -> None:
         """Close for good, also when Redis does not answer; what was fetched is then not given back."""
@@ -64,6 +70,15 @@ class Channel(redis.Channel):
         except (RedisError, OSError):
             self.do_restore = False
             super().close()  # it waits for no answer any more
+
+    def _put_fanout(self, exchange: str, message: Any, routing_key: str, **options: Any) -> None:
+        """Send a message to all who listen, and note how many these are."""
+        if "_publish_batch" in options:  # kombu sends it later
+            super()._put_fanout(exchange, message, routing_key, **options)  # type: ignore[misc]
+            return
+        with self.conn_or_acquire() as client:
+            topics = self._get_publish_topics(exchange, routing_key)  # type: ignore[attr-defined]  # not in its types
+            self.listeners = sum(client.publish(topic, dumps(message)) for topic in topics)
 
     def _brpop_read(self, **options: Any) -> Any:
         """Read one message and hand it on; one that cannot be read counts as read."""

@@ -2,13 +2,15 @@
 
 One Celery message can stand for many steps (a worker carries on), and a coroutine step ends long after its message.
 So the events are not Celery's own but ours, in Celery's form, with the attempt's id as the task's id. They are sent in
-bundles by a thread; nothing of the engine depends on them.
+bundles by a thread; nothing of the engine depends on them. Of a bundle that nobody would get only the first note is
+written: whether somebody listens is told by the answer to it.
 """
 
 import os
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -19,6 +21,7 @@ from celery.utils.time import utcoffset
 
 from orchestrator.core.model import Claim
 from orchestrator.core.outcomes import Completed, Failed, Outcome, Suspended
+from queues.transport import Channel
 
 log = structlog.get_logger()
 
@@ -104,6 +107,18 @@ class StepEvents:
         if self._dispatcher is None:
             self._dispatcher = self._app.events.Dispatcher(self._app.connection_for_write(), hostname=self._hostname)
         notes = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        self._tell(notes[:1])
+        if self._may_be_heard():
+            self._tell(notes[1:])
+
+    def _may_be_heard(self) -> bool:
+        """Tell whether the last events came to somebody; only Redis says so."""
+        channel = self._dispatcher.producer.channel
+        return not isinstance(channel, Channel) or channel.listeners > 0
+
+    def _tell(self, notes: Sequence[_Note]) -> None:
+        if not notes:
+            return
         events = [event for note in notes for event in _events_of(note)]
         clock = self._dispatcher.clock.forward()
         self._dispatcher.clock.adjust(clock + len(events))

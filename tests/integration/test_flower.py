@@ -2,15 +2,18 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from base64 import b64decode
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -191,11 +194,8 @@ def test_flower_lists_the_workers_and_every_step(house: SimpleNamespace) -> None
         assert task["exception"] == ("as told" if task["state"] == "FAILURE" else None)
 
 
-def test_a_worker_can_stop_while_the_broker_is_away() -> None:
-    app = Celery("watched", set_as_current=False)
-    app.conf.update(celery_settings(f"redis://127.0.0.1:{_free_port()}/0"))
-    events = StepEvents(app, "default@here", is_enabled=True)
-    claim = Claim(
+def _claim() -> Claim:
+    return Claim(
         instance_id=uuid4(),
         step_id=uuid4(),
         key=NodeKey("begin"),
@@ -206,8 +206,49 @@ def test_a_worker_can_stop_while_the_broker_is_away() -> None:
         claimed_at=datetime.now(UTC),
         expires_at=None,
     )
+
+
+def _run(events: StepEvents, claim: Claim) -> None:
     events.started(claim)
     events.ended(claim, Completed(output={}))
+
+
+def test_events_that_nobody_listens_to_are_not_written(servers: embedded.Servers) -> None:
+    broker = servers.broker_url.rpartition("/")[0] + "/8"
+    app = client_app(broker)
+    events = StepEvents(app, "default@here", is_enabled=True)
+    client = redis.Redis.from_url(broker)
+    steps = [_claim() for _ in range(5)]
+
+    def told() -> list[str]:
+        """Give the ids of the attempts that are told of, in the order in which their beginnings are."""
+        with client.monitor() as monitor:
+            for claim in steps:
+                _run(events, claim)
+            events.flush()
+            client.publish("the-end", "")
+            sent = takewhile(lambda seen: "the-end" not in seen["command"], monitor.listen())
+            bodies = [
+                json.loads(b64decode(json.loads(found[0])["body"]))
+                for each in sent
+                if (found := re.findall(r"\{.*\}", each["command"])) and "task.multi" in each["command"]
+            ]
+        return [event["uuid"] for body in bodies for event in body if event["type"] == "task-succeeded"]
+
+    events._stopping.set()  # this test flushes by itself
+    assert told() == []
+    with client.pubsub() as flower:
+        flower.psubscribe("/8.celeryev/*")
+        assert _wait_for("the subscription", flower.get_message)
+        assert told() == [str(claim.step_id) for claim in steps]
+    events.close()
+
+
+def test_a_worker_can_stop_while_the_broker_is_away() -> None:
+    app = Celery("watched", set_as_current=False)
+    app.conf.update(celery_settings(f"redis://127.0.0.1:{_free_port()}/0"))
+    events = StepEvents(app, "default@here", is_enabled=True)
+    _run(events, _claim())
     began = time.monotonic()
     events.close()
     assert time.monotonic() - began < CLOSE_SECONDS + 30, "it would have tried for ever"
