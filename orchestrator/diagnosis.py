@@ -17,6 +17,7 @@ from orchestrator.core.steps import runs_in_process
 from orchestrator.findings import Finding, Severity, error, note, warning
 from orchestrator.store.standing import Child, Hands, OpenStep, Standing
 from sequences import document
+from sequences.signals import HUMAN_INPUT_PREFIX
 
 LATE: Final = timedelta(seconds=30)
 """How long after its moment a timer that was not fired, or a claim that was not taken back, means that no loops run."""
@@ -248,9 +249,9 @@ def _question(step: Step, plan: Plan | None) -> dict[str, Any]:
         return {}
     if block.wait_for_input is not None:
         choices = [choice.value for choice in block.wait_for_input.effective_choices]
-        return {"signal": f"human_input:{block.id}", "prompt": block.wait_for_input.prompt, "choices": choices}
+        return {"signal": f"{HUMAN_INPUT_PREFIX}{block.id}", "prompt": block.wait_for_input.prompt, "choices": choices}
     name = block.wait_for_signal.name if isinstance(block.wait_for_signal, document.WaitForSignal) else None
-    return {"signal": name or f"human_input:{block.id}"}
+    return {"signal": name or f"{HUMAN_INPUT_PREFIX}{block.id}"}
 
 
 def _timers(standing: Standing) -> Iterator[Finding]:

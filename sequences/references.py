@@ -4,7 +4,7 @@ An answer may name more than evaluation reads, never less.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Literal
 
@@ -70,11 +70,6 @@ class References:
     def __or__(self, other: "References") -> "References":
         """Return what either can read."""
         return _merged((self, other))
-
-    @property
-    def is_empty(self) -> bool:
-        """Tell whether nothing is read at all."""
-        return not any(getattr(self, part.name) for part in fields(self))
 
 
 NOTHING: Final = References()

@@ -27,13 +27,6 @@ class Custom:
 
     name: str | None
 
-    @property
-    def answered_block(self) -> str | None:
-        """Return the block whose gate the signal names, or None if its name is no `human_input:<block id>`."""
-        if self.name is None or not self.name.startswith(HUMAN_INPUT_PREFIX):
-            return None
-        return self.name.removeprefix(HUMAN_INPUT_PREFIX)
-
 
 SignalType = Control | Custom
 
@@ -41,8 +34,8 @@ SignalType = Control | Custom
 def parse_signal(body: Mapping[str, Any]) -> SignalType:
     """Read the type of a signal from a request: `signal_type` or its alias `type`, in the long or a short form.
 
-    >>> parse_signal({"signal_type": {"custom": "human_input:a"}}).answered_block
-    'a'
+    >>> parse_signal({"signal_type": {"custom": "human_input:a"}})
+    Custom(name='human_input:a')
     >>> parse_signal({"type": "custom", "name": "go"})
     Custom(name='go')
 

@@ -28,6 +28,7 @@ from orchestrator.client.shapes import (
 from orchestrator.client.transport import Call
 from orchestrator.core.states import InstanceState
 from orchestrator.errors import InvalidArgument, NotFound
+from sequences.signals import HUMAN_INPUT_PREFIX
 
 Id = UUID | str
 
@@ -325,7 +326,7 @@ def custom(name: str | None) -> str | dict[str, str]:
 def answer(instance_id: Id, block_id: str, value: str, comment: str | None) -> Call[UUID]:
     """Answer a human gate."""
     payload = {"value": value} if comment is None else {"value": value, "comment": comment}
-    return signal(instance_id, custom(f"human_input:{block_id}"), payload)
+    return signal(instance_id, custom(f"{HUMAN_INPUT_PREFIX}{block_id}"), payload)
 
 
 # -- operations ------------------------------------------------------------------------------------------------------

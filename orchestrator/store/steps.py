@@ -212,16 +212,6 @@ def _worker(worker: Worker) -> dict[str, Any]:
     return {"worker_id": worker.id, "worker_name": worker.name, "slot": worker.slot}
 
 
-def held_task(tx: Transaction, step_id: UUID, *, lock: bool = False) -> HeldTask | None:
-    """Read an open step by its id, whatever its state; None if it has ended or never was."""
-    rows = tx.query(
-        f"SELECT s.instance_id, s.heartbeat_at, s.checkpoint, s.checkpoint_seq, {_STEP} FROM steps s "
-        "WHERE s.id = %s" + (" FOR UPDATE" if lock else ""),
-        (step_id,),
-    )
-    return _held(rows[0]) if rows else None
-
-
 def held_tasks(tx: Transaction, step_ids: Sequence[UUID]) -> list[HeldTask]:
     """Read open steps by id; those that have ended are left out."""
     rows = tx.query(
@@ -235,19 +225,6 @@ def held_tasks(tx: Transaction, step_ids: Sequence[UUID]) -> list[HeldTask]:
 def _held(row: Sequence[Any]) -> HeldTask:
     return HeldTask(
         instance_id=row[0], heartbeat_at=row[1], checkpoint=row[2], checkpoint_seq=row[3], step=step_of(row[4:])
-    )
-
-
-def is_recorded(tx: Transaction, step_id: UUID, instance_id: UUID | None = None) -> bool:
-    """Tell whether an attempt with this id has ended and left its history row.
-
-    Args:
-        instance_id: Narrows the search to one instance, where it is known.
-    """
-    if instance_id is None:
-        return bool(tx.query("SELECT 1 FROM attempts WHERE step_id = %s LIMIT 1", (step_id,)))
-    return bool(
-        tx.query("SELECT 1 FROM attempts WHERE instance_id = %s AND step_id = %s LIMIT 1", (instance_id, step_id))
     )
 
 

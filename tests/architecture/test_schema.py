@@ -35,6 +35,7 @@ from orchestrator.store import (
     steps,
     tables,
     task_events,
+    tasks,
     usage,
     webhooks,
     worker_orders,
@@ -203,7 +204,7 @@ QUERIES: dict[str, tuple[str, Callable[[Any], object]]] = {
         "nodes_unfinished_idx",
         lambda tx: reading.fill(tx, [(_slice(), Needs(ended_badly=True))]),
     ),
-    "an attempt that has ended": ("attempts_step_id_idx", lambda tx: steps.is_recorded(tx, uuid4())),
+    "an attempt that has ended": ("attempts_step_id_idx", lambda tx: tasks.ended(tx, uuid4())),
     "what happened to a task": ("task_events_step_id_idx", lambda tx: task_events.of_task(tx, uuid4())),
     "kept signals": ("signals_kept_idx", lambda tx: reading.fill(tx, [(_slice(), Needs(signals=True))])),
     "instances of a session": (
