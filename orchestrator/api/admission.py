@@ -33,7 +33,7 @@ def begin(serving: Services, requests: Sequence[CreateInstance]) -> list[Started
     for request in requests:
         try:
             head = heads.get(request.sequence_id)
-            head = check_startable(serving, head, request, f"sequence {request.sequence_id}")
+            head = check_startable(serving, head, request.tenant_id, f"sequence {request.sequence_id}")
             new = new_instance(serving, request, head, tenant_id=request.tenant_id, namespace=request.namespace)
         except Exception as refusal:  # noqa: BLE001 - of this request alone, which is told
             wanted.append(refusal)

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from orchestrator.api.answers import Json
 from orchestrator.api.auth import Caller, CallerDependency
-from orchestrator.api.bodies import Body, Rejection
+from orchestrator.api.bodies import Body
 from orchestrator.api.bulk_shapes import (
     BatchAction,
     BatchActionKind,
@@ -26,11 +26,12 @@ from orchestrator.api.bulk_shapes import (
 from orchestrator.api.documentation import accepts
 from orchestrator.api.services import Services, Serving
 from orchestrator.api.shapes import Count
+from orchestrator.api.signals import signal_of
 from orchestrator.core.states import InstanceState
 from orchestrator.errors import InvalidArgument
 from orchestrator.store import listing
 from orchestrator.store.listing import Filter
-from sequences.signals import Control, SignalError, SignalType, parse_signal
+from sequences.signals import Control, SignalType
 
 router = APIRouter(tags=["instances"])
 Matching = tuple[UUID, str, UUID]
@@ -87,10 +88,7 @@ def _signal(request: BatchAction) -> SignalType | None:
         case BatchActionKind.SIGNAL if request.signal_type is None:
             raise InvalidArgument("the action `signal` needs a signal_type")
         case BatchActionKind.SIGNAL:
-            try:
-                return parse_signal({"signal_type": request.signal_type})
-            except SignalError as error:
-                raise Rejection(422, f"Failed to deserialize the JSON body: {error}") from error
+            return signal_of({"signal_type": request.signal_type})
         case _:
             return Control(request.action.value)
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from orchestrator.api.auth import Caller
 from orchestrator.api.binding import session_to_bind
-from orchestrator.api.instance_shapes import PRIORITIES, Context, CreateInstance, StartInstance
+from orchestrator.api.instance_shapes import PRIORITIES, Context, StartInstance
 from orchestrator.api.services import Services
 from orchestrator.catalogue import MAX_LONG_NAME_BYTES, MAX_NAME_BYTES
 from orchestrator.core.context import context_bytes
@@ -19,17 +19,16 @@ from orchestrator.store.instances import Profile
 from sequences.schemas import Schema, compile_schema
 
 
-def check_names(request: CreateInstance, caller: Caller) -> None:
-    """Refuse blank names and foreign tenants."""
-    for name in ("tenant_id", "namespace"):
-        written: str = getattr(request, name)
+def check_names(caller: Caller, *, tenant_id: str, namespace: str, idempotency_key: str | None) -> None:
+    """Refuse blank names, long ones, and foreign tenants."""
+    for name, written in (("tenant_id", tenant_id), ("namespace", namespace)):
         if not written.strip():
             raise InvalidArgument(f"{name} must not be empty")
         if len(written.encode()) > MAX_NAME_BYTES:
             raise InvalidArgument(f"{name} is longer than {MAX_NAME_BYTES} bytes")
-    if request.idempotency_key is not None and len(request.idempotency_key.encode()) > MAX_LONG_NAME_BYTES:
+    if idempotency_key is not None and len(idempotency_key.encode()) > MAX_LONG_NAME_BYTES:
         raise InvalidArgument(f"idempotency_key is longer than {MAX_LONG_NAME_BYTES} bytes")
-    caller.claim_tenant(request.tenant_id)
+    caller.claim_tenant(tenant_id)
 
 
 def heads_of(serving: Services, ids: Iterable[UUID]) -> dict[UUID, Head]:
@@ -38,9 +37,9 @@ def heads_of(serving: Services, ids: Iterable[UUID]) -> dict[UUID, Head]:
         return definitions.heads(tx, list(set(ids)))
 
 
-def check_startable(serving: Services, head: Head | None, request: CreateInstance, missing: str) -> Head:
+def check_startable(serving: Services, head: Head | None, tenant_id: str, missing: str) -> Head:
     """Refuse a sequence that is unknown, another tenant's, or deprecated."""
-    if head is None or head.tenant_id != request.tenant_id:
+    if head is None or head.tenant_id != tenant_id:
         raise NotFound(missing)
     if head.deprecated and not serving.settings.allow_deprecated_instances:
         raise Conflict(f"sequence {head.id} is deprecated")

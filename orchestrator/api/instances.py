@@ -45,8 +45,17 @@ MAX_BATCH = 10_000
 async def create_instance(serving: Serving, caller: CallerDependency, body: Body) -> Response:
     """Start an instance; 200 with the first one's id when the idempotency key is known."""
     request = await body.read_async(CreateInstance)
-    check_names(request, caller)
+    _check_names(request, caller)
     return _created(await admit(serving, request))
+
+
+def _check_names(request: CreateInstance, caller: Caller) -> None:
+    check_names(
+        caller,
+        tenant_id=request.tenant_id,
+        namespace=request.namespace,
+        idempotency_key=request.idempotency_key,
+    )
 
 
 def _created(started: Started) -> Response:
@@ -67,12 +76,12 @@ def create_batch(serving: Serving, caller: CallerDependency, body: Body, ids: bo
     if not requests:
         return Json({"count": 0})
     for request in requests:
-        check_names(request, caller)
+        _check_names(request, caller)
     heads = heads_of(serving, (request.sequence_id for request in requests))
     new = []
     for index, request in enumerate(requests):
         head = heads.get(request.sequence_id)
-        head = check_startable(serving, head, request, f"instances[{index}]: sequence not found")
+        head = check_startable(serving, head, request.tenant_id, f"instances[{index}]: sequence not found")
         new.append(new_instance(serving, request, head, tenant_id=request.tenant_id, namespace=request.namespace))
     started = patiently(lambda: serving.engine.start_many(new))
     answer: dict[str, Any] = {"count": sum(not each.is_duplicate for each in started)}
@@ -100,16 +109,12 @@ def create_instance_by_name(serving: Serving, caller: CallerDependency, name: st
     request = body.read(StartInstance)
     tenant_id = caller.tenant or "default" if request.tenant_id is None else request.tenant_id
     namespace = "default" if request.namespace is None else request.namespace
-    members = {each: getattr(request, each) for each in StartInstance.model_fields}
-    names = {"sequence_id": UUID(int=0), "tenant_id": tenant_id, "namespace": namespace}
-    check_names(CreateInstance.model_construct(**{**members, **names}), caller)
+    check_names(caller, tenant_id=tenant_id, namespace=namespace, idempotency_key=request.idempotency_key)
     stored = serving.catalogue.startable(
         name, tenant=tenant_id, tenant_id=tenant_id, namespace=namespace, version=request.version
     )
-    head = heads_of(serving, [stored.id])[stored.id]
-    full = CreateInstance.model_construct(**{**members, **names, "sequence_id": stored.id})
-    head = check_startable(serving, head, full, f"sequence {name}")
-    new = new_instance(serving, full, head, tenant_id=tenant_id, namespace=namespace)
+    head = check_startable(serving, heads_of(serving, [stored.id]).get(stored.id), tenant_id, f"sequence {name}")
+    new = new_instance(serving, request, head, tenant_id=tenant_id, namespace=namespace)
     return _created(patiently(lambda: serving.engine.start_many([new]))[0])
 
 

@@ -1,4 +1,4 @@
-"""Instances: creation, and what clients read of them."""
+"""Instances: the keys under which they are started once, and what clients read of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
