@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from alembic.config import Config
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _REVISION = re.compile(r'^(revision|down_revision) = "([^"]+)"$', re.MULTILINE)
@@ -102,46 +102,58 @@ def is_newer(one: str, other: str | None) -> bool:
 
 def _run(database_url: str, tenant_role: str, act: "Callable[[Config], None]") -> None:
     """Let one process after the other act, and repeat it while others hold what it needs."""
-    from sqlalchemy import Connection, create_engine, event, text  # noqa: PLC0415 - slow
+    from sqlalchemy import create_engine, event  # noqa: PLC0415 - slow
     from sqlalchemy.engine import make_url  # noqa: PLC0415 - slow
-    from sqlalchemy.exc import DBAPIError, OperationalError  # noqa: PLC0415 - slow
+    from sqlalchemy.exc import OperationalError  # noqa: PLC0415 - slow
     from sqlalchemy.pool import NullPool  # noqa: PLC0415 - slow
 
     engine = create_engine(make_url(database_url).set(drivername="postgresql+psycopg2"), poolclass=NullPool)
-
-    @event.listens_for(engine, "begin")
-    def be_patient(connection: Connection) -> None:
-        """Lift the limits of statements that serve requests: a large table takes its time."""
-        limits = [*_LIMITS, *(["transaction_timeout = 0"] if _version_of(connection) >= 17 else [])]
-        connection.exec_driver_sql("; ".join(f"SET LOCAL {limit}" for limit in limits))
-
+    event.listen(engine, "begin", _lift_limits)
     until = time.monotonic() + LOCKED_SECONDS
     try:
         with engine.begin() as turn:
-            # Asked for again and again: whoever waits inside of a statement holds a snapshot, and what builds an index
-            # without keeping others out waits for all snapshots that are older than itself.
-            while not turn.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _LOCK}).scalar():
-                time.sleep(_TURN_SECONDS)
-            while True:
-                try:
-                    with engine.connect() as connection:
-                        config = _config(database_url, tenant_role)
-                        config.attributes["connection"] = connection
-                        act(config)
-                except DBAPIError as error:
-                    if not is_retryable(error.orig or error):
-                        raise
-                    if time.monotonic() >= until:
-                        raise StoreUnavailable(f"a table is in use by others: {first_line(error)}") from error
-                    time.sleep(random.uniform(0.5, 1.5))  # noqa: S311 - lets those behind it through
-                else:
-                    return
+            _wait_for(turn)
+            while not _is_done(engine, _config(database_url, tenant_role), act, until):
+                time.sleep(random.uniform(0.5, 1.5))  # noqa: S311 - lets those behind it through
     except OperationalError as error:
         if is_unavailable(error.orig or error):
             raise StoreUnavailable(f"PostgreSQL was lost while it was migrated: {first_line(error)}") from error
         raise
     finally:
         engine.dispose()
+
+
+def _lift_limits(connection: "Connection") -> None:
+    """Lift the limits of statements that serve requests: a large table takes its time."""
+    limits = [*_LIMITS, *(["transaction_timeout = 0"] if _version_of(connection) >= 17 else [])]
+    connection.exec_driver_sql("; ".join(f"SET LOCAL {limit}" for limit in limits))
+
+
+def _wait_for(turn: "Connection") -> None:
+    """Wait until it is the turn of this process.
+
+    Asked for again and again: whoever waits inside of a statement holds a snapshot, and what builds an index without
+    keeping others out waits for all snapshots that are older than itself.
+    """
+    while not turn.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({_LOCK})").scalar():
+        time.sleep(_TURN_SECONDS)
+
+
+def _is_done(engine: "Engine", config: "Config", act: "Callable[[Config], None]", until: float) -> bool:
+    """Act once; False if others hold what it needs, and StoreUnavailable if they have done so for too long."""
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415 - slow
+
+    try:
+        with engine.connect() as connection:
+            config.attributes["connection"] = connection
+            act(config)
+    except DBAPIError as error:
+        if not is_retryable(error.orig or error):
+            raise
+        if time.monotonic() >= until:
+            raise StoreUnavailable(f"a table is in use by others: {first_line(error)}") from error
+        return False
+    return True
 
 
 def _see_to_role(database_url: str, tenant_role: str) -> str | None:
