@@ -67,6 +67,13 @@ def test_every_state_and_every_arrow_is_explained(title: str, moves: Mapping[Str
     assert sorted(states) == sorted(type(next(iter(moves))))
 
 
+@pytest.mark.parametrize("folder", ["orchestrator", "workers", "queues"])
+def test_the_architecture_names_every_module(folder: str) -> None:
+    text = (DOCS / "architecture.md").read_text()
+    modules = {path.name for path in (ROOT / folder).glob("*.py")} - {"__init__.py"}
+    assert sorted(name for name in modules if f"`{name}`" not in text) == []
+
+
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_every_setting_has_a_description(name: str) -> None:
     assert Settings.model_fields[name].description
