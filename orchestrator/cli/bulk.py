@@ -129,15 +129,13 @@ def start_many(
     ] = None,
 ) -> None:
     """Start an instance for each line of a file of JSON. Prints their ids, in that order."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     data = read_lines(lines, "LINES")
     keys = None if key is None else [f"{key}:{number}" for number in range(1, len(data) + 1)]
     with session.client() as client:
         started = client.start_many(sequence, data, namespace=namespace, version=version, idempotency_keys=keys)
     columns = (("id", lambda each: each.id), ("new", lambda each: "no" if each.is_duplicate else "yes"))
-    printing.show_rows(session.output, started, columns)
+    session.show_rows(started, columns)
 
 
 def add_to(instances: typer.Typer) -> None:

@@ -21,26 +21,22 @@ def inject(
     position: Annotated[int | None, typer.Option(min=0, help="Among the root blocks that have not started.")] = None,
 ) -> None:
     """Let blocks join a living flow."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     blocks = read_document(file).get("blocks")
     if not isinstance(blocks, list):
         raise InvalidArgument(f"{file} has no list of blocks: write {{'blocks': [...]}}")
     with session.client() as client:
         joined = client.inject(instance, blocks, position=position)
-    printing.show_one(session.output, joined, (("joined", ", ".join(joined.injected_block_ids)),))
+    session.show_one(joined, (("joined", ", ".join(joined.injected_block_ids)),))
 
 
 def resume_from(context: typer.Context, instance: InstanceId, block: BlockId, data: Data = None) -> None:
     """Let a flow that is paused or has ended go on from a root block; what came behind it is dropped."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         resumed = client.resume_from(instance, block, data=read_json(data, "--data"))
     fields = (("state", resumed.state), ("from", resumed.resumed_from), ("outputs dropped", resumed.outputs_deleted))
-    printing.show_one(session.output, resumed, fields)
+    session.show_one(resumed, fields)
 
 
 def fork(
@@ -52,27 +48,23 @@ def fork(
     preview: Annotated[bool, typer.Option("--preview", help="Only say what it would run.")] = False,
 ) -> None:
     """Start a copy of a flow that goes on from a root block."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         if preview:
             shown = client.preview_fork(instance, block)
             fields = (("taken over", ", ".join(shown.copied_blocks)), ("runs", ", ".join(shown.rerun_blocks)))
-            printing.show_one(session.output, shown, fields)
+            session.show_one(shown, fields)
             return
         made = client.fork(instance, block, data=read_json(data, "--data"), dry_run=not live)
-    printing.show_one(session.output, made, (("id", made.id), ("runs", ", ".join(made.rerun_blocks))))
+    session.show_one(made, (("id", made.id), ("runs", ", ".join(made.rerun_blocks))))
 
 
 def children(context: typer.Context, instance: InstanceId) -> None:
     """List the instances that its blocks have started."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         rows = client.children(instance)
-    printing.show_rows(session.output, rows, (("id", lambda each: each.id), ("state", lambda each: each.state)))
+    session.show_rows(rows, (("id", lambda each: each.id), ("state", lambda each: each.state)))
 
 
 def checkpoints(
@@ -94,7 +86,7 @@ def checkpoints(
         ("kept", lambda each: each.created_at),
         ("data", lambda each: printing.compact(each.checkpoint_data)),
     )
-    printing.show_rows(session.output, rows, columns)
+    session.show_rows(rows, columns)
 
 
 def add_to(instances: typer.Typer) -> None:
@@ -110,8 +102,6 @@ def list_all(
     offset: Annotated[int, typer.Option(min=0, help="Lines left out before.")] = 0,
 ) -> None:
     """List failed flows, the newest change first."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         rows = client.dead_letters(offset=offset, limit=limit)
@@ -121,14 +111,12 @@ def list_all(
         ("sequence", lambda each: each.sequence_id),
         ("updated", lambda each: each.updated_at),
     )
-    printing.show_rows(session.output, rows, columns)
+    session.show_rows(rows, columns)
 
 
 @dlq.command()
 def groups(context: typer.Context) -> None:
     """Group failed flows by cause, the largest group first."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         rows = client.failure_groups()
@@ -140,7 +128,7 @@ def groups(context: typer.Context) -> None:
         ("sample", lambda each: each.sample_instance_ids[0] if each.sample_instance_ids else ""),
         ("message", lambda each: each.sample_message),
     )
-    printing.show_rows(session.output, rows, columns)
+    session.show_rows(rows, columns)
 
 
 @dlq.command()

@@ -64,13 +64,10 @@ def create(
 @app.command("list")
 def list_all(context: typer.Context) -> None:
     """List credentials by id."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         rows = client.credentials()
-    printing.show_rows(
-        session.output,
+    session.show_rows(
         rows,
         (
             ("credential", lambda each: each.id),
@@ -132,7 +129,6 @@ def delete(context: typer.Context, credential: CredentialId) -> None:
 
 
 def _show(session: "Session", credential: "Credential") -> None:
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
 
     fields = ("id", "name", "kind", "enabled", "expires_at", "refresh_url", "has_refresh_token", "description")
-    printing.show_one(session.output, credential, [(field, getattr(credential, field)) for field in fields])
+    session.show_one(credential, [(field, getattr(credential, field)) for field in fields])

@@ -27,13 +27,10 @@ Limit = Annotated[int, typer.Option(min=1, max=1000, help="Lines at the most.")]
 @webhooks.command("list")
 def list_webhooks(context: typer.Context, limit: Limit = 100) -> None:
     """List events that were not sent yet, the oldest first."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         rows = client.list_webhooks(limit=limit)
-    printing.show_rows(
-        session.output,
+    session.show_rows(
         rows,
         (
             ("webhook", lambda each: each.id),
@@ -81,13 +78,10 @@ def deliveries(
     limit: Limit = 100,
 ) -> None:
     """List deliveries of the last week, the one tried last first."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         rows = client.list_deliveries(delivered=False if failed else None, limit=limit)
-    printing.show_rows(
-        session.output,
+    session.show_rows(
         rows,
         (
             ("delivery", lambda each: each.delivery_id),
@@ -104,13 +98,10 @@ def deliveries(
 @webhooks.command()
 def attempts(context: typer.Context, delivery: Annotated[UUID, typer.Argument(help="Id of the delivery.")]) -> None:
     """Show the tries of one delivery, in order."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         rows = client.get_delivery(delivery)
-    printing.show_rows(
-        session.output,
+    session.show_rows(
         rows,
         (
             ("try", lambda each: each.attempt_number),
@@ -157,13 +148,10 @@ def poll_queue(context: typer.Context, queue: Queue) -> None:
 @dispatch.command("list")
 def list_dispatch(context: typer.Context) -> None:
     """List the queues of which something was said."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         rows = client.list_dispatch()
-    printing.show_rows(
-        session.output,
+    session.show_rows(
         rows,
         (
             ("queue", lambda each: each.queue_name),
@@ -194,13 +182,10 @@ def tell_worker(
 @commands.command("list")
 def list_commands(context: typer.Context, worker: WorkerId) -> None:
     """List what a worker was told, the oldest first."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         rows = client.list_commands(worker)
-    printing.show_rows(
-        session.output,
+    session.show_rows(
         rows,
         (
             ("id", lambda each: each.id),
@@ -236,13 +221,11 @@ def pin_version(
 @pins.command("list")
 def list_pins(context: typer.Context) -> None:
     """List the least versions of workers."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         rows = client.list_pins()
     columns = (("handler", lambda each: each.handler_name), ("least version", lambda each: each.min_version))
-    printing.show_rows(session.output, rows, columns)
+    session.show_rows(rows, columns)
 
 
 @pins.command("delete")
@@ -274,13 +257,10 @@ def list_routes(
     context: typer.Context, handler: Annotated[str | None, typer.Option(help="Only of this handler.")] = None
 ) -> None:
     """List rules in the order in which they count."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         rows = client.list_routes(handler)
-    printing.show_rows(
-        session.output,
+    session.show_rows(
         rows,
         (
             ("rule", lambda each: each.id),
@@ -296,11 +276,9 @@ def list_routes(
 @routes.command("get")
 def get_route(context: typer.Context, rule: RuleId) -> None:
     """Show one rule."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
-        printing.show_whole(session.output, client.get_route(rule))
+        session.show_whole(client.get_route(rule))
 
 
 @routes.command("delete")

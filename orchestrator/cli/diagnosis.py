@@ -30,13 +30,10 @@ def diagnose(context: typer.Context, instance: InstanceId) -> None:
 
 def remedies(context: typer.Context, instance: InstanceId) -> None:
     """Show what can be done about an instance without losing work, and what each would do."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         found = client.list_remediations(instance)
-    printing.show_rows(
-        session.output,
+    session.show_rows(
         found,
         (
             ("preview", lambda each: each.preview_id),
@@ -66,13 +63,10 @@ def remedy(
 
 def logs(context: typer.Context, instance: InstanceId) -> None:
     """Show what its steps have logged."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         lines = client.logs(instance)
-    printing.show_rows(
-        session.output,
+    session.show_rows(
         lines,
         (
             ("when", lambda each: each.ts),
@@ -105,14 +99,12 @@ def timeline(
         ("attempt", lambda each: each.attempt),
         ("output", lambda each: printing.compact(each.output) if outputs else ""),
     )
-    printing.show_rows(session.output, found.entries, columns)
+    session.show_rows(found.entries, columns)
     printing.note_of_more(has_more=found.has_more, offset=offset, shown=len(found.entries))
 
 
 def effects(context: typer.Context, instance: InstanceId) -> None:
     """List what its steps have done outside."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         found = client.effects(instance)
@@ -124,7 +116,7 @@ def effects(context: typer.Context, instance: InstanceId) -> None:
         ("receipt", lambda each: each.provider_receipt_id),
         ("changed", lambda each: each.updated_at),
     )
-    printing.show_rows(session.output, found, columns)
+    session.show_rows(found, columns)
 
 
 def compare(

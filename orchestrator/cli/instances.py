@@ -99,12 +99,10 @@ def _wait(session: Session, client: "Client", instance_id: str, timeout: float |
 @app.command()
 def watch(context: typer.Context, instance: InstanceId) -> None:
     """Show what happens to an instance as it happens, until it has ended; in JSON one line for each event."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         for event in client.follow(instance):
-            printing.show_event(session.output, event)
+            session.show_event(event)
 
 
 @app.command("get")
@@ -138,8 +136,7 @@ def list_all(
             offset=offset,
             limit=limit,
         )
-    printing.show_rows(
-        session.output,
+    session.show_rows(
         page.items,
         (
             ("id", lambda each: each.id),
@@ -169,8 +166,7 @@ def outputs(
             printing.print_json(client.output(instance, block))
             return
         rows = client.outputs(instance)
-    printing.show_rows(
-        session.output,
+    session.show_rows(
         rows,
         (
             ("block", lambda each: each.block_id),
@@ -204,8 +200,7 @@ def audit(context: typer.Context, instance: InstanceId) -> None:
     session = session_of(context)
     with session.client() as client:
         rows = client.audit(instance)
-    printing.show_rows(
-        session.output,
+    session.show_rows(
         rows,
         (
             ("when", lambda each: each.created_at),
@@ -226,8 +221,7 @@ def attempts(context: typer.Context, instance: InstanceId) -> None:
     session = session_of(context)
     with session.client() as client:
         rows = client.attempts(instance)
-    printing.show_rows(
-        session.output,
+    session.show_rows(
         rows,
         (
             ("block", lambda each: each.block_id),

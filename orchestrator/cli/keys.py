@@ -45,13 +45,10 @@ def create_key(
 @app.command("list")
 def list_keys(context: typer.Context) -> None:
     """List the keys of the tenant, the newest first."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         rows = client.list_keys()
-    printing.show_rows(
-        session.output,
+    session.show_rows(
         rows,
         (
             ("key", lambda each: each.id),

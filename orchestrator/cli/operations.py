@@ -28,8 +28,7 @@ def list_queues(context: typer.Context) -> None:
     session = session_of(context)
     with session.client() as client:
         rows = client.queues()
-    printing.show_rows(
-        session.output,
+    session.show_rows(
         rows,
         (
             ("queue", lambda each: each.queue),
@@ -63,8 +62,7 @@ def list_workers(
     session = session_of(context)
     with session.client() as client:
         rows = client.workers(include_stale=every)
-    printing.show_rows(
-        session.output,
+    session.show_rows(
         rows,
         (
             ("worker", lambda each: each.worker_id),
@@ -87,13 +85,10 @@ def list_tasks(
     offset: Annotated[int, typer.Option(min=0, help="Lines left out before.")] = 0,
 ) -> None:
     """List steps whose handler runs outside, the newest first."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         rows = client.tasks(state=state, queue=queue, handler=handler, offset=offset, limit=limit)
-    printing.show_rows(
-        session.output,
+    session.show_rows(
         rows,
         (
             ("task", lambda each: each.id),
@@ -113,13 +108,10 @@ def list_tasks(
 @tasks.command("events")
 def task_events(context: typer.Context, task: Annotated[UUID, typer.Argument(help="Id of the task.")]) -> None:
     """Show what has happened to a task: claims, leases taken back, late reports, its end."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         rows = client.task_events(task)
-    printing.show_rows(
-        session.output,
+    session.show_rows(
         rows,
         (
             ("when", lambda each: each.created_at),
@@ -138,8 +130,6 @@ def stats(
     handler: Annotated[str | None, typer.Option(help="Only this handler.")] = None,
 ) -> None:
     """Count tasks by state and by handler, and name the workers that hold some."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
-        printing.show_whole(session.output, client.task_stats(queue=queue, handler=handler))
+        session.show_whole(client.task_stats(queue=queue, handler=handler))

@@ -49,8 +49,7 @@ def list_all(
     session = session_of(context)
     with session.client() as client:
         rows = client.approvals(namespace=namespace, offset=offset, limit=limit)
-    printing.show_rows(
-        session.output,
+    session.show_rows(
         rows,
         (
             ("instance", lambda each: each.instance_id),

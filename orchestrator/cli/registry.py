@@ -44,8 +44,6 @@ def publish_many(
     lines: Annotated[str, typer.Argument(help="A file with one event, as POST /events takes it, a line; - for stdin.")],
 ) -> None:
     """Tell of up to 100 events at once."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     given = read_lines(lines, "LINES")
     if not all(isinstance(each, dict) for each in given):
@@ -57,7 +55,7 @@ def publish_many(
         ("known", lambda each: "yes" if each.duplicate else ""),
         ("awaited", lambda each: "yes" if each.satisfied else ""),
     )
-    printing.show_rows(session.output, told, columns)
+    session.show_rows(told, columns)
 
 
 @events.command("list")
@@ -82,18 +80,16 @@ def list_events(
         ("told", lambda each: each.created_at),
         ("payload", lambda each: "" if each.payload is None else printing.compact(each.payload)),
     )
-    printing.show_rows(session.output, rows, columns)
+    session.show_rows(rows, columns)
 
 
 @events.command("get")
 def get_event(context: typer.Context, event: Annotated[UUID, typer.Argument(help="Id of the event.")]) -> None:
     """Show one event."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         found = client.get_event(event)
-    printing.show_whole(session.output, found)
+    session.show_whole(found)
 
 
 # -- plugins ---------------------------------------------------------------------------------------------------------
@@ -102,8 +98,6 @@ def get_event(context: typer.Context, event: Annotated[UUID, typer.Argument(help
 @plugins.command("list")
 def list_plugins(context: typer.Context) -> None:
     """List plugins by name."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         rows = client.list_plugins()
@@ -114,18 +108,16 @@ def list_plugins(context: typer.Context) -> None:
         ("enabled", lambda each: "yes" if each.enabled else "no"),
         ("description", lambda each: each.description),
     )
-    printing.show_rows(session.output, rows, columns)
+    session.show_rows(rows, columns)
 
 
 @plugins.command("get")
 def get_plugin(context: typer.Context, plugin: PluginName) -> None:
     """Show one plugin."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         found = client.get_plugin(plugin)
-    printing.show_whole(session.output, found)
+    session.show_whole(found)
 
 
 @plugins.command()
@@ -202,6 +194,6 @@ def changes(
         ("to", lambda each: each.to_state),
         ("block", lambda each: each.block_id),
     )
-    printing.show_rows(session.output, page.changes, columns)
+    session.show_rows(page.changes, columns)
     if page.next_cursor is not None:
         printing.note(f"what comes next: --cursor {page.next_cursor}")

@@ -26,13 +26,10 @@ WarmupCap = Annotated[int | None, typer.Option(min=0, help="Uses on the first da
 @pools.command("list")
 def list_pools(context: typer.Context) -> None:
     """List pools, the oldest first."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         rows = client.list_pools()
-    printing.show_rows(
-        session.output,
+    session.show_rows(
         rows,
         (
             ("pool", lambda each: each.id),
@@ -46,11 +43,9 @@ def list_pools(context: typer.Context) -> None:
 @pools.command("get")
 def get_pool(context: typer.Context, pool: PoolId) -> None:
     """Show one pool."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
-        printing.show_whole(session.output, client.get_pool(pool))
+        session.show_whole(client.get_pool(pool))
 
 
 @pools.command("create")
@@ -83,13 +78,10 @@ def delete_pool(context: typer.Context, pool: PoolId) -> None:
 @pools.command("resources")
 def list_resources(context: typer.Context, pool: PoolId) -> None:
     """List what is in a pool, the oldest first."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         rows = client.list_resources(pool)
-    printing.show_rows(
-        session.output,
+    session.show_rows(
         rows,
         (
             ("resource", lambda each: each.id),
@@ -178,13 +170,10 @@ def remove_resource(context: typer.Context, pool: PoolId, resource: ResourceId) 
 @limits.command("list")
 def list_limits(context: typer.Context) -> None:
     """List limits by key."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         rows = client.list_rate_limits()
-    printing.show_rows(
-        session.output,
+    session.show_rows(
         rows,
         (
             ("key", lambda each: each.resource_key),
@@ -198,11 +187,9 @@ def list_limits(context: typer.Context) -> None:
 @limits.command("get")
 def get_limit(context: typer.Context, key: Key) -> None:
     """Show the limit of a key."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
-        printing.show_whole(session.output, client.get_rate_limit(key))
+        session.show_whole(client.get_rate_limit(key))
 
 
 @limits.command("set")
@@ -231,13 +218,10 @@ def delete_limit(context: typer.Context, key: Key) -> None:
 @breakers.command("list")
 def list_breakers(context: typer.Context) -> None:
     """List the breakers of handlers that have run or were configured."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         rows = client.list_breakers()
-    printing.show_rows(
-        session.output,
+    session.show_rows(
         rows,
         (
             ("handler", lambda each: each.handler),
@@ -254,11 +238,9 @@ def list_breakers(context: typer.Context) -> None:
 @breakers.command("get")
 def get_breaker(context: typer.Context, handler: Handler) -> None:
     """Show the breaker of one handler."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
-        printing.show_whole(session.output, client.get_breaker(handler))
+        session.show_whole(client.get_breaker(handler))
 
 
 @breakers.command("configure")

@@ -67,7 +67,7 @@ def get_one(
         printing.print_json(found.document)
         return
     fields = ("name", "version", "id", "tenant_id", "namespace", "created_at")
-    printing.show_one(session.output, found, [(name, getattr(found, name)) for name in fields])
+    session.show_one(found, [(name, getattr(found, name)) for name in fields])
     if found.deprecated:
         typer.echo("deprecated")
     typer.echo()

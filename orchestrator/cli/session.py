@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from orchestrator.client import Client
+    from collections.abc import Iterable, Sequence
+    from types import ModuleType
+
+    from pydantic import BaseModel
+
+    from orchestrator.cli.printing import Column, Row
+    from orchestrator.client import Client, StreamEvent
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 SHARED_OPTIONS = frozenset({"--output", "-o", "--url", "--api-key", "--tenant"})
@@ -45,10 +51,31 @@ class Session:
         """Say what was done: a sentence for people, a value in JSON for programs."""
         if self.output is Output.TABLE:
             typer.echo(sentence)
-            return
-        from orchestrator.cli import printing  # noqa: PLC0415 - slow
+        else:
+            _printing().print_json(value)
 
-        printing.print_json(value)
+    def show_rows(self, rows: "Sequence[Row]", columns: "Sequence[Column[Row]]") -> None:
+        """Show a list: an array in JSON, one line for each in a table."""
+        _printing().show_rows(self.output, rows, columns)
+
+    def show_one(self, value: "BaseModel", fields: "Iterable[tuple[str, Any]]") -> None:
+        """Show one thing: an object in JSON, a line for each field in a table."""
+        _printing().show_one(self.output, value, fields)
+
+    def show_whole(self, value: "BaseModel") -> None:
+        """Show one thing with all its fields, under their names."""
+        _printing().show_whole(self.output, value)
+
+    def show_event(self, event: "StreamEvent") -> None:
+        """Show one event of a stream, at once: a line of JSON, or one for people."""
+        _printing().show_event(self.output, event)
+
+
+def _printing() -> "ModuleType":
+    """Give what prints answers: slow to import, so only what shows one does."""
+    from orchestrator.cli import printing  # noqa: PLC0415 - slow
+
+    return printing
 
 
 def session_of(context: typer.Context) -> Session:

@@ -70,8 +70,6 @@ def set_state(
 @sessions.command()
 def instances(context: typer.Context, key: Key) -> None:
     """List the flows of a session."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         rows = client.session_instances(client.find_session(key).id)
@@ -80,7 +78,7 @@ def instances(context: typer.Context, key: Key) -> None:
         ("state", lambda each: each.state),
         ("updated", lambda each: each.updated_at),
     )
-    printing.show_rows(session.output, rows, columns)
+    session.show_rows(rows, columns)
 
 
 @sessions.command()
@@ -121,7 +119,7 @@ def _nodes(session: Session, drained: str | None) -> None:
         ("slots", lambda each: each.slots),
         ("seen", lambda each: f"{printing.age(each.last_heartbeat_at)} ago"),
     )
-    printing.show_rows(session.output, rows, columns)
+    session.show_rows(rows, columns)
 
 
 def _show(session: Session, shared: "Shared") -> None:
@@ -135,4 +133,4 @@ def _show(session: Session, shared: "Shared") -> None:
         ("expires", shared.expires_at),
         ("data", printing.compact(shared.data)),
     )
-    printing.show_one(session.output, shared, fields)
+    session.show_one(shared, fields)

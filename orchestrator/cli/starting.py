@@ -36,13 +36,10 @@ Overlap = Annotated[
 @triggers.command("list")
 def list_triggers(context: typer.Context) -> None:
     """List triggers by slug."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         rows = client.list_triggers()
-    printing.show_rows(
-        session.output,
+    session.show_rows(
         rows,
         (
             ("slug", lambda each: each.slug),
@@ -155,7 +152,7 @@ def _show_trigger(session: Session, trigger: "Trigger") -> None:
         ("created", trigger.created_at),
         ("changed", trigger.updated_at),
     )
-    printing.show_one(session.output, trigger, fields)
+    session.show_one(trigger, fields)
 
 
 # -- schedules -------------------------------------------------------------------------------------------------------
@@ -164,13 +161,10 @@ def _show_trigger(session: Session, trigger: "Trigger") -> None:
 @cron.command("list")
 def list_schedules(context: typer.Context) -> None:
     """List schedules, the oldest first, disabled ones too."""
-    from orchestrator.cli import printing  # noqa: PLC0415 - slow
-
     session = session_of(context)
     with session.client() as client:
         rows = client.list_schedules()
-    printing.show_rows(
-        session.output,
+    session.show_rows(
         rows,
         (
             ("schedule", lambda each: each.id),
@@ -297,7 +291,7 @@ def _show_schedule(session: Session, schedule: "Schedule") -> None:
         ("last skipped", schedule.last_skipped_at),
         ("metadata", None if schedule.metadata is None else printing.compact(schedule.metadata)),
     )
-    printing.show_one(session.output, schedule, fields)
+    session.show_one(schedule, fields)
 
 
 def _changes(given: dict[str, Any]) -> dict[str, Any]:

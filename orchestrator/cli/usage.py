@@ -33,8 +33,7 @@ def usage(
         printing.print_json(shown.model_dump(mode="json"))
         return
     rows: list[Any] = list(shown.usage) if by is None else list(shown.groups)
-    printing.show_rows(
-        session.output,
+    session.show_rows(
         rows,
         (
             ("model" if by is None else by.value, lambda each: each.model if by is None else each.key or "unknown"),
