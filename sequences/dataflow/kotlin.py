@@ -5,7 +5,7 @@ from typing import Final
 
 from sequences.dataflow.report import Shapes
 from sequences.dataflow.shapes import UNKNOWN
-from sequences.dataflow.source import Header, NamedTypes, identifier, quoted, words
+from sequences.dataflow.source import Header, PlainTypes, identifier, optional, quoted, words
 
 _IMPORTS: Final = (
     "import kotlinx.serialization.SerialName\n"
@@ -25,7 +25,7 @@ def kotlin(header: Header, shapes: Shapes) -> str:
     return f"{header.comment('//')}\n{_IMPORTS}\n{_Kotlin().write(shapes.input or UNKNOWN, shapes.outputs)}"
 
 
-class _Kotlin(NamedTypes):
+class _Kotlin(PlainTypes):
     unknown = "JsonElement"
     scalars = MappingProxyType(
         {"string": "String", "integer": "Long", "number": "Double", "boolean": "Boolean", "null": "JsonElement?"}
@@ -33,9 +33,6 @@ class _Kotlin(NamedTypes):
 
     def alias(self, name: str, type_: str) -> str:
         return f"typealias {name} = {type_}\n"
-
-    def constants(self, texts: tuple[str, ...]) -> str:
-        return "String" if all(text.startswith('"') for text in texts) else self.unknown
 
     def array(self, element: str) -> str:
         return f"List<{element}>"
@@ -50,17 +47,9 @@ class _Kotlin(NamedTypes):
         lines = []
         for key, kind, is_required in members:
             own = identifier(key, taken, _RESERVED)
-            declared = kind if is_required else f"{_optional(kind)} = null"
+            declared = kind if is_required else f"{optional(kind)} = null"
             lines.append(f"    @SerialName({_text(key)}) val {own}: {declared},\n")
         return f"@Serializable\ndata class {name}(\n{''.join(lines)})\n"
-
-    def union(self, types: tuple[str, ...], *, is_nullable: bool) -> str:
-        known = types[0] if len(types) == 1 else self.unknown
-        return _optional(known) if is_nullable else known
-
-
-def _optional(kind: str) -> str:
-    return kind if kind.endswith("?") else f"{kind}?"
 
 
 def _text(text: str) -> str:

@@ -133,6 +133,28 @@ class NamedTypes:
         raise NotImplementedError
 
 
+class PlainTypes(NamedTypes):
+    """Types of a language that has neither types of constants nor unions, and writes `?` behind what may be null."""
+
+    def constants(self, texts: tuple[str, ...]) -> str:
+        """Write the type of texts; of other constants, or several kinds, nothing is known."""
+        return "String" if all(text.startswith('"') for text in texts) else self.unknown
+
+    def union(self, types: tuple[str, ...], *, is_nullable: bool) -> str:
+        """Write the type of a lone one, nullable or not; of several nothing is known."""
+        known = types[0] if len(types) == 1 else self.unknown
+        return optional(known) if is_nullable else known
+
+
+def optional(kind: str) -> str:
+    """Give the type of what may be null.
+
+    >>> optional("String"), optional("String?")
+    ('String?', 'String?')
+    """
+    return kind if kind.endswith("?") else f"{kind}?"
+
+
 def _element(array: Array) -> Shape:
     parts = (*array.first, *(() if array.items is None else (array.items,)))
     if not parts or any(isinstance(part, Unknown) for part in parts):

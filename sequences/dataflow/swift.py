@@ -5,7 +5,7 @@ from typing import Final
 
 from sequences.dataflow.report import Shapes
 from sequences.dataflow.shapes import UNKNOWN
-from sequences.dataflow.source import Header, NamedTypes, identifier, words
+from sequences.dataflow.source import Header, PlainTypes, identifier, optional, words
 
 _ANY_VALUE: Final = """public indirect enum JSONValue: Codable {
     case null, bool(Bool), number(Double), string(String), array([JSONValue]), object([String: JSONValue])
@@ -49,7 +49,7 @@ def swift(header: Header, shapes: Shapes) -> str:
     return f"{header.comment('//')}\nimport Foundation\n\n{_ANY_VALUE}\n{types}"
 
 
-class _Swift(NamedTypes):
+class _Swift(PlainTypes):
     unknown = "JSONValue"
     scalars = MappingProxyType(
         {"string": "String", "integer": "Int64", "number": "Double", "boolean": "Bool", "null": "JSONValue"}
@@ -57,9 +57,6 @@ class _Swift(NamedTypes):
 
     def alias(self, name: str, type_: str) -> str:
         return f"public typealias {name} = {type_}\n"
-
-    def constants(self, texts: tuple[str, ...]) -> str:
-        return "String" if all(text.startswith('"') for text in texts) else self.unknown
 
     def array(self, element: str) -> str:
         return f"[{element}]"
@@ -72,18 +69,10 @@ class _Swift(NamedTypes):
         lines, keys = [], []
         for key, kind, is_required in members:
             own = identifier(key, taken, _RESERVED)
-            lines.append(f"    public let {own}: {kind if is_required else _optional(kind)}\n")
+            lines.append(f"    public let {own}: {kind if is_required else optional(kind)}\n")
             keys.append(f"        case {own} = {_text(key)}\n")
         coding = f"\n    enum CodingKeys: String, CodingKey {{\n{''.join(keys)}    }}\n" if keys else ""
         return f"public struct {name}: Codable {{\n{''.join(lines)}{coding}}}\n"
-
-    def union(self, types: tuple[str, ...], *, is_nullable: bool) -> str:
-        known = types[0] if len(types) == 1 else self.unknown
-        return _optional(known) if is_nullable else known
-
-
-def _optional(kind: str) -> str:
-    return kind if kind.endswith("?") else f"{kind}?"
 
 
 def _text(text: str) -> str:
