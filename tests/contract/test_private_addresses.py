@@ -13,7 +13,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-import orchestrator.egress
+import orchestrator.egress.addresses
 from orchestrator.core.outcomes import Failed, Outcome
 from orchestrator.courier import Courier
 from orchestrator.egress import BLOCKED, Egress
@@ -176,7 +176,7 @@ def test_no_door_leads_to_a_private_address(door: Door, receiver: Receiver, port
 def test_no_door_follows_a_name_that_is_rebound(
     door: Door, receiver: Receiver, port: int, names: NameServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orchestrator.egress, "is_public", lambda address: address == PUBLIC)
+    monkeypatch.setattr(orchestrator.egress.addresses, "is_public", lambda address: address == PUBLIC)
     url = f"http://rebinding.test:{port}/hook"
     for answers in (
         [(PRIVATE,)],
@@ -202,7 +202,7 @@ def test_no_door_follows_a_name_that_is_rebound(
 def test_no_door_follows_a_redirect_to_a_private_address(
     door: Door, receiver: Receiver, port: int, names: NameServer, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    monkeypatch.setattr(orchestrator.egress, "is_public", lambda address: address == PUBLIC)
+    monkeypatch.setattr(orchestrator.egress.addresses, "is_public", lambda address: address == PUBLIC)
     names.answers["rebinding.test"] = [(PUBLIC,), (PRIVATE,)]
     receiver.answer = lambda _received: Answer(
         status=status, headers={"Location": f"http://rebinding.test:{port}/inside", "Connection": "close"}

@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import pytest
 
-import orchestrator.egress
+import orchestrator.egress.addresses
 from orchestrator.core.outcomes import Completed, Failed, FailureKind, Outcome
 from orchestrator.egress import BLOCKED, MAX_BODY_BYTES, Egress
 from workers.context import StepContext
@@ -449,7 +449,7 @@ def test_one_internal_address_among_public_ones_is_enough(server: Server):
 
 def test_the_checked_address_is_the_one_connected_to(server: Server, monkeypatch: pytest.MonkeyPatch):
     """A name that is harmless when checked and internal a moment later gets no second look-up."""
-    monkeypatch.setattr(orchestrator.egress, "is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(orchestrator.egress.addresses, "is_public", lambda address: address == "127.0.0.1")
     rebinding = Recorder(["127.0.0.1"], ["127.0.0.99"])
     got = echoed({"url": f"http://rebind.test:{server.server_port}/echo"}, egress=Egress(resolve=rebinding))
     assert rebinding.asked == 1
@@ -457,7 +457,7 @@ def test_the_checked_address_is_the_one_connected_to(server: Server, monkeypatch
 
 
 def test_each_redirect_is_checked_anew(server: Server, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(orchestrator.egress, "is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(orchestrator.egress.addresses, "is_public", lambda address: address == "127.0.0.1")
     answers = Recorder(["127.0.0.1"], ["169.254.169.254"])
     url = f"http://public.test:{server.server_port}/to/302/http://inside.test:{server.server_port}/echo"
     assert failure_of({"url": url}, egress=Egress(resolve=answers)) == Failed(message=BLOCKED, retryable=False)
@@ -465,7 +465,7 @@ def test_each_redirect_is_checked_anew(server: Server, monkeypatch: pytest.Monke
 
 
 def test_a_name_that_rebinds_between_redirects_is_caught(server: Server, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(orchestrator.egress, "is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(orchestrator.egress.addresses, "is_public", lambda address: address == "127.0.0.1")
     answers = Recorder(["127.0.0.1"], ["10.0.0.1"])
     url = f"http://a.test:{server.server_port}/to/302//echo"
     assert failure_of({"url": url}, egress=Egress(resolve=answers)).message == BLOCKED

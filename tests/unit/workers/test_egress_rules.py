@@ -10,12 +10,11 @@ from orchestrator.egress import (
     BlockedError,
     OutboundRequest,
     OutboundResponse,
-    _redirected,
-    _sendable,
     is_public,
     parse_url,
     without_credentials,
 )
+from orchestrator.egress.messages import redirected, sendable
 from workers.failures import PermanentError, outcome_of_exception
 
 PUBLIC = [
@@ -95,7 +94,7 @@ def test_urls_with_forbidden_characters_never_reach_the_wire(url: str):
 
 
 def test_headers_that_frame_or_break_the_message_are_dropped():
-    assert _sendable(
+    assert sendable(
         {
             "Host": "internal",
             "hOST": "internal",
@@ -131,13 +130,13 @@ def test_headers_that_frame_or_break_the_message_are_dropped():
 def test_redirects_change_the_method_as_browsers_do(status: int, method: str, becomes: str):
     headers = {"Content-Type": "text/plain", "Authorization": "secret", "Cookie": "secret", "X": "1"}
     request = OutboundRequest(method=method, url="https://a.test", headers=headers, body=b"x")
-    redirected = _redirected(request, status, is_same_origin=True)
-    assert redirected.method == becomes
+    followed = redirected(request, status, is_same_origin=True)
+    assert followed.method == becomes
     keeps_body = becomes == method
-    assert (redirected.body is not None) == keeps_body
-    assert ("Content-Type" in redirected.headers) == keeps_body
-    assert "Authorization" in redirected.headers
-    assert _redirected(request, status, is_same_origin=False).headers.keys() <= {"Content-Type", "X"}
+    assert (followed.body is not None) == keeps_body
+    assert ("Content-Type" in followed.headers) == keeps_body
+    assert "Authorization" in followed.headers
+    assert redirected(request, status, is_same_origin=False).headers.keys() <= {"Content-Type", "X"}
 
 
 @pytest.mark.parametrize(

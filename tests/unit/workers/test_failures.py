@@ -9,7 +9,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from hypothesis import given
 from hypothesis import strategies as st
 
-import orchestrator.egress
+import orchestrator.egress.addresses
 import workers.failures
 import workers.handlers.params
 import workers.outputs
@@ -120,7 +120,7 @@ def test_recursion_error_of_a_real_recursion_is_recorded():
 
 @pytest.mark.parametrize(
     "module",
-    [workers.failures, workers.outputs, orchestrator.egress, workers.handlers.params],
+    [workers.failures, workers.outputs, orchestrator.egress.addresses, workers.handlers.params],
     ids=lambda m: m.__name__,
 )
 def test_examples_in_docstrings_are_true(module: Any):
