@@ -24,6 +24,7 @@ from tests.support.drive import (
     START,
     Flow,
     PureWorld,
+    ext,
     fail,
     for_each,
     gate,
@@ -40,10 +41,6 @@ from tests.support.drive import (
 )
 
 RETRY = {"max_attempts": 2, "initial_backoff": 50, "max_backoff": 50}
-
-
-def ext(block_id: str, **fields: Any) -> dict[str, Any]:
-    return step(block_id, "external", **fields)
 
 
 SHAPES = {

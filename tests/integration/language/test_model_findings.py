@@ -4,11 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support.drive import World, fail, loop, router, scope, split, step, sub_sequence, try_catch
-
-
-def ext(block_id, **fields):
-    return step(block_id, "external", **fields)
+from tests.support.drive import World, ext, fail, loop, router, scope, split, step, sub_sequence, try_catch
 
 
 def test_s5_6_task_of_a_lost_worker_keeps_the_end_of_its_time_out(world: World) -> None:

@@ -1,16 +1,11 @@
 """Windows that shut while something holds a step up, and steps without a handler call (§13.1, §14)."""
 
 from datetime import timedelta
-from typing import Any
 
 from tests.support.drive import PureWorld, World, gate, step
 
 NAP = step("n", "sleep", {"duration_ms": 60_000})
 SAY = {"handler": "log", "params": {"message": "{{ step.id }}"}}
-
-
-def ext(block_id: str, **fields: Any) -> dict[str, Any]:
-    return step(block_id, "external", **fields)
 
 
 # -- 13.1 windows that shut while something else holds a step up ----------------------------------------------------

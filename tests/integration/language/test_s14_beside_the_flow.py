@@ -9,6 +9,7 @@ from tests.support.drive import (
     Failed,
     Flow,
     World,
+    ext,
     fail,
     for_each,
     gate,
@@ -24,10 +25,6 @@ SAY = {"handler": "log", "params": {"message": "{{ step.id }}"}}
 
 def intercepted(**interceptors: Any) -> dict[str, Any]:
     return {"interceptors": interceptors}
-
-
-def ext(block_id: str, **fields: Any) -> dict[str, Any]:
-    return step(block_id, "external", **fields)
 
 
 # -- interceptors: rows ----------------------------------------------------------------------------------------------

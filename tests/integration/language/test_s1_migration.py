@@ -12,6 +12,7 @@ from tests.support.drive import (
     Failed,
     Flow,
     World,
+    ext,
     fail,
     for_each,
     gate,
@@ -22,11 +23,6 @@ from tests.support.drive import (
     step,
     try_catch,
 )
-
-
-def ext(block_id, **fields):
-    return step(block_id, "external", **fields)
-
 
 NAP = step("nap", "sleep", {"duration_ms": 60_000})
 

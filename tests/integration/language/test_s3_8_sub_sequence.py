@@ -8,6 +8,7 @@ from tests.support.drive import (
     Completed,
     Flow,
     World,
+    ext,
     fail,
     for_each,
     loop,
@@ -19,10 +20,6 @@ from tests.support.drive import (
 )
 
 CALL = sub_sequence("call", "child")
-
-
-def ext(block_id, **fields):
-    return step(block_id, "external", **fields)
 
 
 def run_all(flow: Flow) -> Flow:

@@ -9,6 +9,7 @@ from tests.support.drive import (
     Completed,
     Failed,
     World,
+    ext,
     for_each,
     gate,
     loop,
@@ -22,11 +23,6 @@ from tests.support.drive import (
     step,
     try_catch,
 )
-
-
-def ext(block_id: str, **fields: Any) -> dict[str, Any]:
-    return step(block_id, "external", **fields)
-
 
 # -- 5.8 deadline ----------------------------------------------------------------------------------------------------
 

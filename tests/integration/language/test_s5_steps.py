@@ -10,6 +10,7 @@ from tests.support.drive import (
     Failed,
     PureWorld,
     World,
+    ext,
     fail,
     for_each,
     gate,
@@ -18,11 +19,6 @@ from tests.support.drive import (
     step,
     try_catch,
 )
-
-
-def ext(block_id, **fields):
-    return step(block_id, "external", **fields)
-
 
 # -- 5.2 when --------------------------------------------------------------------------------------------------------
 

@@ -3,13 +3,9 @@
 import pytest
 
 from orchestrator.errors import PayloadTooLarge
-from tests.support.drive import Completed, PureWorld, World, gate, parallel, router, say, step
+from tests.support.drive import Completed, PureWorld, World, ext, gate, parallel, router, say, step
 
 LIMIT = 262_144
-
-
-def ext(block_id, **fields):
-    return step(block_id, "external", **fields)
 
 
 def shared(handler, block_id, **params):

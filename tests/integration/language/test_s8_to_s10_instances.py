@@ -10,6 +10,7 @@ from tests.support.drive import (
     Completed,
     PureWorld,
     World,
+    ext,
     fail,
     for_each,
     gate,
@@ -21,10 +22,6 @@ from tests.support.drive import (
 )
 
 NAP = step("nap", "sleep", {"duration_ms": 60_000})
-
-
-def ext(block_id, **fields):
-    return step(block_id, "external", **fields)
 
 
 # -- 8 context -------------------------------------------------------------------------------------------------------

@@ -4,13 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support.drive import World, gate, loop, step
+from tests.support.drive import World, ext, gate, loop, step
 
 NAP = step("nap", "sleep", {"duration_ms": 60_000})
-
-
-def ext(block_id, **fields):
-    return step(block_id, "external", **fields)
 
 
 ENDINGS = ("completed", "failed", "cancelled")

@@ -4,11 +4,7 @@ import pytest
 
 from orchestrator.core.outcomes import Completed
 from orchestrator.errors import InvalidArgument
-from tests.support.drive import World, fail, for_each, gate, parallel, say, step, try_catch
-
-
-def ext(block_id, **fields):
-    return step(block_id, "external", **fields)
+from tests.support.drive import World, ext, fail, for_each, gate, parallel, say, step, try_catch
 
 
 def shape(flow):

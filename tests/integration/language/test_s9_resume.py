@@ -3,11 +3,7 @@
 import pytest
 
 from orchestrator.errors import InvalidArgument, PayloadTooLarge
-from tests.support.drive import World, fail, for_each, gate, loop, parallel, say, step, try_catch
-
-
-def ext(block_id, **fields):
-    return step(block_id, "external", **fields)
+from tests.support.drive import World, ext, fail, for_each, gate, loop, parallel, say, step, try_catch
 
 
 def done(world: World):

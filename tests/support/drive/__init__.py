@@ -9,6 +9,7 @@ from datetime import timedelta
 from orchestrator.core.outcomes import Completed, Failed
 from tests.support.drive.blocks import (
     RETRY,
+    ext,
     fail,
     for_each,
     gate,
@@ -40,6 +41,7 @@ __all__ = [
     "StoredWorld",
     "World",
     "definition_of",
+    "ext",
     "fail",
     "for_each",
     "gate",

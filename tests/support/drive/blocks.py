@@ -15,6 +15,11 @@ def say(block_id: str, message: Any, **fields: Any) -> dict[str, Any]:
     return step(block_id, "log", {"message": message}, **fields)
 
 
+def ext(block_id: str, **fields: Any) -> dict[str, Any]:
+    """A step of a handler that no world has: a test claims it, and says how it ends."""
+    return step(block_id, "external", **fields)
+
+
 def fail(block_id: str, message: str = "boom", *, retryable: bool = False, **fields: Any) -> dict[str, Any]:
     """A step that fails."""
     return step(block_id, "fail", {"message": message, "retryable": retryable}, **fields)
