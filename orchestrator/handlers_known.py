@@ -11,11 +11,13 @@ from orchestrator.core.routing import Routes
 from orchestrator.errors import StoreUnavailable
 from orchestrator.store.interface import Store
 
-FRESH_SECONDS = 2.0
+FRESH_SECONDS = 0.5
+ALL_KNOW_SECONDS = FRESH_SECONDS + 0.1
+"""How long after its commit each process passes events by a rule: it reads again by then, and that takes a moment."""
 
 
 class KnownHandlers:
-    """The handlers of all living worker processes, and the routes, read from the store at most every two seconds."""
+    """The handlers of all living worker processes, and the routes, read from the store at most twice a second."""
 
     def __init__(self, store: Store, alive_within: timedelta, machine: MachineTime = MACHINE_TIME) -> None:
         self._store = store

@@ -1,10 +1,12 @@
 """Administration of workers: what they are told, which versions get tasks, where tasks go (contract, api §13.7)."""
 
+import asyncio
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
 
+import anyio.to_thread
 from fastapi import APIRouter, Path
 from starlette.responses import Response
 
@@ -24,6 +26,7 @@ from orchestrator.api.worker_shapes import (
     WorkerCommand,
 )
 from orchestrator.errors import InvalidArgument, NotFound
+from orchestrator.handlers_known import ALL_KNOW_SECONDS
 from orchestrator.store import tasks, worker_orders
 from orchestrator.store.tasks import worker_key
 from orchestrator.store.worker_orders import Rule
@@ -134,9 +137,14 @@ def delete_pin(serving: Serving, caller: CallerDependency, tenant_id: str, handl
     responses={201: {"model": RoutingRule}},
     openapi_extra=accepts(CreateRoutingRule),
 )
-def create_rule(serving: Serving, caller: CallerDependency, body: Body) -> Response:
-    """Lead new tasks of a handler to another queue: at once those this process makes, within 2 s all others."""
-    request = body.read(CreateRoutingRule)
+async def create_rule(serving: Serving, caller: CallerDependency, body: Body) -> Response:
+    """Lead new tasks of a handler to another queue: all that any process makes after the answer."""
+    rule = await anyio.to_thread.run_sync(_make_rule, serving, caller, await body.read_async(CreateRoutingRule))
+    await _until_all_know(serving)
+    return Json(asdict(rule), status_code=201)
+
+
+def _make_rule(serving: Services, caller: Caller, request: CreateRoutingRule) -> Rule:
     caller.claim_tenant(request.tenant_id)
     for name in ("tenant_id", "handler_name", "queue_override"):
         check_name(name, getattr(request, name))
@@ -146,8 +154,7 @@ def create_rule(serving: Serving, caller: CallerDependency, body: Body) -> Respo
     rule = Rule(id=serving.engine.new_id(), created_at=now, updated_at=now, **request.model_dump())
     with serving.store.transaction() as tx:
         worker_orders.insert_rule(tx, rule)
-    serving.engine.forget_routes()
-    return Json(asdict(rule), status_code=201)
+    return rule
 
 
 @router.get("/routing-rules", responses={200: {"model": list[RoutingRule]}})
@@ -167,13 +174,23 @@ def read_rule(serving: Serving, caller: CallerDependency, rule_id: RuleId) -> Re
 
 
 @router.delete("/routing-rules/{id}", status_code=204)
-def delete_rule(serving: Serving, caller: CallerDependency, rule_id: RuleId) -> Response:
+async def delete_rule(serving: Serving, caller: CallerDependency, rule_id: RuleId) -> Response:
     """Remove a rule; tasks stay where it has led them."""
+    await anyio.to_thread.run_sync(_remove_rule, serving, caller, rule_id)
+    await _until_all_know(serving)
+    return Response(status_code=204)
+
+
+def _remove_rule(serving: Services, caller: Caller, rule_id: UUID) -> None:
     _owned(serving, caller, rule_id)
     with serving.store.transaction() as tx:
         worker_orders.delete_rule(tx, rule_id)
+
+
+async def _until_all_know(serving: Services) -> None:
+    """Wait until each process has read the rules again: they read them now and then, not at each step."""
     serving.engine.forget_routes()
-    return Response(status_code=204)
+    await asyncio.sleep(ALL_KNOW_SECONDS)
 
 
 def _owned(serving: Services, caller: Caller, rule_id: UUID) -> Rule:

@@ -3,9 +3,15 @@
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 
-from tests.contract.client import TENANT, Api, step
+from orchestrator.api import create_app
+from orchestrator.engine import Engine
+from orchestrator.settings import Settings
+from orchestrator.store.interface import Store
+from tests.contract.client import CALL, TENANT, Api, step
+from tests.support.serving import serving
 
 OTHER = {"X-Tenant-Id": "other"}
 
@@ -179,6 +185,22 @@ def test_api_13_7_new_tasks_follow_the_rule_at_once(api: Api) -> None:
     assert len(api.poll(queue_name="fast", limit=5)) == 2
     api.http.delete(f"/routing-rules/{made['id']}")
     assert queues(api, step("a")) == [None]
+
+
+def test_api_13_7_new_tasks_of_every_process_follow_the_rule_at_once(
+    api: Api, store: Store, settings: Settings
+) -> None:
+    elsewhere = Engine(store, lambda _hints: None, settings)
+    with (
+        serving(create_app(elsewhere, settings)) as address,
+        httpx.Client(base_url=f"{address}/api/v1", headers={"X-Tenant-Id": TENANT}, **CALL) as http,
+    ):
+        there = Api(http, elsewhere)
+        assert queues(there, step("a")) == [None]
+        made = rule(api).json()
+        assert queues(there, step("a")) == ["fast"]
+        api.http.delete(f"/routing-rules/{made['id']}")
+        assert queues(there, step("a")) == [None]
 
 
 def test_api_13_7_highest_enabled_match_counts(api: Api) -> None:
