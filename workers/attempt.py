@@ -37,11 +37,21 @@ class TimedOut(BaseException):
     """Raised inside a handler whose time is over. Not an Exception, so that handlers do not swallow it."""
 
 
-def run(work: Work, handler: Handler | None, engine: Engine, limit: TimeLimit | None = None) -> Outcome:
+def run(
+    work: Work,
+    handler: Handler | None,
+    engine: Engine,
+    limit: TimeLimit | None = None,
+    may_begin: Callable[[], bool] = lambda: True,
+) -> Outcome | None:
     """Run a sync handler and give its outcome; never raises.
 
     Args:
         limit: Ends a handler whose time is over; None for `time_limit`.
+        may_begin: Asked last of all before the handler is called.
+
+    Returns:
+        None if it may not be called.
     """
     if work.failure is not None:
         return work.failure
@@ -54,7 +64,7 @@ def run(work: Work, handler: Handler | None, engine: Engine, limit: TimeLimit | 
         if isinstance(call, Failed):
             return call
         with (limit or time_limit)(remaining):
-            return handler.outcome_of(call())
+            return handler.outcome_of(call()) if may_begin() else None
     except TimedOut:
         return timed_out(work)
     except BaseException as error:  # noqa: BLE001 - SystemExit and MemoryError too are failures of the step

@@ -22,7 +22,8 @@ log = structlog.get_logger()
 
 MAX_TOGETHER = 64
 
-Ended = tuple[Work, Outcome]
+Ended = tuple[Work, Outcome | None]
+"""No outcome: it was not begun."""
 
 
 class Coroutines:
@@ -31,11 +32,18 @@ class Coroutines:
     Args:
         capacity: How many handlers may be awaiting at once.
         report: Commits outcomes; called from the reporting thread, with all that have ended since its last call.
+        may_begin: Asked last of all before a handler is called.
     """
 
-    def __init__(self, capacity: int, report: Callable[[Sequence[Ended]], None]) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        report: Callable[[Sequence[Ended]], None],
+        may_begin: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._capacity = capacity
         self._report = report
+        self._may_begin = may_begin
         self._running = 0
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
@@ -58,12 +66,14 @@ class Coroutines:
         outcome = await self._outcome(work, handler, context)
         self._ended.put((work, outcome))
 
-    async def _outcome(self, work: Work, handler: Handler, context: StepContext) -> Outcome:
+    async def _outcome(self, work: Work, handler: Handler, context: StepContext) -> Outcome | None:
         seconds = None if context.remaining is None else max(0.001, context.remaining.total_seconds())
         try:
             call = handler.bind(context, work.params)
             if isinstance(call, Failed):
                 return call
+            if not self._may_begin():
+                return None
             async with asyncio.timeout(seconds) as limit:
                 return handler.outcome_of(await call())
         except TimeoutError as error:

@@ -7,6 +7,9 @@ next, until nothing is ready or its time slice is over. Handlers that never bloc
 several at a time and committed together; coroutine handlers are handed to the event loop and reported when they are
 done.
 
+A worker that is not heard of is taken for dead, and its steps are given to others. So nothing is claimed, and no
+handler called, once its last heartbeat is too long ago; a step that was claimed before is given back then.
+
 A commit may take effect although its answer is lost. What it has claimed is then held by this process without its
 knowledge, for as long as the process lives; so after every such doubt it asks the store what it holds.
 """
@@ -32,9 +35,9 @@ from orchestrator.exchange import Finished, Report, Wish, Work
 from orchestrator.settings import Settings
 from orchestrator.store.session import first_line
 from orchestrator.store.steps import Worker
-from workers.attempt import TimeLimit, context_of, run, seconds_left, time_limit
+from workers.attempt import TimeLimit, context_of, run, seconds_left, time_limit, timed_out
 from workers.batch import Batch, Bystander, Settle, Watch
-from workers.coroutines import Coroutines
+from workers.coroutines import Coroutines, Ended
 from workers.outputs import check_outcome
 from workers.overtime import Overtime
 from workers.pace import Pace
@@ -47,6 +50,7 @@ log = structlog.get_logger()
 
 CLAIM_PATIENCE_SECONDS = 60.0
 REPORT_PATIENCE_SECONDS = 600.0
+LEASE_POLL_SECONDS = 0.05
 
 
 class Executor:
@@ -61,6 +65,7 @@ class Executor:
         bystander: Makes the one who watches batches.
         limit: Ends a handler whose time is over.
         must_stop: Tells that the worker is about to end, and takes no more steps.
+        may_begin: Tells that what this worker claims is its own.
         use: Puts credentials into params; None leaves references as they are.
     """
 
@@ -79,6 +84,7 @@ class Executor:
         bystander: Callable[[Settle], Watch] = Bystander,
         limit: TimeLimit = time_limit,
         must_stop: Callable[[], bool] = lambda: False,
+        may_begin: Callable[[], bool] = lambda: True,
         use: CredentialUse | None = None,
     ) -> None:
         self._engine = engine
@@ -92,6 +98,7 @@ class Executor:
         self._random = randomness or Random()  # noqa: S311 - jitter, not secrets
         self._limit = limit
         self._must_stop = must_stop
+        self._may_begin = may_begin
         self._use = use
         names = handlers.names()
         self._names = names
@@ -103,7 +110,7 @@ class Executor:
         self._pace = Pace()
         self._urgency = Urgency(lambda: engine.most_urgent(self._queues, names), monotonic=machine.monotonic)
         self._bystander = bystander(self._settle)
-        self._coroutines = Coroutines(settings.async_capacity, self._report_coroutines)
+        self._coroutines = Coroutines(settings.async_capacity, self._report_coroutines, may_begin)
         self._rounds: Counter[UUID] = Counter()
         self._mine: set[UUID] = set()
         self._is_unsure = False
@@ -134,6 +141,15 @@ class Executor:
     def _may_go_on(self, until: float) -> bool:
         return self._machine.monotonic() < until and not self.has_to_stop()
 
+    def _has_lease(self) -> bool:
+        """Wait until the store has heard of this worker; False if it has to stop before, or that takes too long."""
+        until = self._machine.monotonic() + CLAIM_PATIENCE_SECONDS
+        while not self._may_begin():
+            if self.has_to_stop() or self._machine.monotonic() >= until:
+                return False
+            self._machine.sleep(LEASE_POLL_SECONDS)
+        return True
+
     def _claim(self, queue: str, step_id: UUID | None) -> list[Claim]:
         self._rounds.clear()
         room = self._coroutines.room()
@@ -141,7 +157,7 @@ class Executor:
         together = self._quick | self._awaitable if room else self._quick
         wish = Wish(queue=queue, handlers=self._names, together=together, limit=limit)
         patience = Patience(CLAIM_PATIENCE_SECONDS, self._machine, self._random)
-        while True:
+        while self._has_lease():
             try:
                 with self._claiming:
                     adopted = self._adopted()
@@ -153,6 +169,7 @@ class Executor:
                 if len(self._queues) == 1 and not adopted:
                     self._urgency.noted()
                 return claims
+        return []
 
     def _take(self, claims: Sequence[Claim]) -> list[Claim]:
         """Note claims as known; called under the lock that their making was."""
@@ -188,24 +205,26 @@ class Executor:
 
     def _run_and_report(self, claims: Sequence[Claim], until: float, awaiting: set[UUID]) -> list[Claim]:
         batch = Batch(self._inputs(claims))
+        unbegun: list[Claim] = []
         with self._bystander.watching(batch):
             while (work := batch.take()) is not None:
                 self._events.started(work.claim)
                 handler = self._handlers.find(work.claim.handler)
-                work = self._filled(work)
+                work = self._in_time(self._filled(work))
                 if handler is not None and handler.is_async and work.failure is None:
                     self._overtime.begin(work.claim.token, seconds_left(work, self._engine))
                     context = context_of(work, self._engine)
                     awaiting.add(work.claim.token)
                     self._coroutines.start(work, handler, context)
-                else:
-                    outcome = self._outcome(work, handler)
+                elif (outcome := self._outcome(work, handler, self._may_begin)) is not None:
                     batch.add(Report(claim=work.claim, outcome=outcome, logs=work.log.lines()))
+                else:
+                    unbegun.append(work.claim)
         reports, _ = batch.withdraw()
-        if not reports:
-            return []
         self._rounds.update(report.claim.instance_id for report in reports)
-        return self._finish(reports, self._carry_on(until))
+        following = self._finish(reports, None if unbegun else self._carry_on(until)) if reports else []
+        self._let_go(unbegun)
+        return following
 
     def _inputs(self, claims: Sequence[Claim]) -> list[Work]:
         patience = Patience(REPORT_PATIENCE_SECONDS, self._machine, self._random)
@@ -224,15 +243,24 @@ class Executor:
             except StoreUnavailable as error:
                 patience.wait(error)
 
-    def _outcome(self, work: Work, handler: Handler | None) -> Outcome:
+    def _in_time(self, work: Work) -> Work:
+        """Fail work whose time has passed before it began: others go on with the step then."""
+        expires_at = work.claim.expires_at
+        is_over = expires_at is not None and expires_at <= self._engine.now()
+        return replace(work, failure=timed_out(work)) if is_over and work.failure is None else work
+
+    def _outcome(self, work: Work, handler: Handler | None, may_begin: Callable[[], bool]) -> Outcome | None:
+        """Run a step; None if it may not begin."""
         began_at = self._machine.monotonic()
         with self._overtime.watched(work.claim.token, seconds_left(work, self._engine)):
-            outcome = run(work, handler, self._engine, self._limit)
+            outcome = run(work, handler, self._engine, self._limit, may_begin)
+        if outcome is None:
+            return None
         self._pace.note(work.claim.handler, self._machine.monotonic() - began_at)
         return check_outcome(cleared(outcome, work), max_bytes=self._settings.max_output_bytes)
 
     def _carry_on(self, until: float) -> CarryOn | None:
-        if not self._may_go_on(until):
+        if not self._may_go_on(until) or not self._may_begin():
             return None
         return CarryOn(
             worker=self._worker,
@@ -251,7 +279,7 @@ class Executor:
         if has_reference(work.params):
             return None
         self._rounds[work.claim.instance_id] += 1
-        return self._outcome(work, self._handlers.find(work.claim.handler))
+        return self._outcome(work, self._handlers.find(work.claim.handler), lambda: True)
 
     def _finish(self, reports: Sequence[Report], carry_on: CarryOn | None) -> list[Claim]:
         """Commit outcomes, however long the store takes to come back; one that cannot be stored holds up no other."""
@@ -334,6 +362,12 @@ class Executor:
                 patience.wait(error)
         log.info("claims_given_back", count=len(claims))
 
+    def _let_go(self, claims: Sequence[Claim]) -> None:
+        """Give back claims of which nobody knows whose they are by now; of those that are others' nothing changes."""
+        if claims:
+            log.warning("claims_let_go", count=len(claims))
+            self._give_back(claims)
+
     def _give_up(self, report: Report, error: Exception) -> None:
         """End an attempt whose outcome the store or the core refuses: as a failure, or else as lost work."""
         message = f"the outcome could not be stored: {type(error).__name__}: {first_line(error)}"
@@ -344,7 +378,7 @@ class Executor:
             log.exception("attempt_given_up", instance_id=str(report.claim.instance_id))
             self._engine.lose([report.claim], message)
 
-    def _report_coroutines(self, ended: Sequence[tuple[Work, Outcome]]) -> None:
+    def _report_coroutines(self, ended: Sequence[Ended]) -> None:
         for work, _ in ended:
             self._overtime.end(work.claim.token)
         reports = [
@@ -354,9 +388,12 @@ class Executor:
                 logs=work.log.lines(),
             )
             for work, outcome in ended
+            if outcome is not None
         ]
         try:
-            self._finish(reports, None)
+            if reports:
+                self._finish(reports, None)
+            self._let_go([work.claim for work, outcome in ended if outcome is None])
         except Exception:
             self._is_unsure = True
             raise

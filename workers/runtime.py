@@ -27,6 +27,7 @@ from queues.listener import Listener
 from workers.celery_tasks import CeleryTasks
 from workers.executor import Executor
 from workers.handlers.builtin import builtin_registry
+from workers.lease import Lease
 from workers.overtime import Deadlines, Flag, Overtime
 from workers.registry import DEFAULT_REGISTRY, HandlerSources
 from workers.step_events import StepEvents
@@ -45,6 +46,7 @@ class Identity:
         pid: Of the parent.
         listens: Whether its children may take hints by themselves, and so be in one task for long.
         deadlines: What the children tell the parent; memory that all of them share.
+        lease: Tells them, in the same way, until when what they claim is theirs.
         stop: Tells the children, in the same way, that they take no more steps.
         quiet: Tells them to leave hints to the parent, because the queues it serves are no longer `queues`.
     """
@@ -55,6 +57,7 @@ class Identity:
     pid: int = field(default_factory=os.getpid)
     listens: bool = True
     deadlines: Deadlines = field(default_factory=Deadlines)
+    lease: Lease = field(default_factory=Lease)
     stop: Flag = field(default_factory=Flag)
     quiet: Flag = field(default_factory=Flag)
 
@@ -89,6 +92,7 @@ class Runtime:
             StepEvents(app, identity.name, is_enabled=settings.step_events),
             Overtime(identity.deadlines),
             must_stop=lambda: identity.stop.is_up,
+            may_begin=identity.lease.holds,
             use=CredentialUse(self.store, Renewer(self.store, Egress(allow_internal=settings.allow_internal_urls))),
         )
 

@@ -69,6 +69,7 @@ class Supervisor:
         self._handlers = tuple(handlers)
         self._slots = slots
         self._heartbeat = settings.heartbeat.total_seconds()
+        self._dead_after = settings.dead_after
         self._monotonic = machine.monotonic
         self._children = children or Children(is_alive=is_alive, kill=partial(_signal, signal.SIGKILL))
         self._served = served or (lambda: identity.queues)
@@ -119,7 +120,7 @@ class Supervisor:
 
     def register(self) -> None:
         """Put the worker on the list, or renew its row."""
-        self._beat_at = self._monotonic()
+        self._beat_at = asked_at = self._monotonic()
         with self._engine.store.transaction() as tx:
             tx.register_worker(
                 self._identity.id,
@@ -129,6 +130,7 @@ class Supervisor:
                 handlers=self._handlers,
                 slots=self._slots,
             )
+        self._identity.lease.renew(asked_at, self._dead_after)
 
     def _watch(self) -> None:
         while not self._stopping.wait(WATCH_SECONDS):
@@ -148,12 +150,15 @@ class Supervisor:
             log.exception("supervisor_failed", worker=self._identity.name)
 
     def _beat(self) -> None:
+        asked_at = self._monotonic()
         with self._engine.store.transaction(is_losable=True) as tx:
             is_known = tx.beat_worker(self._identity.id)
             is_draining = tx.is_draining(self._identity.id)
         if not is_known:
             log.warning("worker_was_declared_dead", worker=self._identity.name)
             self.register()
+        else:
+            self._identity.lease.renew(asked_at, self._dead_after)
         if is_draining and not self._is_leaving:
             self._is_leaving = True
             log.info("worker_drained", worker=self._identity.name)
@@ -169,7 +174,7 @@ class Supervisor:
     def _look_after_children(self) -> None:
         with self._engine.store.transaction() as tx:
             held = tx.claims_of_slots(self._identity.id)
-            now = tx.now()
+            now = tx.now() if any(claim.expires_at is not None for _, claim in held) else None
         dead: dict[int, list[Claim]] = {}
         stuck = {
             pid: "" for pid in self._identity.deadlines.overdue(STUCK_GRACE_SECONDS) if self._children.is_alive(pid)
@@ -177,7 +182,11 @@ class Supervisor:
         for pid, claim in held:
             if not self._children.is_alive(pid):
                 dead.setdefault(pid, []).append(claim)
-            elif claim.expires_at is not None and (now - claim.expires_at).total_seconds() > STUCK_GRACE_SECONDS:
+            elif (
+                now is not None
+                and claim.expires_at is not None
+                and (now - claim.expires_at).total_seconds() > STUCK_GRACE_SECONDS
+            ):
                 stuck[pid] = claim.key.block_id
                 self._fail_stuck(claim)
         for pid, step in stuck.items():

@@ -183,11 +183,11 @@ def during(hands: Hands, act: Callable[[UUID], object], monkeypatch: pytest.Monk
     run = hands.executor._outcome
     acted: list[UUID] = []
 
-    def acting(work: Any, handler: Any) -> Outcome:
+    def acting(work: Any, handler: Any, may_begin: Any) -> Outcome | None:
         if work.claim.key.block_id == "b" and not acted:
             acted.append(work.claim.instance_id)
             act(work.claim.instance_id)
-        return run(work, handler)
+        return run(work, handler, may_begin)
 
     monkeypatch.setattr(hands.executor, "_outcome", acting)
     return hands.run([step("a"), step("b"), step("c")])

@@ -176,6 +176,10 @@ class Watcher:
         if attempt.outcome == "lost":
             self.lost[owner, attempt.key, attempt.attempt] += 1
 
+    def has_completed(self, owner: UUID, key: NodeKey) -> bool:
+        """Tell whether a step has a stored output; what runs beside the flow may do so again and again."""
+        return bool(self._completed[owner, key]) and not is_beside(key)
+
     def _is_ahead(self, owner: UUID, attempt: AttemptRecorded, former: Step | None) -> bool:
         """Tell whether a step was run in the commit that has reached it: only one without effects may be."""
         is_first = former is None and not attempt.attempt and (owner, attempt.key) not in self._opened

@@ -198,6 +198,13 @@ def lease_never_expires(stack: ExitStack) -> None:
     _attribute(stack, MemoryTransaction, "lost_claims", lambda _self, _dead_after, _limit: [])
 
 
+def lease_not_looked_at(stack: ExitStack) -> None:
+    """A worker that stood still, and is taken for dead, begins with what it had claimed before."""
+    from workers.lease import Lease
+
+    _attribute(stack, Lease, "holds", lambda _self: True)
+
+
 def claims_never_adopted(stack: ExitStack) -> None:
     """A worker does not ask what it holds after a commit whose answer was lost."""
     _attribute(stack, Executor, "_adopted", lambda _self: [])
@@ -263,6 +270,7 @@ MUTANTS: dict[str, Mutant] = {
         letter_opened_twice,
         no_postman,
         lease_never_expires,
+        lease_not_looked_at,
         claims_never_adopted,
         question_costs_the_claims,
         ended_flow_is_claimed,

@@ -21,6 +21,7 @@ from tests.simulation.hands import Bystander, time_limit
 from tests.simulation.scheduler import Process
 from tests.simulation.shaky_store import ShakyStore
 from workers.executor import Executor
+from workers.lease import Lease
 from workers.overtime import Deadlines, Overtime
 from workers.runtime import Identity
 from workers.step_events import StepEvents
@@ -63,8 +64,14 @@ class SimulatedWorker:
     def __init__(self, world: "World", name: str, slots: int) -> None:
         self.world = world
         self.name = name
-        self.identity = Identity(id=world.new_uuid(), name=name, queues=QUEUES, deadlines=_NobodyIsStuck())
         self.parent = world.process(name)
+        self.identity = Identity(
+            id=world.new_uuid(),
+            name=name,
+            queues=QUEUES,
+            deadlines=_NobodyIsStuck(),
+            lease=Lease(self.parent.machine.monotonic),
+        )
         self.children: dict[int, Child] = {}
         self._slots = slots
         self._lazy = Lazy(world)
@@ -107,6 +114,7 @@ class SimulatedWorker:
             randomness=Random(world.random.getrandbits(64)),
             bystander=lambda settle: Bystander(process, world.chaos, settle),
             limit=time_limit(world.scheduler),
+            may_begin=self.identity.lease.holds,
         )
 
     def _answer(self, child: Child) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.catalogue import stored_form
+from orchestrator.core.model import NodeKey
 from orchestrator.engine import Engine
 from orchestrator.errors import StoreUnavailable
 from orchestrator.exchange import Report
@@ -88,6 +89,7 @@ class World:
         self.broker = Broker(self.chaos, self.scheduler, self.note)
         self.names: dict[UUID, str] = {}
         self.runs: dict[tuple[UUID, str, str, int], int] = {}
+        self.late: list[str] = []
         self.buried: set[int] = set()
         self._pids = 100
         self.database: Database
@@ -196,6 +198,10 @@ class World:
         self.note(f"{task.name} begins {self.name_of(ctx.instance_id)}.{ctx.block_id}/{ctx.iteration} #{ctx.attempt}")
         name = (ctx.instance_id, ctx.block_id, ctx.iteration, ctx.attempt)
         self.runs[name] = self.runs.get(name, 0) + 1
+        key = NodeKey(ctx.block_id, tuple(map(int, filter(None, ctx.iteration.split(".")))))
+        if self.watcher.has_completed(ctx.instance_id, key):
+            called = f"{self.name_of(ctx.instance_id)}.{ctx.block_id}/{ctx.iteration}"
+            self.late.append(f"the handler of {called} has begun although its output was stored")
 
     def _ended(self, ctx: StepContext) -> None:
         task = self.scheduler.current
@@ -273,6 +279,8 @@ class World:
 
     def _check_runs(self) -> None:
         """Check that no handler has run more often than claims were lost."""
+        if self.late:
+            raise Violated(self.late[0])
         lost: dict[tuple[UUID, str, str, int], int] = {}
         for (owner, key, attempt), times in self.watcher.lost.items():
             lost[owner, key.block_id, ".".join(map(str, key.iteration)), attempt] = times

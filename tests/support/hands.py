@@ -1,5 +1,6 @@
 """The executor of one child of a worker, in the process of the test: no Celery, no doorbell but the test's own."""
 
+from collections.abc import Callable
 from uuid import uuid4
 
 from orchestrator.credential_use import CredentialUse
@@ -12,7 +13,13 @@ from workers.registry import HandlerSource
 from workers.step_events import StepEvents
 
 
-def hands_of(engine: Engine, settings: Settings, handlers: HandlerSource, use: CredentialUse | None = None) -> Executor:
+def hands_of(
+    engine: Engine,
+    settings: Settings,
+    handlers: HandlerSource,
+    use: CredentialUse | None = None,
+    may_begin: Callable[[], bool] = lambda: True,
+) -> Executor:
     """Make an executor that serves the default queue."""
     return Executor(
         engine,
@@ -23,4 +30,5 @@ def hands_of(engine: Engine, settings: Settings, handlers: HandlerSource, use: C
         StepEvents(None, "w", is_enabled=False),  # type: ignore[arg-type]
         Overtime(None),
         use=use,
+        may_begin=may_begin,
     )
