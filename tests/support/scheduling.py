@@ -11,12 +11,12 @@ _PROGRAMS: Final = "programs"
 
 OF_PROCESSES = frozenset(
     {
-        "test_cli",
         "test_dev",
         "test_embedded",
         "test_flower",
         "test_http_request",
         "test_library",
+        "test_processes",
         "test_rabbitmq",
         "test_workers",
         "test_workers_bad_handlers",
