@@ -1,31 +1,16 @@
 """The clients change the course of flows, and work, against a real server over a real database."""
 
 import asyncio
-from collections.abc import Iterator
 from uuid import UUID, uuid4
 
 import pytest
 
 from orchestrator import errors
-from orchestrator.client import AsyncClient, Client, InstanceState, Patience
-from orchestrator.engine import Engine
-from orchestrator.settings import Settings
-from tests.support.serving import Reception
+from orchestrator.client import AsyncClient, Client, InstanceState
+from tests.integration.client.hands import QUICK
 
-QUICK = Patience(tries=4, first=0.001, longest=0.002)
 STEP = {"handler": "paint", "queue_name": "pictures"}
 POSTER = {"id": "poster", "blocks": [{**STEP, "id": "draft"}, {**STEP, "id": "final"}]}
-
-
-@pytest.fixture
-def url(reception: Reception, engine: Engine, settings: Settings) -> str:
-    return reception.address(engine, settings)
-
-
-@pytest.fixture
-def client(url: str) -> Iterator[Client]:
-    with Client(url, tenant="shop", patience=QUICK) as opened:
-        yield opened
 
 
 @pytest.fixture
