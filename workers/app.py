@@ -96,7 +96,7 @@ def answer_hint(self: Task[Any, Any], step_id: str, attempt: int, hint_id: str) 
     del attempt, hint_id
     queue = (self.request.delivery_info or {}).get("routing_key") or "default"
     runtime = _runtime()
-    runtime.executor.answer(queue, _uuid_or_none(step_id))
+    runtime.executor.answer_for_sure(queue, _uuid_or_none(step_id))
     runtime.listen()
 
 

@@ -16,8 +16,9 @@ knowledge, for as long as the process lives; so after every such doubt it asks t
 
 import os
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from random import Random
 from uuid import UUID
@@ -118,6 +119,18 @@ class Executor:
         self._parent = os.getppid()
         self.is_stopping = False
 
+    def answer_for_sure(self, queue: str, step_id: UUID | None) -> None:
+        """Answer a doorbell, and look again for as long as it is not known what this process holds.
+
+        Nobody else would run that, and there may be no other doorbell.
+        """
+        try:
+            self.answer(queue, step_id)
+        finally:
+            while self._is_unsure and not self.has_to_stop():
+                with suppress(StoreUnavailable):
+                    self.answer(queue, None)
+
     def answer(self, queue: str, step_id: UUID | None) -> int:
         """Answer a doorbell: run what is ready on the queue, for one time slice; returns how many steps were run."""
         until = self._machine.monotonic() + self._settings.time_slice.total_seconds()
@@ -125,7 +138,7 @@ class Executor:
         ran = 0
         while claims:
             ran += len(claims)
-            claims = [following for group in _grouped(claims) for following in self._run(group, until)]
+            claims = self._run_groups(_grouped(claims), until)
             if not claims and self._may_go_on(until):
                 claims = self._claim(queue, None)
         return ran
@@ -185,6 +198,19 @@ class Executor:
         if unknown:
             log.warning("claims_adopted", count=len(unknown))
         return unknown
+
+    def _run_groups(self, groups: Sequence[Sequence[Claim]], until: float) -> list[Claim]:
+        """Run groups of claims one after the other; returns the claims made in the commits of their outcomes."""
+        left, following = deque(groups), list[Claim]()
+        try:
+            while left:
+                following += self._run(left.popleft(), until)
+        except BaseException:
+            # Nobody runs these any more: what is not known is found by asking.
+            self._mine.difference_update(claim.token for group in (*left, following) for claim in group)
+            self._is_unsure = True
+            raise
+        return following
 
     def _run(self, claims: Sequence[Claim], until: float) -> list[Claim]:
         """Run claimed steps; returns the ones claimed in the commit of their outcomes."""

@@ -109,7 +109,7 @@ class Runtime:
         for _ in range(HINTS_TOGETHER):
             if (hint := self._listener.next()) is None:
                 return
-            self.executor.answer(*hint)
+            self.executor.answer_for_sure(*hint)
 
     def close(self, timeout: float = 20.0) -> None:
         """Finish what is running, then close the connections."""

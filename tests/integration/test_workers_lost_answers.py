@@ -1,13 +1,15 @@
 """A commit may take effect although its answer is lost. What it has claimed must not be forgotten by its claimer."""
 
+import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from orchestrator.core.model import Claim
 from orchestrator.core.outcomes import Failed, Outcome
 from orchestrator.engine import Engine
 from orchestrator.errors import StoreUnavailable
@@ -100,6 +102,56 @@ def test_a_lost_answer_costs_no_step(
     assert outage.lost == len(which)
     assert state_of(store, instance_id) == "completed"
     assert outcomes(store, instance_id) == ["completed"] * 4
+
+
+class Absence(Outage):
+    """Loses the answer to the first claim, and then everything until it has been asked often enough."""
+
+    def __init__(self, store: Store, refusals: int) -> None:
+        super().__init__(store, frozenset({1}))
+        self.refusals = refusals
+
+    @contextmanager
+    def transaction(self, **options: Any) -> Iterator[Transaction]:
+        if self.lost and self.refusals:
+            self.refusals -= 1
+            raise StoreUnavailable("the store is away")
+        with super().transaction(**options) as tx:
+            yield tx
+
+
+def test_a_step_whose_claim_outlasts_the_patience_of_its_worker_needs_no_other_hint(
+    engine: Engine, store: Store, hands: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance_id = start(engine, store, blocks("plain"))
+    absence = Absence(store, 4)
+    monkeypatch.setattr("workers.executor.CLAIM_PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(store, "transaction", absence.transaction)
+    with pytest.raises(StoreUnavailable):
+        hands.answer_for_sure("default", None)
+    assert absence.refusals == 0
+    assert outcomes(store, instance_id) == ["completed"] * 4
+
+
+def test_what_an_error_leaves_behind_is_found_again(
+    engine: Engine, store: Store, hands: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three steps that were claimed together, and run one by one, the second one ends the answer to the hint."""
+    ids = [start(engine, store, blocks("plain")[:2]) for _ in range(3)]
+    monkeypatch.setattr("workers.executor._grouped", lambda claims: [[claim] for claim in claims])
+    monkeypatch.setattr(Executor, "_quick", frozenset({"plain"}))
+    run, runs = Executor._run, itertools.count(1)
+
+    def failing(self: Executor, claims: Sequence[Claim], until: float) -> list[Claim]:
+        if next(runs) == 2:
+            self._mine.difference_update(claim.token for claim in claims)
+            raise StoreUnavailable("the store is away")
+        return run(self, claims, until)
+
+    monkeypatch.setattr(Executor, "_run", failing)
+    with pytest.raises(StoreUnavailable):
+        hands.answer_for_sure("default", None)
+    assert [outcomes(store, each) for each in ids] == [["completed"] * 2] * 3
 
 
 def test_coroutines_that_are_running_are_not_adopted(
