@@ -431,8 +431,10 @@ class Engine:
             InvalidArgument: It cannot take the event as it stands.
         """
         self._turnstile.take(instance_id)
-        ready = ReadySteps(None, self._known.latest(), rings=self._rings)
-        passed = self._turnstile.pass_within(tx, {instance_id: [event]}, now, ready.rewrite)[instance_id]
+        known = self._known.latest()
+        passed = self._turnstile.pass_within(
+            tx, {instance_id: [event]}, now, lambda: ReadySteps(None, known, rings=self._rings).rewrite
+        )[instance_id]
         if passed.decisions[0].refusal is not None:
             raise _refused(passed.decisions[0])
         return passed
@@ -507,8 +509,12 @@ class Engine:
     def _pass_alone(
         self, events: Events, carry_on: CarryOn | None = None, ahead: Ahead | None = None
     ) -> dict[UUID, Passed]:
-        ready = ReadySteps(carry_on, self._known.names(), rings=self._rings)
-        passed = self._turnstile.pass_through(events, ready.rewrite, None if ahead is None else ahead.go_on)
+        known = self._known.names()
+        passed = self._turnstile.pass_through(
+            events,
+            lambda: ReadySteps(carry_on, known, rings=self._rings).rewrite,
+            None if ahead is None else ahead.go_on,
+        )
         left = [step for each in passed.values() for step in each.ready]
         self._ring(hints_for(sorted(left, key=lambda step: (-step.priority, step.ready_at or step.entered_at))))
         return passed

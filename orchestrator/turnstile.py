@@ -2,7 +2,8 @@
 
 Events of any number of instances pass together, in one transaction. An instance whose slice is still in memory is
 decided before the transaction opens; if another process has changed the instance meanwhile, its version tells, and it
-is loaded and decided again under the lock. Locks are taken in ascending order of instance id.
+is loaded and decided again under the lock. Locks are taken in ascending order of instance id. What was decided about
+one instance alone is written and committed in one message, which writes nothing if the version is another one.
 """
 
 import random
@@ -23,12 +24,14 @@ from orchestrator.core.routing import Routes
 from orchestrator.core.slice import Needs, Slice
 from orchestrator.core.states import StepState
 from orchestrator.errors import SequenceGone
-from orchestrator.slices import Plans, Slices
+from orchestrator.slices import MAX_SLICES, Plans, Slices
 from orchestrator.store.interface import Store, Transaction
 
 Events = Mapping[UUID, Sequence[Event]]
 Rewrite = Callable[[UUID, tuple[Change, ...], datetime], tuple[Change, ...]]
 """A last look at what a decision leaves ready: to claim a step in the same commit, or to note its hint."""
+Rewriting = Callable[[], Rewrite]
+"""Begins such looks anew, for one try to commit."""
 GoOn = Callable[["Passed"], None]
 """Adds to what was decided about an instance in memory what follows from it at once."""
 
@@ -99,6 +102,7 @@ class Turnstile:
     ) -> None:
         self._store = store
         self._slices = Slices()
+        self._contended: set[UUID] = set()
         self._plans = plans or Plans()
         self._clock = store.clock
         self._machine = machine
@@ -152,7 +156,7 @@ class Turnstile:
         return self._slices.take(instance_id)
 
     def pass_through(
-        self, events: Events, rewrite: Rewrite | None = None, go_on: GoOn | None = None
+        self, events: Events, rewriting: Rewriting | None = None, go_on: GoOn | None = None
     ) -> dict[UUID, Passed]:
         """Decide events and commit what they change; instances that do not exist are left out.
 
@@ -164,7 +168,7 @@ class Turnstile:
         """
         for attempt in range(TRIES):
             try:
-                return self._pass_once(events, rewrite, go_on)
+                return self._pass_once(events, rewriting, go_on)
             except SequenceGone as gone:
                 self._plans.forget(gone.sequence_id)
                 if attempt == TRIES - 1:
@@ -175,20 +179,50 @@ class Turnstile:
                 self._machine.sleep(self._random.uniform(0, 0.01 * 2**attempt))
         raise AssertionError("unreachable")
 
-    def _pass_once(self, events: Events, rewrite: Rewrite | None, go_on: GoOn | None) -> dict[UUID, Passed]:
+    def _pass_once(self, events: Events, rewriting: Rewriting | None, go_on: GoOn | None) -> dict[UUID, Passed]:
         passed = self._decide_in_memory(events, go_on)
-        with self._store.transaction() as tx:
-            if passed:
-                now, instances = self._lock(tx, events, passed), None
-            else:
-                now, instances = self._lock_and_load(tx, events)
-            fresh = [instance_id for instance_id in events if instance_id not in passed]
-            if fresh:
-                passed |= self._decide_under_lock(tx, {i: events[i] for i in fresh}, now, instances)
-            self._write(tx, passed, rewrite, now)
+        if not self._is_written_at_once(events, passed, rewriting):
+            with self._store.transaction() as tx:
+                if passed:
+                    now, instances = self._lock(tx, events, passed), None
+                else:
+                    now, instances = self._lock_and_load(tx, events)
+                fresh = [instance_id for instance_id in events if instance_id not in passed]
+                if fresh:
+                    passed |= self._decide_under_lock(tx, {i: events[i] for i in fresh}, now, instances)
+                self._write(tx, passed, rewriting, now)
         for instance_passed in passed.values():
             self._slices.keep(instance_passed.current)
         return passed
+
+    def _is_written_at_once(self, events: Events, passed: dict[UUID, Passed], rewriting: Rewriting | None) -> bool:
+        """Write and commit what was decided about one instance, without locking it first, if that can be done.
+
+        Forgets what was decided if another process has changed the instance. Then others are at work on it, and the
+        next time it is locked first.
+        """
+        now = self._clock.now()
+        if len(events) != 1 or not passed or now is None:
+            return False
+        [(instance_id, each)] = passed.items()
+        if instance_id in self._contended:
+            self._contended.discard(instance_id)
+            return False
+        decided = _decided(passed, rewriting, now)
+        if not decided:
+            return False
+        asked_at = self._machine.monotonic()
+        with self._store.transaction() as tx:
+            written = tx.write_at_once(*decided[0], found=each.found, claims=claims_of(events[instance_id]))
+        if written is None:
+            return False
+        self._clock.set(written.now, asked_at)
+        if not written.is_current:
+            passed.clear()
+            if len(self._contended) >= MAX_SLICES:
+                self._contended.clear()
+            self._contended.add(instance_id)
+        return written.is_current
 
     def plan_of(self, tx: Transaction, instance: Instance) -> Plan:
         """Give the compiled plan of an instance, injections included; SequenceGone if its definition is."""
@@ -198,11 +232,11 @@ class Turnstile:
         return plans[instance.id]
 
     def pass_within(
-        self, tx: Transaction, events: Events, now: datetime, rewrite: Rewrite | None = None
+        self, tx: Transaction, events: Events, now: datetime, rewriting: Rewriting | None = None
     ) -> dict[UUID, Passed]:
         """Decide events in a transaction of the caller's, who holds the instances; nothing stays in memory."""
         passed = self._decide_under_lock(tx, events, now)
-        self._write(tx, passed, rewrite, now)
+        self._write(tx, passed, rewriting, now)
         return passed
 
     def _decide_in_memory(self, events: Events, go_on: GoOn | None) -> dict[UUID, Passed]:
@@ -311,18 +345,28 @@ class Turnstile:
         plans = self._plans.at_hand(instances)
         return [Slice(plan=plans[each.id], instance=each) for each in instances if each.id in plans]
 
-    def _write(self, tx: Transaction, passed: Mapping[UUID, Passed], rewrite: Rewrite | None, now: datetime) -> None:
-        decided: list[tuple[Instance, tuple[Change, ...]]] = []
-        for instance_id in sorted(passed):
-            each = passed[instance_id]
-            changes = tuple(each.changes())
-            if not changes:
-                continue
-            if rewrite is not None:
-                changes = _rewritten(rewrite, instance_id, changes, each, now)
-            each.ready = left_ready(changes)
-            decided.append((each.current.instance, changes))
-        tx.write(decided)
+    def _write(
+        self, tx: Transaction, passed: Mapping[UUID, Passed], rewriting: Rewriting | None, now: datetime
+    ) -> None:
+        tx.write(_decided(passed, rewriting, now))
+
+
+def _decided(
+    passed: Mapping[UUID, Passed], rewriting: Rewriting | None, now: datetime
+) -> list[tuple[Instance, tuple[Change, ...]]]:
+    """Give what is to be written, after the last look at it; may be asked again for the same decisions."""
+    decided: list[tuple[Instance, tuple[Change, ...]]] = []
+    rewrite = None if rewriting is None else rewriting()
+    for instance_id in sorted(passed):
+        each = passed[instance_id]
+        changes = tuple(each.changes())
+        if not changes:
+            continue
+        if rewrite is not None:
+            changes = _rewritten(rewrite, instance_id, changes, each, now)
+        each.ready = left_ready(changes)
+        decided.append((each.current.instance, changes))
+    return decided
 
 
 def _rewritten(

@@ -5,7 +5,7 @@ instance (or one that walked through many blocks) cost one write for each row th
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, assert_never
@@ -46,13 +46,14 @@ from orchestrator.core.changes import (
     UsageRecorded,
     WebhookQueued,
 )
-from orchestrator.core.model import ROOT_KEY, Instance, Iteration, NodeKey
+from orchestrator.core.model import ROOT_KEY, Claim, Instance, Iteration, NodeKey
 from orchestrator.store import breakers, checkpoints, definitions, payloads, sessions, step_logs, usage, webhooks
 from orchestrator.store.apart import Apart
 from orchestrator.store.counters import COMPACTED
 from orchestrator.store.injections import injection_row
+from orchestrator.store.interface import Written
 from orchestrator.store.letters import GRACE
-from orchestrator.store.prepared import Prepared, prepared
+from orchestrator.store.prepared import MARK, MAY_WRITE, Prepared, array_of, form, prepared
 from orchestrator.store.rows import (
     INSTANCE_COLUMNS,
     INSTANCE_WIDTH,
@@ -90,6 +91,18 @@ _UPDATE_INSTANCES = prepared(
     + " FROM {rows} WHERE instances.id = v.id",
     joins=True,
 )
+
+_FENCED = _MUTABLE.split(", ")
+_UPDATE_IF_CURRENT = form(
+    "update_if_current",
+    ["uuid", *(column.split()[1] for column in _FENCED), "bigint", "uuid[]", "uuid[]"],
+    "WITH moved AS (UPDATE instances SET "
+    + ", ".join(f"{column.split()[0]} = ${place}" for place, column in enumerate(_FENCED, 2))
+    + f" WHERE id = $1 AND version = ${len(_FENCED) + 2} AND cardinality(${len(_FENCED) + 3}) = (SELECT count(*) "
+    f"FROM steps WHERE id = ANY(${len(_FENCED) + 3}) AND token = ANY(${len(_FENCED) + 4}) AND state = 'claimed') "
+    f"RETURNING 1) SELECT set_config('{MARK}', 'no', true) WHERE NOT EXISTS (SELECT FROM moved)",
+)
+_WAS_CURRENT = form("was_current", [], f"SELECT {MAY_WRITE}, clock_timestamp()")
 
 _MOVE_METADATA = prepared(
     "move_metadata",
@@ -341,6 +354,11 @@ class WriteSet:
                 case _:
                     assert_never(change)
 
+    @property
+    def is_fenced(self) -> bool:
+        """Tell whether all of it looks at the mark that the row of the instance was as it was found."""
+        return len(self.instances) == 1 and not any(getattr(self, name) for name in _UNFENCED)
+
     def _forget(self, owner: UUID, blocks: frozenset[str]) -> None:
         """Drop what earlier decisions of the same transaction have written of some blocks, and what is stored."""
         for row in self.outputs:
@@ -377,6 +395,13 @@ class WriteSet:
                 instance.version,
             )
         )
+
+
+_UNFENCED = {each.name for each in fields(WriteSet)} - {
+    *("apart", "instances", "moved", "nodes", "steps", "timers", "shifted_timers"),
+    *("outputs", "attempts", "transitions", "contexts", "items", "executions"),
+}
+"""What is written by statements that are put together for each commit."""
 
 
 def _trimming_row(owner: UUID, block_id: str, change: OutputsTrimmed) -> Row:
@@ -419,6 +444,26 @@ def write(tx: Transaction, decided: Iterable[tuple[Instance, Iterable[Change]]])
     apply(tx, writes)
 
 
+def write_at_once(
+    tx: Transaction, instance: Instance, changes: Iterable[Change], *, found: int, claims: Sequence[Claim]
+) -> Written | None:
+    """Write what was decided about one instance in memory, and commit it, in one message.
+
+    The row of the instance is written only if it is as it was found; whatever else is written looks at a mark that says
+    so. Where something is to be written that does not look (few commits do), the instance has to be locked first.
+    """
+    writes = WriteSet(apart=tx.apart)
+    writes.add(instance, changes)
+    if not writes.is_fenced or not tx.may_end_at_once:
+        return None
+    ids, tokens = array_of(claim.step_id for claim in claims), array_of(claim.token for claim in claims)
+    tx.tell(_UPDATE_IF_CURRENT, (*_mutable_of(writes.instances[instance.id]), found, ids, tokens))
+    _put_rows(tx, writes)
+    breakers.record(tx, writes.executions)
+    [(is_current, now)] = tx.end_with(_WAS_CURRENT, ())
+    return Written(is_current=is_current, now=now)
+
+
 def apply(tx: Transaction, writes: WriteSet) -> None:
     """Write everything collected. The caller holds the locks of all instances named.
 
@@ -428,22 +473,26 @@ def apply(tx: Transaction, writes: WriteSet) -> None:
     definitions.hold(tx, writes.held)
     _send(tx, _forget(tx, writes.forgotten))
     tx.put(_UPDATE_INSTANCES, [_mutable_of(writes.instances[i]) for i in sorted(writes.instances)])
+    _send(tx, _clear(tx, writes.cleared))
+    _send(tx, _put_payloads(tx, writes))
+    _put_rows(tx, writes)
+    _send(tx, _insert(tx, _TRIM_OUTPUTS, list(writes.trimmed.values()), _TRIM_TEMPLATE))
+    _send(tx, _rare(tx, writes))
+    sessions.fold(tx, writes.sessions)
+    breakers.record(tx, writes.executions)
+
+
+def _put_rows(tx: Transaction, writes: WriteSet) -> None:
     tx.put(_MOVE_METADATA, [(i, minute_of(writes.instances[i].updated_at)) for i in sorted(writes.moved)])
     _put_or_remove(tx, writes.nodes, _PUT_NODES, _REMOVE_NODES)
     _put_or_remove(tx, writes.steps, _PUT_STEPS, _REMOVE_STEPS)
     _put_or_remove(tx, writes.timers, _PUT_TIMERS, _REMOVE_TIMERS)
     tx.put(_SHIFT_TIMERS, writes.shifted_timers)
-    _send(tx, _clear(tx, writes.cleared))
-    _send(tx, _put_payloads(tx, writes))
     tx.put(_ADD_OUTPUTS, writes.outputs)
-    _send(tx, _insert(tx, _TRIM_OUTPUTS, list(writes.trimmed.values()), _TRIM_TEMPLATE))
     tx.put(_ADD_ATTEMPTS, writes.attempts)
     tx.put(_ADD_TRANSITIONS, writes.transitions)
     tx.put(_PUT_CONTEXTS, list(writes.contexts.values()))
     tx.put(_ADD_ITEMS, writes.items)
-    _send(tx, _rare(tx, writes))
-    sessions.fold(tx, writes.sessions)
-    breakers.record(tx, writes.executions)
 
 
 def _send(tx: Transaction, statements: Iterable[str]) -> None:

@@ -43,6 +43,19 @@ class Locked:
     held: frozenset[UUID]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What became of a decision that was written without locking first.
+
+    Args:
+        is_current: Whether the instance was as it was found, and all is committed; else nothing is.
+        now: The store's time.
+    """
+
+    is_current: bool
+    now: datetime
+
+
 class Clock(Protocol):
     """The store's time as seen from this process, without asking it."""
 
@@ -81,6 +94,15 @@ class Transaction(Protocol):
 
         Raises:
             SequenceGone: A definition that an instance needs from here on has been deleted.
+        """
+
+    def write_at_once(
+        self, instance: Instance, changes: Iterable[Change], *, found: int, claims: Sequence[Claim]
+    ) -> Written | None:
+        """Write and commit what was decided about one instance, if its version and its claims are as they were found.
+
+        Nothing else may have been asked in the transaction, or be asked after it. Gives None, and does nothing, for
+        what can only be written to an instance that is locked.
         """
 
     def insert_instances(self, new: Sequence[tuple[Instance, Profile]]) -> None:

@@ -47,6 +47,7 @@ class PostgresTransaction(session.Transaction):
     load_instances = reading.instances
     fill = reading.fill
     write = apply.write
+    write_at_once = apply.write_at_once
     insert_instances = creations.insert
     insert_alike = creations.insert_alike
     copy_rows = copies.copy_rows

@@ -15,10 +15,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import attrgetter
 from types import NoneType
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 _PARAMETER = re.compile(r"\$(\d+)")
+
+MARK: Final = "orchestrator.is_current"
+"""A setting of one transaction: `no` once a fence has found that what is to be written was decided on what is gone."""
+MAY_WRITE: Final = f"current_setting('{MARK}', true) IS DISTINCT FROM 'no'"
+""""Nothing is known against writing": what statements over rows look at, so that a fence may be in the same message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,10 +62,12 @@ def prepared(name: str, columns: str, statement: str, *, joins: bool = False) ->
 
     >>> made = prepared("put", "id uuid, path int[]", "INSERT INTO t ({columns}) SELECT * FROM {rows}")
     >>> print(made.for_one.prepare)
-    PREPARE put_one (uuid, int[]) AS INSERT INTO t (id, path) SELECT * FROM (SELECT $1 AS id, $2 AS path) AS v
+    PREPARE put_one (uuid, int[]) AS INSERT INTO t (id, path) SELECT * FROM (SELECT $1 AS id, $2 AS path \
+WHERE current_setting('orchestrator.is_current', true) IS DISTINCT FROM 'no') AS v
     >>> print(made.for_many.prepare)
     PREPARE put (uuid[], text[]) AS INSERT INTO t (id, path) SELECT * FROM \
-(SELECT id, path::int[] FROM unnest($1, $2) AS u (id, path)) AS v
+(SELECT id, path::int[] FROM unnest($1, $2) AS u (id, path) \
+WHERE current_setting('orchestrator.is_current', true) IS DISTINCT FROM 'no') AS v
     >>> print(made.for_many.execute)
     EXECUTE put (%s, %s)
     """
@@ -71,8 +78,8 @@ def prepared(name: str, columns: str, statement: str, *, joins: bool = False) ->
     # Arrays of arrays would have to be of one length: an array in a row is sent as its text.
     read = ", ".join(column if kind == _element_type(kind) else f"{column}::{kind}" for column, kind in split)
     arrays = ", ".join(f"${position}" for position in range(1, len(split) + 1))
-    one = statement.replace("{rows}", f"(SELECT {values}) AS v")
-    many = statement.replace("{rows}", f"(SELECT {read} FROM unnest({arrays}) AS u ({names})) AS v")
+    one = statement.replace("{rows}", f"(SELECT {values} WHERE {MAY_WRITE}) AS v")
+    many = statement.replace("{rows}", f"(SELECT {read} FROM unnest({arrays}) AS u ({names}) WHERE {MAY_WRITE}) AS v")
     types = [f"{_element_type(kind)}[]" for _, kind in split]
     return Prepared(
         for_one=form(f"{name}_one", [kind for _, kind in split], one),
@@ -86,11 +93,11 @@ def form(name: str, types: Sequence[str], statement: str, *, is_kept: bool = Tru
     >>> form("half", ["int", "text"], "SELECT $1 % 2, $2, $1").whole
     'SELECT CAST(%(1)s AS int) %% 2, CAST(%(2)s AS text), CAST(%(1)s AS int)'
     """
-    places = ", ".join(["%s"] * len(types))
+    kinds, places = (f" ({', '.join(each)})" if types else "" for each in (types, ["%s"] * len(types)))
     return Form(
         name=name,
-        prepare=f"PREPARE {name} ({', '.join(types)}) AS {statement}" if is_kept else "",
-        execute=f"EXECUTE {name} ({places})",
+        prepare=f"PREPARE {name}{kinds} AS {statement}" if is_kept else "",
+        execute=f"EXECUTE {name}{places}",
         whole=_PARAMETER.sub(
             lambda found: f"CAST(%({found[1]})s AS {types[int(found[1]) - 1]})", statement.replace("%", "%%")
         ),

@@ -141,6 +141,21 @@ class Transaction:
         rows: list[tuple[Any, ...]] = self.cursor.fetchall()
         return rows
 
+    @property
+    def may_end_at_once(self) -> bool:
+        """Tell whether `end_with` may be called: nothing was sent, and the session begins as all of ours do."""
+        return not self._has_begun and self._connection.keeps_session
+
+    def end_with(self, form: Form, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Send what waits and one more statement, take its rows, and be committed.
+
+        Statements that come in one message are one transaction by themselves: it needs no beginning and no end.
+        """
+        self._waiting.pop(0)
+        rows = self.ask(form, values)
+        self._has_begun = False
+        return rows
+
     def _execution(self, form: Form, texts: Sequence[str | None]) -> bytes:
         """Write the execution of a statement; the server learns it first if this connection has not used it before."""
         text: bytes
@@ -155,7 +170,7 @@ class Transaction:
         if form.name not in self._connection.prepared and form.name not in self._preparing:
             self._preparing.add(form.name)
             self._waiting.append(form.prepare.encode())
-        if (literals := literals_of(texts)) is not None:
+        if texts and (literals := literals_of(texts)) is not None:
             return f"{form.execute.partition('(')[0]}({literals})".encode()
         text = self.cursor.mogrify(form.execute, texts)
         return text

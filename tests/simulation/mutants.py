@@ -17,6 +17,7 @@ from orchestrator.core.states import NodeState, StepState
 from orchestrator.core.values import replace
 from orchestrator.loops import TickResult, together_or_alone
 from orchestrator.postman import Postman
+from orchestrator.store.interface import Written
 from orchestrator.store.memory import MemoryTransaction, hints, letters
 from orchestrator.timers import Timers
 from orchestrator.turnstile import Turnstile
@@ -55,7 +56,12 @@ def version_not_compared(stack: ExitStack) -> None:
         self._clock.set(locked.now, self._machine.monotonic())
         return locked.now
 
+    def write_at_once(tx: Any, instance: Any, changes: Any, **_found: Any) -> Written:
+        tx.write([(instance, changes)])
+        return Written(is_current=True, now=tx.now())
+
     _attribute(stack, Turnstile, "_lock", lock)
+    _attribute(stack, MemoryTransaction, "write_at_once", write_at_once)
 
 
 def memo_not_stored(stack: ExitStack) -> None:
@@ -91,15 +97,15 @@ def memo_ignored(stack: ExitStack) -> None:
 def two_transactions(stack: ExitStack) -> None:
     """An output is committed, and what follows from it in a transaction of its own."""
 
-    def pass_once(self: Turnstile, events: Any, rewrite: Any) -> Any:
-        passed = self._decide_in_memory(events)
+    def pass_once(self: Turnstile, events: Any, rewriting: Any, go_on: Any) -> Any:
+        passed = self._decide_in_memory(events, go_on)
         later: list[Any] = []
         with self._store.transaction() as tx:
             now = self._lock(tx, events, passed)
             fresh = [instance_id for instance_id in events if instance_id not in passed]
             if fresh:
                 passed |= self._decide_under_lock(tx, {i: events[i] for i in fresh}, now)
-            self._write(_Halved(tx, later), passed, rewrite, now)
+            self._write(_Halved(tx, later), passed, rewriting, now)
         if later:
             with self._store.transaction() as tx:
                 tx.write(later)

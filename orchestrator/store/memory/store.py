@@ -37,6 +37,7 @@ class MemoryTransaction(Base):
     newest_checkpoints = reading.newest_checkpoints
 
     write = writing.write
+    write_at_once = writing.write_at_once
     insert_instances = writing.insert_instances
     insert_alike = writing.insert_alike
     copy_rows = writing.copy_rows

@@ -41,12 +41,14 @@ from orchestrator.core.changes import (
     UsageRecorded,
     WebhookQueued,
 )
-from orchestrator.core.model import BESIDE, Instance, ItemKey, NodeKey, OutputKey, Step
+from orchestrator.core.model import BESIDE, Claim, Instance, ItemKey, NodeKey, OutputKey, Step
 from orchestrator.core.shared import folded
 from orchestrator.store.creations import Alike
 from orchestrator.store.instances import IdempotencyKey, Profile
+from orchestrator.store.interface import Written
 from orchestrator.store.memory import letters
 from orchestrator.store.memory.base import Base
+from orchestrator.store.memory.reading import lock
 from orchestrator.store.memory.tables import (
     CheckpointRow,
     ContextRow,
@@ -127,6 +129,17 @@ def write(tx: Base, decided: Iterable[tuple[Instance, Iterable[Change]]]) -> Non
             _remove_error_rows(tx, rows)
         for change in taken:
             _write(tx, rows, instance.id, change)
+
+
+def write_at_once(
+    tx: Base, instance: Instance, changes: Iterable[Change], *, found: int, claims: Sequence[Claim]
+) -> Written | None:
+    """Write what was decided about one instance, if its version and its claims are as they were found."""
+    locked = lock(tx, [instance.id], [claim.step_id for claim in claims])
+    is_current = locked.versions.get(instance.id) == found and all(claim.token in locked.held for claim in claims)
+    if is_current:
+        write(tx, [(instance, changes)])
+    return Written(is_current=is_current, now=locked.now)
 
 
 def _write(tx: Base, rows: Rows, owner: UUID, change: Change) -> None:  # noqa: PLR0912, PLR0915 - one case each

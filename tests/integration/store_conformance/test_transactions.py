@@ -1,12 +1,25 @@
 """What a transaction locks, and what becomes of it when it breaks off."""
 
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
 
-from orchestrator.core.changes import ContextPut, StatePut, StepGone, TimerPut
-from orchestrator.core.model import NodeKey
+import pytest
+
+from orchestrator.core.changes import (
+    Change,
+    ContextPut,
+    ItemsCaptured,
+    NodePut,
+    StatePut,
+    StepGone,
+    TimerPut,
+    TransitionRecorded,
+)
+from orchestrator.core.model import Claim, Instance, ItemKey, Node, NodeKey, Step
 from orchestrator.core.slice import ABSENT, Needs
+from orchestrator.core.states import InstanceState, NodeState
 from orchestrator.store.instances import IdempotencyKey
 from orchestrator.store.steps import Worker
 from tests.integration.store_conformance.house import ALL, KEY, NEWEST, House, output, put
@@ -52,6 +65,98 @@ def test_locking_tells_versions_and_claims(house: House) -> None:
     assert locked.versions == {flow.id: 1}
     assert locked.held == {claim.token}
     assert locked.now.utcoffset() == timedelta(0)
+
+
+def claimed(house: House, step: Step) -> Claim:
+    with house.store.transaction() as tx:
+        claim = tx.claim_one(step.id, ALL, Worker(id=uuid4(), name="w"))
+    assert claim is not None
+    return claim
+
+
+def rows_of_every_fenced_kind(house: House, flow: Instance) -> tuple[Change, ...]:
+    """Put the next version, and rows into each table that a commit in one message may write."""
+    now, [first, second] = house.now(), [NodeKey("c"), NodeKey("d")]
+    return (
+        put(flow),
+        StepGone(key=KEY),
+        NodePut(node=Node(key=KEY, state=NodeState.COMPLETED, started_at=now, completed_at=now)),
+        *(NodePut(node=Node(key=key, state=NodeState.RUNNING, started_at=now)) for key in (first, second)),
+        output({"it's": "é\\"}, at=now),
+        TimerPut(key=first, due_at=now),
+        TransitionRecorded(
+            id=house.new_id(), from_state=None, to_state=None, block_id="a", details={}, created_at=now, event="told"
+        ),
+        ContextPut(data={"n": 2}, config=None),
+        ItemsCaptured(key=first, items=(1, 2)),
+    )
+
+
+def test_what_is_written_at_once_is_committed_if_the_instance_is_as_it_was_found(house: House) -> None:
+    flow = house.instance()
+    claim = claimed(house, house.step(flow))
+    changes = rows_of_every_fenced_kind(house, flow)
+    with house.store.transaction() as tx:
+        written = tx.write_at_once(flow, changes, found=0, claims=[claim])
+    assert written is not None
+    assert written.is_current
+    assert abs(written.now - house.now()) < timedelta(minutes=1)
+    left = house.slice(
+        flow,
+        Needs(
+            context=True,
+            steps=frozenset({KEY}),
+            nodes=frozenset({KEY, NodeKey("c"), NodeKey("d")}),
+            outputs=frozenset({NEWEST}),
+            items=frozenset({ItemKey(NodeKey("c"), 1)}),
+        ),
+    )
+    assert (left.instance.version, left.context) == (1, ContextPut(data={"n": 2}, config=None))
+    assert left.steps == {KEY: None}
+    assert [node.state if node else None for _, node in sorted(left.nodes.items())] == [
+        NodeState.COMPLETED,
+        NodeState.RUNNING,
+        NodeState.RUNNING,
+    ]
+    assert left.outputs == {NEWEST: {"it's": "é\\"}}
+    assert left.items[ItemKey(NodeKey("c"), 1)] == 2
+    with house.store.transaction() as tx:
+        assert [due.key for due in tx.due_timers(10_000) if due.instance_id == flow.id] == [NodeKey("c")]
+
+
+@pytest.mark.parametrize("is_outdated", [True, False], ids=["by its version", "by its claim"])
+def test_what_is_written_at_once_to_an_outdated_instance_leaves_nothing(house: House, *, is_outdated: bool) -> None:
+    flow = house.instance()
+    first, second = house.step(flow), house.step(flow, NodeKey("b"))
+    claims = [claimed(house, first), claimed(house, second)]
+    if is_outdated:
+        house.write(flow, put(flow))
+    else:
+        claims[1] = replace(claims[1], token=uuid4())
+    before = house.slice(flow, Needs(steps=frozenset({KEY}), context=True))
+    changes = rows_of_every_fenced_kind(house, flow)
+    with house.store.transaction() as tx:
+        written = tx.write_at_once(flow, changes, found=0, claims=claims)
+    assert written is not None
+    assert not written.is_current
+    left = house.slice(
+        flow,
+        Needs(
+            context=True,
+            steps=frozenset({KEY}),
+            nodes=frozenset({KEY, NodeKey("c"), NodeKey("d")}),
+            outputs=frozenset({NEWEST}),
+            items=frozenset({ItemKey(NodeKey("c"), 1)}),
+        ),
+    )
+    assert (left.instance, left.steps, left.context) == (before.instance, before.steps, before.context)
+    assert set(left.nodes.values()) == {None}
+    assert left.outputs == {NEWEST: ABSENT}
+    assert left.items == {}
+    with house.store.transaction() as tx:
+        assert not [due for due in tx.due_timers(10_000) if due.instance_id == flow.id]
+    house.write(flow, put(flow, state=InstanceState.PAUSED))  # the next transaction of the connection writes
+    assert house.slice(flow, Needs()).instance.state is InstanceState.PAUSED
 
 
 def test_nobody_can_change_a_stored_value(house: House) -> None:
