@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any, Final, Literal
 
 from sequences.collection import is_template
-from sequences.expressions import (
+from sequences.expression_nodes import (
     ArithmeticNode,
     ArrayNode,
     Bad,
@@ -22,9 +22,9 @@ from sequences.expressions import (
     NotNode,
     PathNode,
     WordNode,
-    compile_expression,
 )
-from sequences.expressions import Literal as LiteralNode
+from sequences.expression_nodes import Literal as LiteralNode
+from sequences.expressions import compile_expression
 from sequences.template_syntax import Chain, FilterSegment, LiteralSegment, PathSegment, Segment, read_path
 from sequences.templates import (
     ArrayTemplate,
