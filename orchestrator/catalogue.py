@@ -10,6 +10,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from orchestrator.core.ids import IdMaker
+from orchestrator.core.steps import runs_in_process
 from orchestrator.drafts import read_definition
 from orchestrator.errors import AlreadyExists, Conflict, InvalidArgument, NotFound
 from orchestrator.store import definitions, removal
@@ -19,6 +20,7 @@ from sequences.document import (
     Block,
     DocumentError,
     SequenceDefinition,
+    Step,
     parse_blocks,
     to_document,
     walk,
@@ -325,6 +327,9 @@ def _problems_of_block(block: Block) -> Iterator[str]:
     queue_name = getattr(block, "queue_name", None)
     if queue_name is not None and len(queue_name.encode()) > MAX_NAME_BYTES:
         yield f"block `{block.id}`: queue_name is longer than {MAX_NAME_BYTES} bytes"
+    handler = block.handler if isinstance(block, Step) else ""
+    if len(handler.encode()) > MAX_LONG_NAME_BYTES and not runs_in_process(handler):
+        yield f"block `{block.id}`: handler name is longer than {MAX_LONG_NAME_BYTES} bytes"
 
 
 def _check_unused(tx: Transaction, sequence_id: UUID) -> None:

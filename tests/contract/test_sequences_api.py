@@ -88,6 +88,7 @@ def test_api_9_foreign_tenant_is_403(api: Api):
         ({"name": "n" * 3000}, "name"),
         ({"blocks": [step("b" * 3000)]}, "block id"),
         ({"blocks": [step("a", queue_name="q" * 300)]}, "queue_name"),
+        ({"blocks": [step("a", "h" * 1025)]}, "handler name is longer than 1024 bytes"),
     ],
 )
 def test_api_5_4_broken_rules_are_400_and_named(api: Api, change: dict[str, Any], fragment: str):
@@ -95,6 +96,12 @@ def test_api_5_4_broken_rules_are_400_and_named(api: Api, change: dict[str, Any]
     assert answer.status_code == 400
     assert answer.json()["error"].startswith("invalid argument: ")
     assert fragment in answer.json()["error"]
+
+
+@pytest.mark.parametrize("handler", ["h" * 1024, "é" * 512])
+def test_api_13_2_every_handler_that_a_definition_names_can_be_polled(api: Api, handler: str):
+    instance_id = api.start(step("a", handler))
+    assert [task["instance_id"] for task in api.poll(handler)] == [instance_id]
 
 
 @pytest.mark.parametrize(
