@@ -116,7 +116,7 @@ def _whole(standing: Standing) -> Iterator[Finding]:
 
 def _pauses(standing: Standing) -> Iterator[Finding]:
     instance = standing.instance
-    if not instance.is_held or instance.state.is_terminal:
+    if not instance.is_held or instance.state.is_terminal or instance.state is InstanceState.SCHEDULED:
         return
     reason = instance.parked_reason
     if reason is not None:

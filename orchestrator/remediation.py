@@ -109,7 +109,7 @@ def _offered(found: Standing) -> Iterator[tuple[Action, Event]]:
     instance = found.instance
     if instance.state is InstanceState.FAILED:
         yield Action.RETRY, RetryRequested()
-    elif instance.is_held and not instance.state.is_terminal:
+    elif instance.is_held and instance.state in {InstanceState.PAUSED, InstanceState.WAITING, InstanceState.RUNNING}:
         yield Action.RESUME, ResumeRequested()
     elif instance.state is InstanceState.SCHEDULED and (wait := _back_off(found)) is not None:
         yield Action.RETRY_NOW, Rescheduled(by=-wait)

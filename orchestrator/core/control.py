@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from orchestrator.core import hooks
 from orchestrator.core.attempts import release
 from orchestrator.core.calendars import shifted
-from orchestrator.core.cancellation import drop_start_timer, withdraw_everything
+from orchestrator.core.cancellation import drop_start_timer, waits_for_its_start, withdraw_everything
 from orchestrator.core.holding import hold, release_held
 from orchestrator.core.model import ROOT_KEY, NodeKey, Step
 from orchestrator.core.reopening import reopen
@@ -32,14 +32,26 @@ def start_time_came(turn: Turn) -> bool:
         return False
     if turn.instance.started_at is None:
         start(turn, None)
-    else:
-        release_held(turn)
-        turn.walks_again = turn.instance.round > 0  # a migration meanwhile has entered nothing
+        return True
+    was_put_off = turn.instance.is_held
+    turn.amend(is_held=False, parked_reason=None)
+    if was_put_off and has_stopped(turn):  # what was waited for has come meanwhile, and was the last
+        _go_through_again(turn)
+        return True
+    release_held(turn)
+    turn.walks_again = turn.instance.round > 0  # a migration meanwhile has entered nothing
     return True
+
+
+def is_put_off(turn: Turn) -> bool:
+    """Tell whether a client has put a started instance off to a moment: it is `scheduled`, and held until then."""
+    instance = turn.instance
+    return instance.is_held and instance.started_at is not None and waits_for_its_start(turn)
 
 
 def pause(turn: Turn) -> None:
     """Let no further step start. A running handler and an uncancellable sleep finish first; a wait goes on."""
+    _forget_chosen_moment(turn)
     turn.amend(is_held=True)
     is_only_waiting = turn.instance.waiting and not turn.instance.running
     if is_only_waiting:
@@ -53,11 +65,11 @@ def pause(turn: Turn) -> None:
 def comes_to_rest(turn: Turn) -> bool:
     """Tell whether a held flow is paused now although outsiders are waited for; unclaimed tasks are taken back.
 
-    So it is for a flow that was running when it was paused: its handlers have ended, gates stay open. One that was only
-    waiting goes on to wait (§9.2), and so does one whose task is in the hands of an outsider.
+    So it is for a flow that was running, or put off, when it was paused: its handlers have ended, gates stay open. One
+    that was only waiting goes on to wait (§9.2), and so does one whose task is in the hands of an outsider.
     """
     instance = turn.instance
-    if not instance.is_held or instance.state is not InstanceState.RUNNING:
+    if not instance.is_held or instance.state not in {InstanceState.RUNNING, InstanceState.SCHEDULED}:
         return False
     steps = turn.open_steps()
     if any(step.state is StepState.CLAIMED for step in steps):
@@ -87,7 +99,7 @@ def park(turn: Turn, step: Step, reason: str) -> None:
 
 def resume(turn: Turn) -> None:
     """Go on after a pause, due now (§9.4); no effect on an instance that is not paused."""
-    if turn.instance.is_held:
+    if turn.instance.is_held and not is_put_off(turn):
         turn.amend(is_held=False, parked_reason=None)
         if has_stopped(turn):
             if _has_failed(turn):
@@ -115,9 +127,11 @@ def force(turn: Turn, state: InstanceState, not_before: datetime | None) -> None
             turn.amend(is_cancelling=False)
             turn.end(NodeState(state.value), None)
         case InstanceState.PAUSED:
+            _forget_chosen_moment(turn)
             turn.amend(is_held=True, is_cancelling=False)
             _hold_all(turn)
         case InstanceState.WAITING:
+            _forget_chosen_moment(turn)
             turn.amend(is_held=True, is_cancelling=False)
             _hold_what_runs_here(turn)
         case InstanceState.SCHEDULED | InstanceState.RUNNING:
@@ -153,6 +167,12 @@ def reschedule(turn: Turn, by: timedelta) -> None:
     turn.shift_timers((ROOT_KEY, *polling), by)
 
 
+def _forget_chosen_moment(turn: Turn) -> None:
+    """Let what ends the pause decide when a started instance goes on, no more the moment a client chose before."""
+    if turn.instance.started_at is not None:
+        drop_start_timer(turn)
+
+
 def _hold_all(turn: Turn) -> None:
     for step in turn.open_steps():
         _hold(turn, step)
@@ -176,16 +196,17 @@ def _hold_what_runs_here(turn: Turn) -> None:
 
 def _set_going(turn: Turn, not_before: datetime | None) -> None:
     later = not_before if not_before is not None and not_before > turn.now else None
+    drop_start_timer(turn)
     if turn.instance.state.is_terminal or has_stopped(turn):
         retry(turn, later)
         return
     turn.amend(is_held=False, parked_reason=None)
-    drop_start_timer(turn)
     if turn.instance.started_at is None:
         start(turn, not_before)
         return
     _hold_all(turn)
     if later is not None:
+        turn.amend(is_held=True)
         turn.put_timer(ROOT_KEY, later)
     else:
         release_held(turn)

@@ -332,8 +332,10 @@ def _state_of(turn: Turn, event: Event) -> InstanceState:
         return instance.state
     if isinstance(event, StateForced) and event.state in {InstanceState.PAUSED, InstanceState.WAITING}:
         return event.state
-    if instance.is_held and instance.state is InstanceState.PAUSED:
+    if instance.is_held and instance.state is InstanceState.PAUSED and not isinstance(event, StateForced):
         return InstanceState.PAUSED
+    if control.is_put_off(turn):
+        return InstanceState.SCHEDULED
     if instance.running:
         return InstanceState.RUNNING
     if instance.waiting and not control.comes_to_rest(turn):

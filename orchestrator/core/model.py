@@ -86,7 +86,7 @@ class Instance:
         running: Open leaves in the hands of a node (in-process steps that are ready, claimed or asleep).
         waiting: Open leaves that wait for an outsider (worker tasks, humans, children).
         scheduled: Open leaves that wait for a moment.
-        is_held: A pause was asked for: no further step starts.
+        is_held: No further step starts: a pause was asked for, or a client has put the instance off to a moment.
         is_cancelling: A cancel was accepted and shielded work is being finished.
         parked_reason: Why the engine stopped this instance for a human; None if it did not.
         round: How often the root list was walked anew: by a retry, a resume, a migration.

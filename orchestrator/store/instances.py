@@ -88,11 +88,13 @@ def reserve_keys(tx: Transaction, wanted: Mapping[IdempotencyKey, UUID]) -> dict
     return {IdempotencyKey(*row[:3]): row[3] for row in rows_of_first}
 
 
-# Moments of what is beside the flow (`BESIDE`) are none of those an instance waits for.
+# Moments of what is beside the flow (`BESIDE`) are none of those an instance waits for. The one that a client has
+# chosen for the whole instance (`ROOT_KEY`) goes before those of its steps: until then none of them starts.
 _RECORD_COLUMNS = ", ".join(f"i.{name.strip()}" for name in INSTANCE_COLUMNS.split(",")) + (
     ", c.data, c.config, c.metadata, c.audit, c.idempotency_key, c.concurrency_key, c.max_concurrency, "
     "c.parent_instance_id, CASE WHEN i.state = 'scheduled' THEN "
-    "(SELECT min(t.due_at) FROM timers t WHERE t.instance_id = i.id AND t.iteration[1] IS DISTINCT FROM -1) END, "
+    "(SELECT coalesce(min(t.due_at) FILTER (WHERE t.block_id = ''), min(t.due_at)) FROM timers t "
+    "WHERE t.instance_id = i.id AND t.iteration[1] IS DISTINCT FROM -1) END, "
     "coalesce((SELECT max(s.attempt) FROM steps s WHERE s.instance_id = i.id AND s.block_id = i.current_step), 0)"
 )
 _RECORD = f"SELECT {_RECORD_COLUMNS} FROM instances i JOIN contexts c ON c.instance_id = i.id"

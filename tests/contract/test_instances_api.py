@@ -428,6 +428,57 @@ def test_api_10_5_patch_state_with_a_time(api: Api):
     assert (read["state"], read["next_fire_at"]) == ("scheduled", "2098-01-01T00:00:00Z")
 
 
+WAITS = {
+    "a delay": step("a", "noop", delay={"duration": 60_000}),
+    "a back-off": step(
+        "a",
+        "fail",
+        params={"retryable": True},
+        retry={"max_attempts": 2, "initial_backoff": 60_000, "max_backoff": 60_000},
+    ),
+    "an iteration": {
+        "type": "loop",
+        "id": "l",
+        "condition": "true",
+        "body": [step("a", "noop")],
+        "poll_interval": 60,
+        "max_iterations": 2,
+    },
+    "a person": step("a", "noop", wait_for_input={}),
+    "a worker": step("a"),
+}
+
+
+@pytest.mark.parametrize("block", WAITS.values(), ids=WAITS)
+def test_api_10_5_nothing_goes_on_before_the_time_of_a_patch(api: Api, block: dict[str, Any]):
+    instance = api.start(block)
+    api.run_builtins()
+    if api.state(instance) == "scheduled":
+        patch_state(api, instance, "paused")
+    assert patch_state(api, instance, "scheduled", next_fire_at=LATER).status_code == 200
+    for signal in ("resume", "update_context"):
+        assert api.signal(instance, signal, {"data": {"x": 1}}).status_code == 201
+    read = api.instance(instance)
+    assert (read["state"], read["next_fire_at"], api.poll()) == ("scheduled", LATER, [])
+    api.pass_time()
+    read = api.instance(instance)
+    assert (read["state"] == "paused", read["next_fire_at"] == LATER) == (False, False)
+
+
+def test_api_10_5_a_flow_with_a_time_of_a_patch_is_paused_and_goes_on_at_once(api: Api):
+    instance = api.start(step("a", "noop", wait_for_input={}), step("b", "noop"))
+    patch_state(api, instance, "scheduled", next_fire_at=LATER)
+    assert api.signal(instance, {"custom": "human_input:a"}, {"value": "yes"}).status_code == 201
+    api.run_builtins()
+    assert (api.state(instance), api.states(instance)["b"]) == ("scheduled", "pending")
+    api.signal(instance, "pause")
+    read = api.instance(instance)
+    assert (read["state"], read["next_fire_at"]) == ("paused", None)
+    api.signal(instance, "resume")
+    api.run_builtins()
+    assert api.state(instance) == "completed"
+
+
 def test_api_10_5_disallowed_moves_are_400_and_named(api: Api):
     instance = api.start(step("a"), next_fire_at=LATER)
     answer = patch_state(api, instance, "completed")

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.core.changes import ContextPut
-from orchestrator.core.model import Instance, ItemKey, KeptSignal, NodeKey, Shared, is_beside
+from orchestrator.core.model import ROOT_KEY, Instance, ItemKey, KeptSignal, NodeKey, Shared, is_beside
 from orchestrator.core.plan import Injection
 from orchestrator.core.slice import ABSENT, Needs, Slice
 from orchestrator.core.states import InstanceState, NodeState, StepState
@@ -55,7 +55,7 @@ def look_at(tx: Base, instance_id: UUID, tenant_id: str) -> Seen | None:
 
 def _record(rows: Rows) -> Record:
     instance, row = rows.instance[None], rows.context[None]
-    due = [due_at for key, due_at in rows.timers.items() if not is_beside(key)]
+    due = {key: due_at for key, due_at in rows.timers.items() if not is_beside(key)}
     attempts = [row.step.attempt for key, row in rows.steps.items() if key.block_id == instance.current_step]
     return Record(
         instance=instance,
@@ -66,7 +66,9 @@ def _record(rows: Rows) -> Record:
             audit=from_text(row.audit),
             parent_instance_id=None if instance.parent is None else instance.parent.instance_id,
         ),
-        due_at=min(due, default=None) if instance.state is InstanceState.SCHEDULED else None,
+        due_at=due.get(ROOT_KEY, min(due.values(), default=None))
+        if instance.state is InstanceState.SCHEDULED
+        else None,
         attempt=max(attempts, default=0),
     )
 

@@ -94,10 +94,29 @@ def test_end_that_is_set_by_hand_stays_as_set_while_a_cancel_is_under_way(state:
     assert flow.check().state == state
 
 
-def test_flow_that_ends_before_the_moment_it_was_to_go_on_leaves_no_timer() -> None:
+def test_flow_that_is_put_off_ends_no_sooner_though_its_last_gate_is_answered() -> None:
     world = PureWorld()
     flow = world.start([gate("g", gate={"choices": [{"label": "A", "value": "a"}]}, when="true")])
     flow.force("scheduled", world.clock + HOUR).check()
     flow.answer("g", "a")
     flow.run()
-    assert flow.check().state == "completed"
+    assert (flow.check().state, flow.standing()) == ("scheduled", {"g": "held"})
+    assert flow.resume().check().state == "scheduled"
+    assert flow.settle().check().state == "completed"
+
+
+def test_flow_that_fails_before_the_moment_it_was_to_go_on_leaves_no_timer() -> None:
+    world = PureWorld()
+    flow = world.start([gate("g", gate={"timeout": 1000})])
+    flow.force("scheduled", world.clock + HOUR).check()
+    flow.pass_time()
+    assert flow.check().state == "failed"
+
+
+def test_flow_whose_last_step_ends_while_it_is_put_off_completes_at_the_moment() -> None:
+    world = PureWorld()
+    flow = world.start([step("g", wait_for_signal=True)]).run()
+    flow.force("scheduled", world.clock + HOUR).check()
+    flow.signal("custom", {"a": 1})
+    assert flow.check().state == "scheduled"
+    assert flow.settle().check().state == "completed"
