@@ -7,6 +7,7 @@ I4 stale tokens refused, I5 order, I8 timers never early, I12 work goes on soon.
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
+from itertools import zip_longest
 
 from orchestrator.core.model import Claim
 from orchestrator.core.outcomes import Completed
@@ -84,7 +85,10 @@ def nothing_runs_after_its_commit(run: Run) -> Found:
 
 
 def only_what_was_in_flight_runs_again(run: Run, *faults: Fault) -> Found:
-    """I3: an attempt is executed twice only if a fault hit it, and no more of them than could be running."""
+    """I3: an attempt is executed twice only if a fault hit it, and no more of them than could be running.
+
+    Quick steps are run one after the other and committed together: what one process has lost at one moment counts once.
+    """
     outcomes = {
         (attempt.key.text, attempt.attempt): attempt.ended_at.timestamp()
         for attempt in run.attempts
@@ -93,19 +97,28 @@ def only_what_was_in_flight_runs_again(run: Run, *faults: Fault) -> Found:
     executions: defaultdict[tuple[str, int], list[Execution]] = defaultdict(list)
     for execution in run.executions:
         executions[execution.key, execution.attempt].append(execution)
-    wrong, again = [], 0
-    for attempt, of_one in executions.items():
-        again += len(of_one) - 1
-        ended_at = outcomes.get(attempt, float("inf"))
-        for former in sorted(of_one, key=lambda each: each.started_at)[:-1]:
+    losses: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
+    for attempt in run.attempts:
+        if attempt.outcome == "lost":
+            losses[attempt.key.text, attempt.attempt].append(attempt.ended_at.timestamp())
+    wrong, count, again = [], 0, set()
+    for name, of_one in executions.items():
+        count += len(of_one) - 1
+        ended_at = outcomes.get(name, float("inf"))
+        formers = sorted(of_one, key=lambda each: each.started_at)[:-1]
+        for former, lost_at in zip_longest(formers, sorted(losses[name])[: len(formers)]):
+            again.add((former.pid, former.nonce if lost_at is None else lost_at))
             if not any(
                 former.started_at <= fault.ended_at and ended_at >= fault.began_at - CLOCK_SECONDS for fault in faults
             ):
                 names = " or ".join(fault.name for fault in faults)
-                wrong.append(f"{attempt} ran again although {names} had not touched it")
+                wrong.append(f"{name} ran again although {names} had not touched it")
     allowed = sum(fault.may_run_again for fault in faults)
-    if again > allowed:
-        wrong.append(f"{again} executions were repeated, at most {allowed} can have been in flight")
+    if len(again) > allowed:
+        wrong.append(
+            f"{count} executions were repeated, lost by {len(again)} processes; "
+            f"at most {allowed} can have had some in flight"
+        )
     return wrong
 
 

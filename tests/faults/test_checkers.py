@@ -169,6 +169,23 @@ def test_a_lost_step_may_run_again_if_the_fault_hit_it(hand: Hand) -> None:
     assert "I3 flight" in verdicts(hand.record(), replace(fault, may_run_again=0))
 
 
+@pytest.mark.parametrize(("pids", "moments", "processes"), [((1, 1), 1, 1), ((1, 2), 1, 2), ((1, 1), 2, 2)])
+def test_what_a_process_loses_at_one_moment_counts_once(
+    hand: Hand, pids: tuple[int, int], moments: int, processes: int
+) -> None:
+    began_at = time.time()
+    claims = [hand.claim() for _ in pids]
+    for work in hand.engine.inputs(claims):
+        hand._execute(work)
+    hand.executions = [replace(each, pid=pid) for each, pid in zip(hand.executions, pids, strict=True)]
+    for lost in [claims] if moments == 1 else [[claim] for claim in claims]:
+        hand.engine.lose(lost, "the test says so")
+    hand.work()
+    fault = Fault(name="deaths", began_at=began_at, ended_at=time.time(), may_run_again=processes)
+    assert verdicts(hand.record(), fault) == {}
+    assert "I3 flight" in verdicts(hand.record(), replace(fault, may_run_again=processes - 1))
+
+
 def test_control_a_dropped_instance_is_noticed(hand: Hand, store: Store) -> None:
     write(store, "DELETE FROM instances WHERE id = %s", hand.ids[0])
     hand.work()

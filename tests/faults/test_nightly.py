@@ -4,6 +4,8 @@ import os
 import random
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -11,6 +13,7 @@ from tests.faults.long import only_long
 from tests.faults.nightly.campaign import Campaign
 from tests.faults.nightly.judge import Verdict
 from tests.faults.nightly.kinds import SHORT, draw, groups_of, kinds_of, one_of_each_group
+from tests.faults.nightly.pulse import Pulse
 from tests.faults.nightly.record import Record
 from tests.faults.nightly.site import Plan, Site
 
@@ -60,6 +63,29 @@ def test_control_what_grows_is_noticed() -> None:
     for number in range(100):
         kept.sample({"keys": 7, "dead": number * 10})
     assert [wrong.split()[0] for wrong in kept.flatness().broken] == ["dead"]
+
+
+def test_a_worker_that_is_heard_again_was_silent_and_one_that_died_was_not() -> None:
+    heard = {"alive": 100.0, "silent": 100.0, "dead": 100.0}
+    pulse = Pulse(lambda _statement: [(name, name, at) for name, at in heard.items()], children=2, grace=8)
+    for alive, silent in ((102.0, 100.0), (106.9, 100.0), (108.0, 108.0), (110.0, 110.0)):
+        heard |= {"alive": alive, "silent": silent}
+        pulse.look()
+    assert [(each.name, each.began_at, each.ended_at, each.may_run_again) for each in pulse.silences] == [
+        ("silence of silent", 100.0, 116.0, 2)
+    ]
+    assert len(pulse.since(116.0)) == 1
+    assert pulse.since(116.1) == ()
+
+
+def test_control_a_process_that_has_ended_by_itself_is_noticed() -> None:
+    started: list[str] = []
+    site = SimpleNamespace(down=lambda: ["worker-1"], stack=SimpleNamespace(start_all=lambda: started.append("all")))
+    kept = Record(seed=1)
+    campaign = Campaign(cast("Site", site), kept, SHORT)
+    campaign._check_processes(kinds_of(Plan())[0])
+    assert "worker-1 has ended" in kept.verdict()[0]
+    assert started == ["all"]
 
 
 def test_a_run_goes_on_where_it_stood(tmp_path: Path) -> None:

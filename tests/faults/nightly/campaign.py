@@ -40,6 +40,7 @@ class Campaign:
         self._record = kept
         self._pace = pace
         self._judged = 0
+        self._judged_at = time.time()
         self._former: tuple[Fault, ...] = ()
 
     def play(self, kinds: Sequence[Kind], random: Random) -> None:
@@ -59,8 +60,12 @@ class Campaign:
         healed_at = time.time()
         ids = site.load.since(self._judged)
         site.stack.wait_for_end(ids, DRAIN_SECONDS)
+        self._check_processes(kinds[-1])
         kept.drained.setdefault(kinds[-1].name, []).append(round(time.time() - healed_at, 3))
-        verdicts = judge(self._read(ids), (*self._former, *hits), before.outputs)
+        silences = site.pulse.since(self._judged_at)
+        kept.silences += sum(each.began_at >= self._judged_at for each in silences)
+        self._judged_at = healed_at
+        verdicts = judge(self._read(ids), (*self._former, *hits, *silences), before.outputs)
         stale = site.ended_badly(held)
         verdicts["I4 stale reports are refused"] = Verdict(
             checked=len(stale),
@@ -90,6 +95,7 @@ class Campaign:
         site, kept = self._site, self._record
         began_at = time.time()
         kind.strike(site, random, self._pace)
+        self._check_processes(kind)
         site.mend()
         healed_at = time.time()
         recovery = self._wait_for_progress(healed_at)
@@ -104,6 +110,14 @@ class Campaign:
             ended_at=healed_at + GRACE_SECONDS,
             may_run_again=kind.may_run_again,
         )
+
+    def _check_processes(self, kind: Kind) -> None:
+        """No process ends for a fault that does not end it."""
+        down = self._site.down()
+        verdict = Verdict(checked=1, broken=[f"{name} has ended" for name in down])
+        self._record.add(kind.name, {"no process ends by itself": verdict})
+        if down:
+            self._site.stack.start_all()
 
     def _note_load(self) -> None:
         kept, load = self._record, self._site.load

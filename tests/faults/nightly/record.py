@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.faults.checkers import Found
 from tests.faults.nightly.judge import Verdict, too_few
+from tests.faults.nightly.pulse import SILENT_SECONDS
 
 SAMPLES = 2000
 """Samples kept of what must stay flat; of more every second one is dropped."""
@@ -29,6 +30,7 @@ class Record:
         recovery: By kind of fault, seconds from the healing to the next completed step.
         drained: By kind of fault, seconds from the healing to the end of all that had been accepted.
         counts: By promise, on how many things it was checked.
+        silences: How often a worker was silent for so long that it may have been taken for dead.
         samples: What must stay flat: Redis keys, dead tuples of steps, megabytes of the largest process.
     """
 
@@ -36,6 +38,7 @@ class Record:
     rounds: int = 0
     seconds: float = 0.0
     accepted: int = 0
+    silences: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     recovery: dict[str, list[float]] = field(default_factory=dict)
     drained: dict[str, list[float]] = field(default_factory=dict)
@@ -135,6 +138,8 @@ class Record:
                 "| Promise | Checked on | Broken |",
                 "|---|---|---|",
                 *(f"| {promise} | {count:,} | {broken[promise]} |" for promise, count in sorted(counts.items())),
+                "",
+                f"Workers were silent for {SILENT_SECONDS:g} s or more {self.silences} times.",
                 "",
                 "Answers of the API: " + ", ".join(f"{name} {count}" for name, count in self.answers.most_common()),
                 "",

@@ -17,7 +17,9 @@ from orchestrator.embedded import Servers, without_driver
 from orchestrator.errors import StoreUnavailable
 from orchestrator.store import steps as step_rows
 from tests.faults.journey import BLOCKS
+from tests.faults.nightly.judge import GRACE_SECONDS
 from tests.faults.nightly.load import Load
+from tests.faults.nightly.pulse import Pulse
 from tests.support.effects import EffectLog, Execution, executions_of
 from tests.support.pgbouncer import PgBouncer, pooling
 from tests.support.proxy import Proxy
@@ -26,8 +28,10 @@ from tests.support.stack import Stack, WorkerSpec
 
 WORKERS = ("worker-1", "worker-2")
 SERVICES = ("service-1", "service-2")
-SLOTS = 4
-"""Steps that can be in progress: two workers with two children each."""
+CHILDREN = 2
+"""Of each worker."""
+SLOTS = CHILDREN * len(WORKERS)
+"""Processes that can have steps in progress."""
 TO_POSTGRES, TO_REDIS, TO_RABBITMQ, TO_API = "worker-PostgreSQL", "worker-Redis", "worker-RabbitMQ", "client-API"
 POOLED_SESSIONS = 6
 """Fewer than the processes have connections: their transactions take turns in them."""
@@ -64,6 +68,7 @@ class Site:
         self.rabbitmq = rabbitmq
         self.pooler = pooler
         self.effects = Tail(stack.effects)
+        self.pulse = Pulse(stack.query, children=CHILDREN, grace=GRACE_SECONDS)
         self.old_hints: list[UUID] = []
         """Steps of earlier rounds: a hint for one of them is late."""
 
@@ -78,7 +83,7 @@ class Site:
             stack = parts.enter_context(
                 Stack.running(
                     directory,
-                    workers={name: WorkerSpec(concurrency=2) for name in WORKERS},
+                    workers={name: WorkerSpec(concurrency=CHILDREN) for name in WORKERS},
                     services=SERVICES,
                     with_api=True,
                     env_of=ways.settings_of,
@@ -94,13 +99,20 @@ class Site:
             )
             load.start()
             parts.callback(load.stop)
-            yield cls(stack, ways.links, load, rabbitmq=rabbitmq, pooler=ways.pooler)
+            site = cls(stack, ways.links, load, rabbitmq=rabbitmq, pooler=ways.pooler)
+            site.pulse.start()
+            parts.callback(site.pulse.stop)
+            yield site
 
     def mend(self) -> None:
         """Heal the links, and start what is down."""
         for link in self.links.values():
             link.heal()
         self.stack.start_all()
+
+    def down(self) -> list[str]:
+        """Name the processes that have ended; what a fault ends it starts again itself."""
+        return [name for name in self.stack.processes.names if self.stack.processes.pid(name) is None]
 
     def server_pids(self) -> tuple[int, int]:
         """Give the processes of PostgreSQL and of Redis as they are now."""
