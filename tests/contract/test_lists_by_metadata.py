@@ -7,8 +7,8 @@ import psycopg2
 import pytest
 
 from orchestrator.store import listing
-from orchestrator.store.apply import minute_of
 from orchestrator.store.session import Store
+from orchestrator.store.write_set import minute_of
 from tests.contract.client import Api, step
 
 ODD = {

@@ -42,7 +42,7 @@ def left(world: StoredWorld) -> int:
 
 
 def test_the_postman_delivers_what_a_dead_process_has_left(world: StoredWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.store.apply.GRACE", timedelta(hours=1))
+    monkeypatch.setattr("orchestrator.store.write_set.GRACE", timedelta(hours=1))
     flow = world.start([sub_sequence("call", "child"), step("after", "external")])
     (child,) = flow.children()
     world.hold_mail()
