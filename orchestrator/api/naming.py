@@ -3,6 +3,7 @@
 from typing import Final
 
 from orchestrator.api.auth import Caller
+from orchestrator.catalogue import MAX_NAME_BYTES
 from orchestrator.errors import InvalidArgument
 
 MAX_NAME_CHARACTERS: Final = 255
@@ -14,6 +15,13 @@ def check_name(what: str, written: str) -> None:
     """Refuse a name that is blank or too long."""
     if not written.strip() or len(written) > MAX_NAME_CHARACTERS:
         raise InvalidArgument(f"{what} must have 1 to {MAX_NAME_CHARACTERS} characters")
+
+
+def check_polled(what: str, written: str) -> None:
+    """Refuse a name that is blank, or longer than what a poll may name."""
+    check_name(what, written)
+    if len(written.encode()) > MAX_NAME_BYTES:
+        raise InvalidArgument(f"{what} is longer than {MAX_NAME_BYTES} bytes")
 
 
 def tenant_meant(caller: Caller, asked: str | None = None) -> str:

@@ -14,7 +14,7 @@ from orchestrator.api.answers import Json
 from orchestrator.api.auth import Caller, CallerDependency
 from orchestrator.api.bodies import Body
 from orchestrator.api.documentation import accepts
-from orchestrator.api.naming import MAX_LISTED, check_name
+from orchestrator.api.naming import MAX_LISTED, check_name, check_polled
 from orchestrator.api.services import Services, Serving
 from orchestrator.api.worker_shapes import (
     CreateRoutingRule,
@@ -67,7 +67,7 @@ def list_handlers(serving: Serving, caller: CallerDependency) -> Response:
 def tell_worker(serving: Serving, body: Body) -> Response:
     """Tell a worker something; it asks for what it was told, and deletes what it has done."""
     request = body.read(TellWorker)
-    check_name("worker_id", request.worker_id)
+    check_polled("worker_id", request.worker_id)
     with serving.store.transaction() as tx:
         command = worker_orders.insert_command(
             tx, serving.engine.new_id(), request.worker_id, request.command, request.payload
@@ -146,10 +146,11 @@ async def create_rule(serving: Serving, caller: CallerDependency, body: Body) ->
 
 def _make_rule(serving: Services, caller: Caller, request: CreateRoutingRule) -> Rule:
     caller.claim_tenant(request.tenant_id)
-    for name in ("tenant_id", "handler_name", "queue_override"):
+    for name in ("tenant_id", "handler_name"):
         check_name(name, getattr(request, name))
-    if request.match_queue is not None:
-        check_name("match_queue", request.match_queue)
+    for queue in ("queue_override", "match_queue"):
+        if (named := getattr(request, queue)) is not None:
+            check_polled(queue, named)
     now = serving.engine.now()
     rule = Rule(id=serving.engine.new_id(), created_at=now, updated_at=now, **request.model_dump())
     with serving.store.transaction() as tx:

@@ -63,6 +63,7 @@ def test_api_13_7_worker_is_told(api: Api) -> None:
     [
         ({"worker_id": " "}, 400),
         ({"worker_id": "w" * 256}, 400),
+        ({"worker_id": "ü" * 128}, 400),
         ({"worker_id": None}, 422),
         ({"command": "dance"}, 422),
         ({"command": None}, 422),
@@ -233,7 +234,9 @@ def test_api_13_7_rules_of_another_tenant_lead_nobody(api: Api) -> None:
     [
         ({"handler_name": ""}, 400),
         ({"queue_override": " "}, 400),
+        ({"queue_override": "ü" * 128}, 400),
         ({"match_queue": ""}, 400),
+        ({"match_queue": "ü" * 128}, 400),
         ({"queue_override": None}, 422),
         ({"priority": 2**31}, 422),
         ({"priority": "high"}, 422),
