@@ -6,15 +6,13 @@ is left. The part is drawn at random; the seed is printed and can be given in FA
 
 import os
 import random
-import signal
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from uuid import UUID
 
 import orjson
@@ -23,6 +21,7 @@ import pytest
 from orchestrator.core.model import Claim
 from orchestrator.store import steps as step_rows
 from tests.faults import checkers
+from tests.faults.held import stop_with_claim
 from tests.faults.journey import BLOCKS, EFFECTS, INSTANCES, ITEMS, STEPS, Fault, Run, StepKey, record
 from tests.faults.slowness import Slowness, measured
 from tests.support.stack import NAMESPACE, TENANT, Stack
@@ -118,46 +117,6 @@ def journey(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Journey]:
     made.wait_for_part()
     with measured() as made.slowness:
         yield made
-
-
-def held_by(stack: Stack, worker: str) -> list[StepKey]:
-    """Name the steps that a stopped worker has claimed, but for those whose outcome is being committed without it.
-
-    A commit holds the lock of its instance from the worker's first message to its last. The step is locked too, so that
-    it is read as it is then, and not as it was when this statement began.
-    """
-    rows = stack.query(
-        "SELECT s.instance_id, s.block_id, s.iteration FROM steps s JOIN workers w ON w.id = s.worker_id "
-        "JOIN instances i ON i.id = s.instance_id WHERE s.state = 'claimed' AND w.name LIKE %s "
-        "FOR SHARE OF i, s SKIP LOCKED",
-        (f"{worker}@%",),
-    )
-    return [StepKey(row[0], row[1], tuple(row[2])) for row in rows]
-
-
-def is_stopped(pid: int) -> bool:
-    """Tell whether no thread of a process runs any more: a signal to stop takes effect a moment after it was sent."""
-    states = [
-        (thread / "stat").read_text().rpartition(")")[2].split()[0] for thread in Path(f"/proc/{pid}/task").iterdir()
-    ]
-    return set(states) <= {"T", "Z"}
-
-
-def stop_with_claim(stack: Stack, worker: str, pids: Callable[[], Sequence[int]]) -> list[StepKey]:
-    """Stop processes of a worker at a moment when it holds a claim, and say what it holds."""
-
-    def held() -> list[StepKey]:
-        stopped = list(pids())
-        for pid in stopped:
-            os.kill(pid, signal.SIGSTOP)
-        wait_until(lambda: all(map(is_stopped, stopped)), f"{worker} to stand still", within=30)
-        if claims := held_by(stack, worker):
-            return claims
-        for pid in pids():
-            os.kill(pid, signal.SIGCONT)
-        return []
-
-    return wait_until(held, f"{worker} to hold a claim", within=90)
 
 
 def test_a_killed_worker_is_replaced_within_8_seconds(journey: Journey) -> None:

@@ -12,12 +12,12 @@ import pytest
 from tests.faults.long import only_long
 from tests.faults.nightly.campaign import Campaign
 from tests.faults.nightly.judge import Verdict
-from tests.faults.nightly.kinds import SHORT, draw, groups_of, kinds_of, one_of_each_group
+from tests.faults.nightly.kinds import POINT_KINDS, SHORT, draw, groups_of, kinds_of, one_of_each_group
 from tests.faults.nightly.pulse import Pulse
 from tests.faults.nightly.record import Record
 from tests.faults.nightly.site import Plan, Site
 
-pytestmark = [pytest.mark.fault, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(900)]
 
 SEED = int(os.environ.get("FAULT_SEED") or random.SystemRandom().randrange(2**32))
 
@@ -30,17 +30,18 @@ SEED = int(os.environ.get("FAULT_SEED") or random.SystemRandom().randrange(2**32
         pytest.param(Plan(pooler=True), id="PgBouncer", marks=only_long),
     ],
 )
-def test_one_fault_of_each_group_under_load(tmp_path: Path, plan: Plan) -> None:
+def test_one_fault_of_each_group_and_a_death_at_each_point_under_load(tmp_path: Path, plan: Plan) -> None:
     print(f"\nseed {SEED}")
     kinds = kinds_of(plan)
     kept, drawn = Record(seed=SEED), Random(SEED)
     with Site.running(tmp_path, per_second=5, seed=SEED, plan=plan) as site:
         campaign = Campaign(site, kept, SHORT)
         campaign.play(one_of_each_group(drawn, kinds), drawn)
+        campaign.play(POINT_KINDS, drawn)
         campaign.end()
     print(kept.report(("pytest",)))
     assert not kept.verdict()
-    assert len(kept.faults) >= len(groups_of(kinds))
+    assert len(kept.faults) >= len(groups_of(kinds)) - 1 + len(POINT_KINDS)
 
 
 def test_control_a_run_that_checked_nothing_is_not_sound() -> None:

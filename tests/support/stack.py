@@ -210,6 +210,15 @@ class Stack:
         os.kill(pid, signal.SIGKILL)
         return pid
 
+    def has_ended(self, pid: int) -> bool:
+        """Tell whether a process has ended, with all of its threads; also one of ours that is not collected yet."""
+        if pid in map(self.processes.pid, self.processes.names):
+            return False
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+
     def stop(self, name: str) -> None:
         """End a process in an orderly way, and leave it down."""
         self._started.pop(name, None)

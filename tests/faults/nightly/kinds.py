@@ -18,7 +18,9 @@ from orchestrator import embedded
 from orchestrator.embedded import without_driver
 from orchestrator.errors import StoreUnavailable
 from queues.broker import Broker, Hint, client_app
+from tests.faults.nightly.deaths import die_at, standing_still
 from tests.faults.nightly.site import SERVICES, SLOTS, TO_API, TO_POSTGRES, TO_RABBITMQ, TO_REDIS, WORKERS, Plan, Site
+from tests.support.points import Point
 from tests.support.proxy import Trouble
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.waiting import wait_until
@@ -76,18 +78,18 @@ def _kill_child(site: Site, random: Random, _pace: Pace) -> None:
 def _stop_child(site: Site, random: Random, pace: Pace) -> None:
     worker = random.choice(WORKERS)
     pid = random.choice(wait_until(lambda: site.stack.children(worker), "a child"))
-    with _standing_still([pid]):
+    with standing_still([pid]):
         _last(pace.stop, random)
 
 
 def _stop_parent(site: Site, random: Random, pace: Pace) -> None:
-    with _standing_still([site.stack.pid(random.choice(WORKERS))]):
+    with standing_still([site.stack.pid(random.choice(WORKERS))]):
         _last(pace.stop, random)
 
 
 def _stop_worker(site: Site, random: Random, pace: Pace) -> None:
     worker = random.choice(WORKERS)
-    with _standing_still([site.stack.pid(worker), *site.stack.children(worker)]):
+    with standing_still([site.stack.pid(worker), *site.stack.children(worker)]):
         _last(pace.stop, random)
 
 
@@ -100,20 +102,8 @@ def _end(number: signal.Signals, names: Sequence[str], site: Site, random: Rando
 
 
 def _stop_process(names: Sequence[str], site: Site, random: Random, pace: Pace) -> None:
-    with _standing_still([site.stack.pid(random.choice(names))]):
+    with standing_still([site.stack.pid(random.choice(names))]):
         _last(pace.stop, random)
-
-
-@contextmanager
-def _standing_still(pids: Sequence[int]) -> Iterator[None]:
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            with suppress(ProcessLookupError):  # its parent may have killed a child that did not move
-                os.kill(pid, signal.SIGCONT)
 
 
 # -- Redis ---------------------------------------------------------------------------------------------------------
@@ -137,7 +127,7 @@ def _restart_redis(site: Site, _random: Random, _pace: Pace) -> None:
 
 
 def _stop_redis(site: Site, random: Random, pace: Pace) -> None:
-    with _standing_still([site.server_pids()[1]]):
+    with standing_still([site.server_pids()[1]]):
         _last(pace.pause, random)
 
 
@@ -326,7 +316,7 @@ def _restart_pooler(site: Site, _random: Random, _pace: Pace) -> None:
 
 def _stop_pooler(site: Site, random: Random, pace: Pace) -> None:
     assert site.pooler is not None
-    with _standing_still([site.pooler.pid]):
+    with standing_still([site.pooler.pid]):
         _last(pace.pause, random)
 
 
@@ -361,6 +351,17 @@ KINDS: tuple[Kind, ...] = (
     Kind(name="poison: segmentation fault", group="poison", strike=partial(_poison, "crashes"), may_run_again=3),
 )
 
+POINT_KINDS: tuple[Kind, ...] = tuple(
+    Kind(
+        name=f"kill -9 {point}",
+        group="points",
+        strike=lambda site, _random, _pace, point=point: die_at(site, point),
+        may_run_again=SLOTS,
+    )
+    for point in Point
+)
+"""A death of each kind of process in the middle of what it does. Any step that was in progress may run again."""
+
 RABBITMQ_KINDS: tuple[Kind, ...] = (
     Kind(name="kill -9 of RabbitMQ", group="RabbitMQ", strike=_restart_rabbitmq),
     Kind(name="RabbitMQ restarted empty", group="RabbitMQ", strike=_restart_rabbitmq_empty),
@@ -389,6 +390,7 @@ def kinds_of(plan: Plan) -> tuple[Kind, ...]:
     ]
     return (
         *KINDS,
+        *POINT_KINDS,
         *(RABBITMQ_KINDS if plan.rabbitmq else ()),
         *(POOLER_KINDS if plan.pooler else ()),
         *networks,

@@ -22,6 +22,7 @@ from tests.faults.nightly.load import Load
 from tests.faults.nightly.pulse import Pulse
 from tests.support.effects import EffectLog, Execution, executions_of
 from tests.support.pgbouncer import PgBouncer, pooling
+from tests.support.points import prepared_to_die
 from tests.support.proxy import Proxy
 from tests.support.rabbitmq import RabbitMQ, broking
 from tests.support.stack import Stack, WorkerSpec
@@ -59,12 +60,15 @@ class Site:
         links: Mapping[str, Proxy],
         load: Load,
         *,
+        points: Path,
         rabbitmq: RabbitMQ | None = None,
         pooler: PgBouncer | None = None,
     ) -> None:
         self.stack = stack
         self.links = links
         self.load = load
+        self.points = points
+        """Where processes are asked to die."""
         self.rabbitmq = rabbitmq
         self.pooler = pooler
         self.effects = Tail(stack.effects)
@@ -80,12 +84,15 @@ class Site:
         with ExitStack() as parts:
             rabbitmq = parts.enter_context(broking(directory / "rabbitmq")) if plan.rabbitmq else None
             ways = _Ways(seed, rabbitmq, directory / "pooler" if plan.pooler else None, parts)
+            points = directory / "points"
+            points.mkdir()
             stack = parts.enter_context(
                 Stack.running(
                     directory,
                     workers={name: WorkerSpec(concurrency=CHILDREN) for name in WORKERS},
                     services=SERVICES,
                     with_api=True,
+                    env=prepared_to_die(points),
                     env_of=ways.settings_of,
                     broker=rabbitmq.url if rabbitmq else None,
                 )
@@ -99,7 +106,7 @@ class Site:
             )
             load.start()
             parts.callback(load.stop)
-            site = cls(stack, ways.links, load, rabbitmq=rabbitmq, pooler=ways.pooler)
+            site = cls(stack, ways.links, load, points=points, rabbitmq=rabbitmq, pooler=ways.pooler)
             site.pulse.start()
             parts.callback(site.pulse.stop)
             yield site
@@ -127,6 +134,10 @@ class Site:
         with self.stack.store.transaction() as tx:
             ids = [row[0] for row in tx.query("SELECT id FROM workers")]
             return [claim for worker_id in ids for claim in step_rows.claims_of(tx, worker_id)]
+
+    def has_waiting_steps(self) -> bool:
+        """Tell whether a step could be claimed."""
+        return self.stack.query("SELECT EXISTS (SELECT FROM steps WHERE state = 'ready')") == [(True,)]
 
     def ended_badly(self, claims: Sequence[Claim]) -> list[Claim]:
         """Give those of the claims that were taken away: their outcome was not committed, and cannot be any more."""
