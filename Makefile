@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test model simulation style types lint check contract contract-fuzz coverage-of-contract format bench bench-guard faults faults-nightly soak recovery upgrade-rehearsal restore-rehearsal lock clean
+.PHONY: help install demo dev test model seeds simulation style types lint check contract contract-fuzz coverage-of-contract format bench bench-guard faults faults-nightly soak recovery upgrade-rehearsal restore-rehearsal lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 24
@@ -52,8 +52,10 @@ lint: style types ## Formatting, lint, import layers, types.
 check: lint ## What `lint` finds, and tree hygiene.
 	$(BIN)/python -m pytest -q tests/architecture
 
-simulation: $(STAMP) ## Play SEEDS histories of a whole installation with faults, and find every mutant.
+seeds: $(STAMP) ## Play SEEDS histories of a whole installation, with faults, in simulated time.
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --processes 2
+
+simulation: seeds ## Play SEEDS histories, and find every mutant.
 	$(BIN)/python -m tests.simulation --mutants --seeds 2000
 
 contract: $(STAMP) ## Test the HTTP API: of a server of its own, or of the one at URL=http://... (KEY=its root key, ONLY=of these names).

@@ -11,8 +11,8 @@ from tests.simulation.campaign import check_seeds
 from tests.simulation.cases import FAULTS, Case, case_of
 from tests.simulation.world import play
 
-SEEDS = 640
-"""Seeds of one run of the tests; `make simulation` plays ten thousand."""
+SEEDS = 320
+"""Seeds of one run of the tests; `make seeds` plays ten thousand, as CI does."""
 
 
 @pytest.mark.timeout(900)
