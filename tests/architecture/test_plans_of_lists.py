@@ -62,6 +62,7 @@ class Measuring:
 @pytest.fixture
 def filled(store: Store) -> Store:
     with store.transaction() as tx:
+        tx.execute("SET LOCAL statement_timeout = 0")
         tx.execute(_FILL, (INSTANCES,))
         tx.execute(_CONTEXTS, (INSTANCES,))
         for table in ("instances", "contexts", "metadata_entries"):

@@ -19,7 +19,7 @@ from pathlib import Path
 from orchestrator import embedded
 from tests.faults.journey import StepKey
 from tests.faults.slowness import measured
-from tests.faults.test_faults import stop_with_claim
+from tests.faults.stopped import stop_with_claim
 from tests.support.stack import Stack, WorkerSpec
 from tests.support.waiting import wait_until
 

@@ -21,9 +21,9 @@ import pytest
 from orchestrator.core.model import Claim
 from orchestrator.store import steps as step_rows
 from tests.faults import checkers
-from tests.faults.held import stop_with_claim
 from tests.faults.journey import BLOCKS, EFFECTS, INSTANCES, ITEMS, STEPS, Fault, Run, StepKey, record
 from tests.faults.slowness import Slowness, measured
+from tests.faults.stopped import stop_with_claim
 from tests.support.stack import NAMESPACE, TENANT, Stack
 from tests.support.waiting import wait_until
 

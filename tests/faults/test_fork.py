@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 
 from tests.faults.journey import BLOCKS, ITEMS
-from tests.faults.test_faults import is_stopped
+from tests.faults.stopped import is_stopped
 from tests.support.stack import Stack, WorkerSpec
 from tests.support.waiting import wait_until
 

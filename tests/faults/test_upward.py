@@ -5,8 +5,7 @@ import signal
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from uuid import UUID, uuid4
 
 import orjson
@@ -14,6 +13,7 @@ import pytest
 
 from orchestrator import embedded
 from tests.faults.long import only_long
+from tests.faults.stopped import standing_still
 from tests.support.stack import NAMESPACE, TENANT, Stack
 from tests.support.waiting import wait_until
 from workers.supervisor import is_alive
@@ -58,18 +58,6 @@ class Client:
                 self.accepted.append(UUID(orjson.loads(response.read())["id"]))
         except urllib.error.HTTPError as error:
             self.refused.append(error.code)
-
-
-@contextmanager
-def standing_still(pids: list[int]) -> Iterator[None]:
-    """Stop processes for a block."""
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 def _redis(stack: Stack) -> list[int]:

@@ -1,14 +1,11 @@
 """Deaths at named points: what brings a process to each of them, and the wait until one has died there."""
 
-import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from functools import partial
 
-from tests.faults.held import stop_with_claim
 from tests.faults.nightly.site import WORKERS, Site
+from tests.faults.stopped import send, standing_still, stop_with_claim
 from tests.support.points import Asked, Point
 from tests.support.waiting import wait_until
 
@@ -40,7 +37,7 @@ def _kill_a_worker_with_claims(site: Site) -> None:
         return [site.stack.pid(worker), *site.stack.children(worker)]
 
     stop_with_claim(site.stack, worker, pids)
-    _send(pids(), signal.SIGKILL)
+    send(signal.SIGKILL, pids())
     site.stack.kill(worker)
 
 
@@ -56,19 +53,3 @@ def _lose_hints(site: Site, asked: Asked) -> int | None:
         while asked.who_died() is None and time.monotonic() < until:
             time.sleep(POLL_SECONDS)
     return asked.who_died()
-
-
-@contextmanager
-def standing_still(pids: Sequence[int]) -> Iterator[None]:
-    """Stop processes for a while."""
-    _send(pids, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        _send(pids, signal.SIGCONT)
-
-
-def _send(pids: Sequence[int], number: signal.Signals) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError):  # its parent may have killed a child that did not move
-            os.kill(pid, number)

@@ -18,8 +18,9 @@ from orchestrator import embedded
 from orchestrator.embedded import without_driver
 from orchestrator.errors import StoreUnavailable
 from queues.broker import Broker, Hint, client_app
-from tests.faults.nightly.deaths import die_at, standing_still
+from tests.faults.nightly.deaths import die_at
 from tests.faults.nightly.site import SERVICES, SLOTS, TO_API, TO_POSTGRES, TO_RABBITMQ, TO_REDIS, WORKERS, Plan, Site
+from tests.faults.stopped import standing_still
 from tests.support.points import Point
 from tests.support.proxy import Trouble
 from tests.support.rabbitmq import RabbitMQ

@@ -1,13 +1,31 @@
-"""Workers that are stopped while they hold claims."""
+"""Processes that stand still, and workers that do while they hold claims."""
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.faults.journey import StepKey
 from tests.support.stack import Stack
 from tests.support.waiting import wait_until
+
+
+@contextmanager
+def standing_still(pids: Sequence[int]) -> Iterator[None]:
+    """Stop processes for a block."""
+    send(signal.SIGSTOP, pids)
+    try:
+        yield
+    finally:
+        send(signal.SIGCONT, pids)
+
+
+def send(number: signal.Signals, pids: Sequence[int]) -> None:
+    """Send a signal to processes; their parent may have killed one that did not move."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def held_by(stack: Stack, worker: str) -> list[StepKey]:
@@ -38,13 +56,11 @@ def stop_with_claim(stack: Stack, worker: str, pids: Callable[[], Sequence[int]]
 
     def held() -> list[StepKey]:
         stopped = list(pids())
-        for pid in stopped:
-            os.kill(pid, signal.SIGSTOP)
+        send(signal.SIGSTOP, stopped)
         wait_until(lambda: all(map(is_stopped, stopped)), f"{worker} to stand still", within=30)
         if claims := held_by(stack, worker):
             return claims
-        for pid in pids():
-            os.kill(pid, signal.SIGCONT)
+        send(signal.SIGCONT, pids())
         return []
 
     return wait_until(held, f"{worker} to hold a claim", within=90)
