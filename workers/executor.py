@@ -11,9 +11,11 @@ A worker that is not heard of is taken for dead, and its steps are given to othe
 handler called, once its last heartbeat is too long ago; a step that was claimed before is given back then.
 
 A commit may take effect although its answer is lost. What it has claimed is then held by this process without its
-knowledge, for as long as the process lives; so after every such doubt it asks the store what it holds.
+knowledge, for as long as the process lives; so after every such doubt it asks the store what it holds, and once more
+when the commit cannot be under way any longer.
 """
 
+import math
 import os
 import threading
 from collections import Counter, deque
@@ -52,6 +54,9 @@ log = structlog.get_logger()
 CLAIM_PATIENCE_SECONDS = 60.0
 REPORT_PATIENCE_SECONDS = 600.0
 LEASE_POLL_SECONDS = 0.05
+DOUBT_SECONDS = 35.0
+"""A commit whose connection was cut takes effect by then, or never: PostgreSQL notices that nobody is there after 30 s,
+and ends a statement, or a transaction that is idle, after 15 s."""
 
 
 class Executor:
@@ -115,6 +120,7 @@ class Executor:
         self._rounds: Counter[UUID] = Counter()
         self._mine: set[UUID] = set()
         self._is_unsure = False
+        self._ask_again_at = math.inf
         self._claiming = threading.Lock()
         self._parent = os.getppid()
         self.is_stopping = False
@@ -130,6 +136,10 @@ class Executor:
             while self._is_unsure and not self.has_to_stop():
                 with suppress(StoreUnavailable):
                     self.answer(queue, None)
+
+    def has_to_ask(self) -> bool:
+        """Tell whether it is time to look once more for what a commit without an answer has claimed."""
+        return self._machine.monotonic() >= self._ask_again_at and not self.has_to_stop()
 
     def answer(self, queue: str, step_id: UUID | None) -> int:
         """Answer a doorbell: run what is ready on the queue, for one time slice; returns how many steps were run."""
@@ -176,7 +186,7 @@ class Executor:
                     adopted = self._adopted()
                     claims = self._take(adopted or self._engine.claim(self._worker, wish, step_id=step_id))
             except StoreUnavailable as error:
-                self._is_unsure = True
+                self._doubt()
                 patience.wait(error)
             else:
                 if len(self._queues) == 1 and not adopted:
@@ -189,11 +199,19 @@ class Executor:
         self._mine.update(claim.token for claim in claims)
         return list(claims)
 
+    def _doubt(self) -> None:
+        """Note that a commit may have claimed something, or may do so yet."""
+        self._is_unsure = True
+        self._ask_again_at = self._machine.monotonic() + DOUBT_SECONDS
+
     def _adopted(self) -> list[Claim]:
         """Give the claims of this process that it does not know of: the answer that would have named them was lost."""
-        if not self._is_unsure:
+        is_due = self._machine.monotonic() >= self._ask_again_at
+        if not self._is_unsure and not is_due:
             return []
         self._is_unsure = False
+        if is_due:
+            self._ask_again_at = math.inf
         unknown = [claim for claim in self._engine.held_by(self._worker) if claim.token not in self._mine]
         if unknown:
             log.warning("claims_adopted", count=len(unknown))
@@ -342,7 +360,8 @@ class Executor:
                     self._take(finished.claims)
                 break
             except StoreUnavailable as error:
-                self._is_unsure = self._is_unsure or carry_on is not None
+                if carry_on is not None:
+                    self._doubt()
                 patience.wait(error)
         return replace(finished, claims=(*finished.claims, *self._adopted_patiently(patience)))
 

@@ -96,10 +96,13 @@ class Runtime:
             use=CredentialUse(self.store, Renewer(self.store, Egress(allow_internal=settings.allow_internal_urls))),
         )
 
+        self._queue = identity.queues[0]
         self._listener: Listener | None = None
         if may_listen(app, identity):
             self._listener = Listener(
-                app, identity.queues, must_stop=lambda: identity.quiet.is_up or self.executor.has_to_stop()
+                app,
+                identity.queues,
+                must_stop=lambda: identity.quiet.is_up or self.executor.has_to_stop() or self.executor.has_to_ask(),
             )
 
     def listen(self) -> None:
@@ -107,9 +110,12 @@ class Runtime:
         if self._listener is None:
             return
         for _ in range(HINTS_TOGETHER):
-            if (hint := self._listener.next()) is None:
+            if (hint := self._listener.next()) is not None:
+                self.executor.answer_for_sure(*hint)
+            elif self.executor.has_to_ask():
+                self.executor.answer_for_sure(self._queue, None)
+            else:
                 return
-            self.executor.answer_for_sure(*hint)
 
     def close(self, timeout: float = 20.0) -> None:
         """Finish what is running, then close the connections."""

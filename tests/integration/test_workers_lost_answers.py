@@ -13,12 +13,13 @@ from orchestrator.core.model import Claim
 from orchestrator.core.outcomes import Failed, Outcome
 from orchestrator.engine import Engine
 from orchestrator.errors import StoreUnavailable
-from orchestrator.exchange import Work
+from orchestrator.exchange import Wish, Work
 from orchestrator.settings import Settings
 from orchestrator.store import instances, steps
 from orchestrator.store.session import Store, Transaction
 from tests.integration.test_workers_claims import start
 from tests.support.hands import hands_of
+from tests.support.waiting import wait_until
 from workers import StepContext, executor
 from workers.executor import Executor
 from workers.registry import Registry
@@ -102,6 +103,37 @@ def test_a_lost_answer_costs_no_step(
     assert outage.lost == len(which)
     assert state_of(store, instance_id) == "completed"
     assert outcomes(store, instance_id) == ["completed"] * 4
+
+
+def test_a_claim_that_takes_effect_after_the_question_is_found_by_the_next_one(
+    engine: Engine, settings: Settings, store: Store, hands: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server works on after the connection was cut; what it claims shows when nobody asks any more."""
+    instance_id = start(engine, store, blocks("plain"))
+    late = Engine(engine.store, None, settings)
+    whole, calls = store.transaction, itertools.count(1)
+
+    @contextmanager
+    def transaction(**options: Any) -> Iterator[Transaction]:
+        number = next(calls)  # the claim, the question, the claim
+        if number == 1:
+            raise StoreUnavailable("the connection was cut")
+        if number == 3:
+            with monkeypatch.context() as patch:
+                patch.setattr(store, "transaction", whole)
+                assert len(late.claim(hands._worker, Wish(queue="default", handlers=("plain",)))) == 1
+        with whole(**options) as tx:
+            yield tx
+
+    monkeypatch.setattr("workers.executor.DOUBT_SECONDS", 0.5)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "transaction", transaction)
+        hands.answer_for_sure("default", None)
+    assert outcomes(store, instance_id) == []
+    wait_until(hands.has_to_ask, "it to be time to ask once more")
+    hands.answer_for_sure("default", None)
+    assert outcomes(store, instance_id) == ["completed"] * 4
+    assert not hands.has_to_ask()
 
 
 class Absence(Outage):
