@@ -46,7 +46,7 @@ def _known(plan: Plan, node: Node, items: Mapping[NodeKey, set[int]]) -> Mapping
             return {PASSED: node.memory[PASSED]} if PASSED in node.memory else {}
         case document.SubSequence():
             return {}
-        case document.ForEach():
+        case document.ForEach() if node.memory:  # one that was turned away before it began knows nothing
             return {**node.memory, "again": sorted(items.get(node.key, ()))}
         case _:
             return node.memory

@@ -479,6 +479,33 @@ def test_api_10_5_a_flow_with_a_time_of_a_patch_is_paused_and_goes_on_at_once(ap
     assert api.state(instance) == "completed"
 
 
+def composite(kind: str, *body: dict[str, Any]) -> dict[str, Any]:
+    forms: dict[str, dict[str, Any]] = {
+        "for_each": {"collection": "items", "body": list(body)},
+        "loop": {"condition": "iteration < 2", "body": list(body)},
+        "router": {"routes": [{"condition": "true", "blocks": list(body)}]},
+        "a_b_split": {
+            "variants": [{"name": name, "weight": 1, "blocks": list(body)[:at]} for at, name in ((0, "x"), (1, "y"))]
+        },
+        "try_catch": {"try_block": list(body), "catch_block": []},
+        "race": {"branches": [list(body)]},
+        "saga": {"steps": [{"id": "s1", "action": each} for each in body]},
+    }
+    return {"type": kind, "id": "c", **forms[kind]}
+
+
+@pytest.mark.parametrize("kind", ["for_each", "loop", "router", "a_b_split", "try_catch", "race", "saga"])
+def test_api_10_5_a_block_that_a_cancel_has_turned_away_begins_when_the_flow_is_scheduled_again(api: Api, kind: str):
+    scope = {"type": "cancellation_scope", "id": "scope", "blocks": [step("a")]}
+    instance = api.start(scope, composite(kind, step("b", "noop")), data={"items": [1, 2]})
+    api.signal(instance, "cancel")
+    api.complete({})
+    assert (api.state(instance), api.states(instance)["c"]) == ("cancelled", "cancelled")
+    assert patch_state(api, instance, "scheduled").status_code == 200
+    api.run_builtins()
+    assert (api.state(instance), api.states(instance)["c"]) == ("completed", "completed")
+
+
 def test_api_10_5_disallowed_moves_are_400_and_named(api: Api):
     instance = api.start(step("a"), next_fire_at=LATER)
     answer = patch_state(api, instance, "completed")
