@@ -146,10 +146,7 @@ def was_set_to_wait(turn: Turn) -> bool:
 
 def has_stopped(turn: Turn) -> bool:
     """Tell whether nothing would ever move the instance: it had ended, or was about to, when it was paused."""
-    instance = turn.instance
-    return (
-        instance.started_at is not None and not instance.scheduled and not turn.open_steps() and not turn.open_nodes()
-    )
+    return not turn.instance.scheduled and not turn.open_steps() and not turn.open_nodes()
 
 
 def _has_failed(turn: Turn) -> bool:
@@ -196,8 +193,8 @@ def _hold_what_runs_here(turn: Turn) -> None:
 
 def _set_going(turn: Turn, not_before: datetime | None) -> None:
     later = not_before if not_before is not None and not_before > turn.now else None
-    drop_start_timer(turn)
-    if turn.instance.state.is_terminal or has_stopped(turn):
+    is_to_start = drop_start_timer(turn) and turn.instance.started_at is None
+    if turn.instance.state.is_terminal or (has_stopped(turn) and not is_to_start):
         retry(turn, later)
         return
     turn.amend(is_held=False, parked_reason=None)

@@ -210,3 +210,14 @@ def test_api_10_7_bulk_operations_hold_a_page_of_instances_at_once(api: Api, mon
     assert answer.json() == {"matched": 5, "migrated": 2, "skipped": 3, "failed": 0}
     assert bulk(api, "state", filter=which, state="cancelled") == {"count": 2}
     assert {api.state(instance) for instance in ids} == {"cancelled"}
+
+
+@pytest.mark.parametrize("state", ["paused", "waiting"])
+def test_api_10_7_a_flow_that_ended_before_it_began_goes_on_after_bulk_state_and_resume(api: Api, state: str):
+    instance = api.start(step("a", "noop"), next_fire_at="2099-01-01T00:00:00Z")
+    api.signal(instance, "cancel")
+    answer = api.http.patch("/instances/bulk/state", json={"filter": {"tenant_id": TENANT}, "state": state})
+    assert (answer.json()["count"], api.state(instance)) == (1, state)
+    api.signal(instance, "resume")
+    api.run_builtins()
+    assert api.state(instance) == "completed"
