@@ -33,11 +33,12 @@ class Briefing:
         self._store = store
         self._turnstile = turnstile
 
-    def prepare_for(self, tx: Transaction, claimed: Sequence[tuple[UUID, Step]]) -> None:
+    def prepare_for(self, tx: Transaction, claimed: Sequence[tuple[UUID, Step]], *, run_here: bool) -> None:
         """Load the instances of steps in the transaction that has claimed them, if their definitions are known here.
 
-        And the composites around the steps, which the ends of these will be told to: then they are decided in memory.
-        What else their inputs need, and definitions that this process has not compiled yet, `inputs` loads.
+        And the composites around the steps, which the ends of these will be told to: then they are decided in memory;
+        and the context for handlers that are not built in, if this process runs them. What else their inputs need, and
+        definitions that this process has not compiled yet, `inputs` loads.
         """
         steps: dict[UUID, list[Step]] = {}
         for instance_id, step in claimed:
@@ -45,9 +46,9 @@ class Briefing:
         known = self._turnstile.load_known(tx, list(steps))
         for current in known:
             current.steps.update({step.key: step for step in steps[current.instance.id]})
-        around = [(current, Needs(nodes=_composites_around(current))) for current in known]
-        if inside := [(current, needs) for current, needs in around if needs.nodes]:
-            tx.fill(inside)
+        certain = [(current, _certain_needs(current, run_here=run_here)) for current in known]
+        if wanted := [(current, needs) for current, needs in certain if needs != Needs()]:
+            tx.fill(wanted)
         for current in known:
             self._turnstile.keep(current)
 
@@ -171,6 +172,12 @@ class Briefing:
             ended_at=seen.ended_at,
             current_node=seen.newest_block or instance.current_step or plan.root[0],
         )
+
+
+def _certain_needs(current: Slice, *, run_here: bool) -> Needs:
+    handlers = {step.handler for step in current.steps.values() if step is not None}
+    is_plain = run_here and not all(map(runs_in_process, handlers))
+    return Needs(nodes=_composites_around(current), context=is_plain, audit=is_plain)
 
 
 def _composites_around(current: Slice) -> frozenset[NodeKey]:

@@ -156,7 +156,7 @@ class Engine:
             )
             claims = [claim_of(instance_id, step) for instance_id, step in claimed]
             self._forget(claims)
-            self._briefing.prepare_for(tx, claimed)
+            self._briefing.prepare_for(tx, claimed, run_here=True)
         return claims
 
     def most_urgent(self, queues: Collection[str], handlers: Collection[str]) -> int:
@@ -198,7 +198,7 @@ class Engine:
                 rank=rank,
             )
             self._forget(task.claim for task in held)
-            self._briefing.prepare_for(tx, [(task.instance_id, task.step) for task in held])
+            self._briefing.prepare_for(tx, [(task.instance_id, task.step) for task in held], run_here=False)
         return held
 
     def _forget(self, claims: Iterable[Claim]) -> None:

@@ -60,7 +60,7 @@ def run(
         return Failed(message=message, retryable=True)
     remaining = seconds_left(work, engine)
     try:
-        call = handler.bind(context_of(work, engine), work.params)
+        call = handler.bind(context_of(work, engine) if handler.takes_context else None, work.params)
         if isinstance(call, Failed):
             return call
         with (limit or time_limit)(remaining):

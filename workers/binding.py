@@ -58,7 +58,7 @@ class Binding:
     named: tuple[Parameter, ...]
     takes_unknown: bool
 
-    def arguments(self, ctx: StepContext, params: Any) -> dict[str, Any] | Failed:
+    def arguments(self, ctx: StepContext | None, params: Any) -> dict[str, Any] | Failed:
         """Return the keyword arguments of the call, or the permanent failure that names each wrong parameter.
 
         Absent params (null) count as `{}`, except for an unannotated parameter `params`.

@@ -363,7 +363,8 @@ class Executor:
                 if carry_on is not None:
                     self._doubt()
                 patience.wait(error)
-        return replace(finished, claims=(*finished.claims, *self._adopted_patiently(patience)))
+        adopted = self._adopted_patiently(patience)
+        return replace(finished, claims=(*finished.claims, *adopted)) if adopted else finished
 
     def _adopted_patiently(self, patience: Patience) -> list[Claim]:
         """Adopt what is not known of; a store that does not answer costs nothing that is known already.

@@ -74,6 +74,8 @@ def check_outcome(outcome: Outcome, *, max_bytes: int = MAX_OUTPUT_BYTES) -> Out
     match outcome:
         case Failed():
             return failed(outcome.message, retryable=outcome.retryable, kind=outcome.kind, details=outcome.details)
+        case Completed(effects=()):
+            return _first_failure([outcome.output], max_bytes) or outcome
         case Completed():
             written = [value for effect in outcome.effects for value in _values(effect)]
             names = [list(_names(effect)) for effect in outcome.effects]

@@ -70,8 +70,17 @@ class Handler:
     is_effectless: bool = False
     binding: Binding
 
-    def bind(self, ctx: StepContext, params: Any) -> Call | Failed:
-        """Return the call that runs the handler, or the permanent failure that says which param is wrong."""
+    @property
+    def takes_context(self) -> bool:
+        """Tell whether it is called with a context."""
+        return bool(self.binding.context)
+
+    def bind(self, ctx: StepContext | None, params: Any) -> Call | Failed:
+        """Return the call that runs the handler, or the permanent failure that says which param is wrong.
+
+        Args:
+            ctx: None for a handler that takes none.
+        """
         try:
             arguments = self.binding.arguments(ctx, params)
         except Exception as exc:  # noqa: BLE001  a validator of the handler's own types

@@ -1,10 +1,12 @@
 """What a handler is given: its parameters with templates resolved, and the scope it may see (contract §5.1, §8.2)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from orchestrator.core.model import ROOT_KEY, NodeKey, is_beside
 from orchestrator.core.turn import Turn
+from orchestrator.core.values import replace
 from sequences import document
 from sequences.references import References, params_references
 from sequences.scope import Scope
@@ -33,6 +35,11 @@ REVIEW = "human_review"
 WHOLE_CONTEXT = References(data=True, config=True, session=True)
 
 
+@lru_cache(maxsize=1000)
+def _with_whole_context(references: References) -> References:
+    return references | WHOLE_CONTEXT
+
+
 def prepare(turn: Turn, key: NodeKey, *, whole_context: bool = False) -> Inputs:
     """Build the inputs of an attempt, or of a call beside the flow; InputError when a template is wrong.
 
@@ -46,7 +53,7 @@ def prepare(turn: Turn, key: NodeKey, *, whole_context: bool = False) -> Inputs:
     if not isinstance(block, document.Step):
         raise TypeError(f"block {key.block_id!r} is not a step")
     compiled = plan.params(block)
-    references = compiled.references | WHOLE_CONTEXT if whole_context else compiled.references
+    references = _with_whole_context(compiled.references) if whole_context else compiled.references
     if block.handler == REVIEW and block.wait_for_input is not None:
         references |= References(outputs=frozenset({block.id}))  # what its gate was answered
     scope = turn.scope(key, references)
