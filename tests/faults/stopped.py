@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,8 +33,16 @@ def held_by(stack: Stack, worker: str) -> list[StepKey]:
     """Name the steps that a stopped worker has claimed, but for those whose outcome is being committed without it.
 
     A commit holds the lock of its instance from the worker's first message to its last. The step is locked too, so that
-    it is read as it is then, and not as it was when this statement began.
+    it is read as it is then, and not as it was when this statement began. A commit of one message may be on its way to
+    the server: what is held a moment later is not among what it ends.
     """
+    first = _claimed_by(stack, worker)
+    time.sleep(0.2)
+    later = _claimed_by(stack, worker)
+    return [key for key in first if key in later]
+
+
+def _claimed_by(stack: Stack, worker: str) -> list[StepKey]:
     rows = stack.query(
         "SELECT s.instance_id, s.block_id, s.iteration FROM steps s JOIN workers w ON w.id = s.worker_id "
         "JOIN instances i ON i.id = s.instance_id WHERE s.state = 'claimed' AND w.name LIKE %s "

@@ -56,13 +56,20 @@ def _if_found(name: str, what: str) -> None:
     setattr(PostgresTransaction, name, wrapped)
 
 
-def _commit(self: Any, commit: Callable[[Any], None] = Transaction.commit) -> None:
-    what = getattr(self, "doing", None) or _doing.get()
-    if what is not None:
-        _die_if_asked("BEFORE", what)
-    commit(self)
-    if what is not None:
-        _die_if_asked("AFTER", what)
+def _ending(end: Callable[..., Any]) -> Callable[..., Any]:
+    """Stand before and after what ends a transaction, if there is something to commit."""
+
+    @wraps(end)
+    def wrapped(tx: Any, *positional: Any) -> Any:
+        what = (getattr(tx, "doing", None) or _doing.get()) if tx._has_begun or len(tx._waiting) > 1 else None
+        if what is not None:
+            _die_if_asked("BEFORE", what)
+        ended = end(tx, *positional)
+        if what is not None:
+            _die_if_asked("AFTER", what)
+        return ended
+
+    return wrapped
 
 
 def _tick(self: Any, tick: Callable[[Any], Any] = Dispatcher.tick) -> Any:
@@ -85,6 +92,7 @@ _during(Engine, "fire", "TIMER")
 _during(Reconciler, "_lose", "RECONCILIATION")
 _if_found("claim_ready", "CLAIM")
 _if_found("mark_hinted", "DISPATCH")
-Transaction.commit = _commit  # type: ignore[method-assign]
+Transaction.commit = _ending(Transaction.commit)  # type: ignore[method-assign]
+Transaction.end_with = _ending(Transaction.end_with)  # type: ignore[method-assign]
 Dispatcher.tick = _tick  # type: ignore[method-assign]
 executor.run = _run  # type: ignore[attr-defined]
