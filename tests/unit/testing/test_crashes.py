@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.core import decider
 from orchestrator.engine import Engine
-from orchestrator.store.memory import MemoryTransaction
+from orchestrator.store.memory import MemoryTransaction, writing
 from orchestrator.store.memory.tables import Broken, Journal
 from orchestrator.testing import (
     Harness,
@@ -166,5 +166,6 @@ def test_control_an_outcome_committed_in_two_parts_is_noticed(
             whole(tx, [(instance, [change for change in changes if change not in first])])
 
     monkeypatch.setattr(MemoryTransaction, "write", in_two_parts)
+    monkeypatch.setattr(writing, "write", in_two_parts)  # by which what is written at once is written, too
     with pytest.raises(AssertionError, match="crash before_commit"):
         crash_everywhere(harness)
