@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from orchestrator.core.model import Claim
 from orchestrator.core.outcomes import Failed, Outcome
 from orchestrator.exchange import Work
 from workers.attempt import timed_out
@@ -39,7 +40,7 @@ class Coroutines:
         self,
         capacity: int,
         report: Callable[[Sequence[Ended]], None],
-        may_begin: Callable[[], bool] = lambda: True,
+        may_begin: Callable[[Claim], bool] = lambda _claim: True,
     ) -> None:
         self._capacity = capacity
         self._report = report
@@ -72,7 +73,7 @@ class Coroutines:
             call = handler.bind(context, work.params)
             if isinstance(call, Failed):
                 return call
-            if not self._may_begin():
+            if not self._may_begin(work.claim):
                 return None
             async with asyncio.timeout(seconds) as limit:
                 return handler.outcome_of(await call())

@@ -19,9 +19,10 @@ import math
 import os
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from random import Random
 from uuid import UUID
 
@@ -71,7 +72,7 @@ class Executor:
         bystander: Makes the one who watches batches.
         limit: Ends a handler whose time is over.
         must_stop: Tells that the worker is about to end, and takes no more steps.
-        may_begin: Tells that what this worker claims is its own.
+        term: Gives the number of the time in which what this worker claims is its own; None when it is over.
         use: Puts credentials into params; None leaves references as they are.
     """
 
@@ -90,7 +91,7 @@ class Executor:
         bystander: Callable[[Settle], Watch] = Bystander,
         limit: TimeLimit = time_limit,
         must_stop: Callable[[], bool] = lambda: False,
-        may_begin: Callable[[], bool] = lambda: True,
+        term: Callable[[], float | None] = lambda: 0.0,
         use: CredentialUse | None = None,
     ) -> None:
         self._engine = engine
@@ -104,7 +105,7 @@ class Executor:
         self._random = randomness or Random()  # noqa: S311 - jitter, not secrets
         self._limit = limit
         self._must_stop = must_stop
-        self._may_begin = may_begin
+        self._term = term
         self._use = use
         names = handlers.names()
         self._names = names
@@ -116,9 +117,9 @@ class Executor:
         self._pace = Pace()
         self._urgency = Urgency(lambda: engine.most_urgent(self._queues, names), monotonic=machine.monotonic)
         self._bystander = bystander(self._settle)
-        self._coroutines = Coroutines(settings.async_capacity, self._report_coroutines, may_begin)
+        self._coroutines = Coroutines(settings.async_capacity, self._report_coroutines, self._may_begin)
         self._rounds: Counter[UUID] = Counter()
-        self._mine: set[UUID] = set()
+        self._mine: dict[UUID, float | None] = {}
         self._is_unsure = False
         self._ask_again_at = math.inf
         self._claiming = threading.Lock()
@@ -164,14 +165,19 @@ class Executor:
     def _may_go_on(self, until: float) -> bool:
         return self._machine.monotonic() < until and not self.has_to_stop()
 
-    def _has_lease(self) -> bool:
-        """Wait until the store has heard of this worker; False if it has to stop before, or that takes too long."""
+    def _lasting_term(self) -> float | None:
+        """Wait until the store has heard of this worker; None if it has to stop before, or that takes too long."""
         until = self._machine.monotonic() + CLAIM_PATIENCE_SECONDS
-        while not self._may_begin():
+        while (term := self._term()) is None:
             if self.has_to_stop() or self._machine.monotonic() >= until:
-                return False
+                break
             self._machine.sleep(LEASE_POLL_SECONDS)
-        return True
+        return term
+
+    def _may_begin(self, claim: Claim) -> bool:
+        """Tell whether a claim was made in the time that goes on."""
+        term = self._term()
+        return term is not None and self._mine.get(claim.token) == term
 
     def _claim(self, queue: str, step_id: UUID | None) -> list[Claim]:
         self._rounds.clear()
@@ -180,11 +186,11 @@ class Executor:
         together = self._quick | self._awaitable if room else self._quick
         wish = Wish(queue=queue, handlers=self._names, together=together, limit=limit)
         patience = Patience(CLAIM_PATIENCE_SECONDS, self._machine, self._random)
-        while self._has_lease():
+        while (term := self._lasting_term()) is not None:
             try:
                 with self._claiming:
                     adopted = self._adopted()
-                    claims = self._take(adopted or self._engine.claim(self._worker, wish, step_id=step_id))
+                    claims = self._take(adopted or self._engine.claim(self._worker, wish, step_id=step_id), term)
             except StoreUnavailable as error:
                 self._doubt()
                 patience.wait(error)
@@ -194,10 +200,19 @@ class Executor:
                 return claims
         return []
 
-    def _take(self, claims: Sequence[Claim]) -> list[Claim]:
-        """Note claims as known; called under the lock that their making was."""
-        self._mine.update(claim.token for claim in claims)
+    def _take(self, claims: Sequence[Claim], term: float | None) -> list[Claim]:
+        """Note claims as known; called under the lock that their making was.
+
+        Args:
+            term: What it was before they were asked for.
+        """
+        self._mine.update((claim.token, term) for claim in claims)
         return list(claims)
+
+    def _release(self, tokens: Iterable[UUID]) -> None:
+        """Note claims as known no longer."""
+        for token in tokens:
+            self._mine.pop(token, None)
 
     def _doubt(self) -> None:
         """Note that a commit may have claimed something, or may do so yet."""
@@ -225,7 +240,7 @@ class Executor:
                 following += self._run(left.popleft(), until)
         except BaseException:
             # Nobody runs these any more: what is not known is found by asking.
-            self._mine.difference_update(claim.token for group in (*left, following) for claim in group)
+            self._release(claim.token for group in (*left, following) for claim in group)
             self._is_unsure = True
             raise
         return following
@@ -245,7 +260,7 @@ class Executor:
             self._engine.lose(left, f"the worker could not run the step: {type(error).__name__}: {first_line(error)}")
             return []
         finally:
-            self._mine.difference_update(claim.token for claim in claims if claim.token not in awaiting)
+            self._release(claim.token for claim in claims if claim.token not in awaiting)
 
     def _run_and_report(self, claims: Sequence[Claim], until: float, awaiting: set[UUID]) -> list[Claim]:
         batch = Batch(self._inputs(claims))
@@ -260,7 +275,7 @@ class Executor:
                     context = context_of(work, self._engine)
                     awaiting.add(work.claim.token)
                     self._coroutines.start(work, handler, context)
-                elif (outcome := self._outcome(work, handler, self._may_begin)) is not None:
+                elif (outcome := self._outcome(work, handler, partial(self._may_begin, work.claim))) is not None:
                     batch.add(Report(claim=work.claim, outcome=outcome, logs=work.log.lines()))
                 else:
                     unbegun.append(work.claim)
@@ -304,7 +319,7 @@ class Executor:
         return check_outcome(cleared(outcome, work), max_bytes=self._settings.max_output_bytes)
 
     def _carry_on(self, until: float) -> CarryOn | None:
-        if not self._may_go_on(until) or not self._may_begin():
+        if not self._may_go_on(until) or self._term() is None:
             return None
         return CarryOn(
             worker=self._worker,
@@ -355,9 +370,10 @@ class Executor:
                 if carry_on is None:
                     return self._engine.finish(reports, None)
                 with self._claiming:
+                    term = self._term()
                     finished = self._engine.finish(reports, carry_on)
                     # First noted, then asked: what this commit has claimed is not to be adopted, and run, once more.
-                    self._take(finished.claims)
+                    self._take(finished.claims, term)
                 break
             except StoreUnavailable as error:
                 if carry_on is not None:
@@ -374,7 +390,8 @@ class Executor:
         while self._is_unsure:
             try:
                 with self._claiming:
-                    return self._take(self._adopted())
+                    term = self._term()
+                    return self._take(self._adopted(), term)
             except StoreUnavailable as error:
                 self._is_unsure = True
                 try:
@@ -393,8 +410,8 @@ class Executor:
                 self._give_back([work.claim for work in waiting])
         except Exception:
             # Nobody else would look after these: what is still claimed is found by asking, and run after all.
-            self._mine.difference_update(report.claim.token for report in reports)
-            self._mine.difference_update(work.claim.token for work in waiting)
+            self._release(report.claim.token for report in reports)
+            self._release(work.claim.token for work in waiting)
             self._is_unsure = True
             raise
 
@@ -444,7 +461,7 @@ class Executor:
             self._is_unsure = True
             raise
         finally:
-            self._mine.difference_update(work.claim.token for work, _ in ended)
+            self._release(work.claim.token for work, _ in ended)
 
     def close(self, timeout: float) -> None:
         """Take nothing more, and wait for coroutine handlers that are running."""

@@ -17,22 +17,28 @@ USED = 0.9
 class Lease:
     """Until when the claims of a worker are its own, made by its parent before it forks.
 
+    A lease that was over and is renewed is another term: what was claimed in the one before may be others' by now.
+
     Args:
         monotonic: A clock that is the same in all its processes.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._until = memoryview(mmap.mmap(-1, 8)).cast("d")
+        memory = memoryview(mmap.mmap(-1, 16)).cast("d")
+        self._until, self._number = memory[:1], memory[1:]
 
-    def renew(self, heard_at: float, dead_after: timedelta) -> None:
+    def renew(self, heard_at: float, dead_after: timedelta, *, is_new: bool = False) -> None:
         """Note that the store has heard of the worker.
 
         Args:
             heard_at: Monotonic time, not later than that: before the heartbeat was sent.
+            is_new: Whether the store did not know the worker any more.
         """
+        if is_new or self._monotonic() >= self._until[0]:
+            self._number[0] += 1  # first, so that nobody sees the former term go on
         self._until[0] = heard_at + USED * dead_after.total_seconds()
 
-    def holds(self) -> bool:
-        """Tell whether it is not over; it is before the first heartbeat."""
-        return self._monotonic() < self._until[0]
+    def term(self) -> float | None:
+        """Give the number of the term; None if the lease is over, as it is before the first heartbeat."""
+        return self._number[0] if self._monotonic() < self._until[0] else None

@@ -92,7 +92,7 @@ class Runtime:
             StepEvents(app, identity.name, is_enabled=settings.step_events),
             Overtime(identity.deadlines),
             must_stop=lambda: identity.stop.is_up,
-            may_begin=identity.lease.holds,
+            term=identity.lease.term,
             use=CredentialUse(self.store, Renewer(self.store, Egress(allow_internal=settings.allow_internal_urls))),
         )
 

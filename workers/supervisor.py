@@ -130,7 +130,7 @@ class Supervisor:
                 handlers=self._handlers,
                 slots=self._slots,
             )
-        self._identity.lease.renew(asked_at, self._dead_after)
+        self._identity.lease.renew(asked_at, self._dead_after, is_new=True)
 
     def _watch(self) -> None:
         while not self._stopping.wait(WATCH_SECONDS):

@@ -1,5 +1,6 @@
 """A worker that is not heard of is taken for dead: it neither claims nor begins anything until it is heard again."""
 
+import itertools
 import os
 import signal
 from collections import Counter
@@ -47,10 +48,10 @@ class Shop:
         registry.register("plain", lambda: self.runs.update(["plain"]), instant=True)
         registry.register("awaited", self._awaited)
         self.settings, self.registry = settings, registry
-        self.hands = hands_of(engine, settings, registry, may_begin=self._may_begin)
+        self.hands = hands_of(engine, settings, registry, term=self._term)
 
-    def _may_begin(self) -> bool:
-        return self.answers.pop(0)() if self.answers else True
+    def _term(self) -> float | None:
+        return 0.0 if not self.answers or self.answers.pop(0)() else None
 
     async def _awaited(self) -> None:
         self.runs["awaited"] += 1
@@ -94,6 +95,22 @@ def test_a_step_whose_lease_is_over_is_given_back_unbegun(
     assert shop.runs == {handler: 1}
     with store.transaction() as tx:
         assert tx.query("SELECT outcome FROM attempts WHERE instance_id = %s", (ids[0],)) == [("completed",)]
+
+
+@pytest.mark.parametrize("handler", ["plain", "awaited"])
+def test_a_step_that_was_claimed_before_the_worker_was_silent_is_given_back_unbegun(
+    shop: Shop, engine: Engine, store: Tables, monkeypatch: pytest.MonkeyPatch, handler: str
+) -> None:
+    """It may wake up after its parent, and find a lease that holds again."""
+    ids = start(engine, store, handler)
+    terms = itertools.chain([1.0], itertools.repeat(2.0))
+    monkeypatch.setattr(shop.hands, "_term", lambda: next(terms))
+    given_back: list[int] = []
+    give_back = engine.give_back
+    monkeypatch.setattr(engine, "give_back", lambda claims: (given_back.append(len(claims)), give_back(claims)))
+    _until_ended(shop.hands, store, ids)
+    assert given_back == [1]
+    assert shop.runs == {handler: 1}
 
 
 def test_what_is_others_by_now_is_not_begun(shop: Shop, engine: Engine, settings: Settings, store: Tables) -> None:
@@ -165,12 +182,12 @@ def test_a_lease_holds_from_before_a_heartbeat_for_less_than_the_worker_lives(
     engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parent = Parent(engine, settings)
-    assert not parent.lease.holds()
+    assert parent.lease.term() is None
     parent.supervisor.register()
-    assert parent.lease.holds()
+    assert parent.lease.term() is not None
     lasts = USED * settings.dead_after.total_seconds()
     parent.now += lasts + 0.001
-    assert not parent.lease.holds()
+    assert parent.lease.term() is None
     began = parent.now
     beat = type(engine.store).transaction
 
@@ -182,9 +199,25 @@ def test_a_lease_holds_from_before_a_heartbeat_for_less_than_the_worker_lives(
         patch.setattr(type(engine.store), "transaction", slow)
         parent.supervisor.tick()
     parent.now = began + lasts - 0.001
-    assert parent.lease.holds()
+    assert parent.lease.term() is not None
     parent.now = began + lasts
-    assert not parent.lease.holds()
+    assert parent.lease.term() is None
+
+
+def test_a_term_lasts_as_long_as_the_worker_is_heard_of_in_time(engine: Engine, settings: Settings) -> None:
+    parent = Parent(engine, settings)
+    parent.supervisor.register()
+    first = parent.lease.term()
+    for _ in range(5):
+        parent.pass_time(settings.heartbeat.total_seconds())
+        assert parent.lease.term() == first
+    parent.pass_time(USED * settings.dead_after.total_seconds() + 0.001)
+    second = parent.lease.term()
+    assert second not in {None, first}
+    with engine.store.transaction() as tx:
+        tx.remove_worker(parent.identity.id)
+    parent.pass_time(settings.heartbeat.total_seconds())
+    assert parent.lease.term() not in {None, first, second}
 
 
 def test_a_store_that_does_not_answer_renews_no_lease(
@@ -200,9 +233,9 @@ def test_a_store_that_does_not_answer_renews_no_lease(
         patch.setattr(type(engine.store), "transaction", away)
         for _ in range(6):
             parent.pass_time(1)
-    assert not parent.lease.holds()
+    assert parent.lease.term() is None
     parent.pass_time(1)
-    assert parent.lease.holds()
+    assert parent.lease.term() is not None
 
 
 def test_a_worker_that_was_declared_dead_has_a_lease_again_once_it_is_registered(
@@ -214,7 +247,7 @@ def test_a_worker_that_was_declared_dead_has_a_lease_again_once_it_is_registered
     with engine.store.transaction() as tx:
         tx.remove_worker(parent.identity.id)
     parent.supervisor.tick()
-    assert parent.lease.holds()
+    assert parent.lease.term() is not None
 
 
 @pytest.mark.timeout(200)

@@ -176,7 +176,7 @@ def test_what_an_error_leaves_behind_is_found_again(
 
     def failing(self: Executor, claims: Sequence[Claim], until: float) -> list[Claim]:
         if next(runs) == 2:
-            self._mine.difference_update(claim.token for claim in claims)
+            self._release(claim.token for claim in claims)
             raise StoreUnavailable("the store is away")
         return run(self, claims, until)
 

@@ -208,7 +208,7 @@ def lease_not_looked_at(stack: ExitStack) -> None:
     """A worker that stood still, and is taken for dead, begins with what it had claimed before."""
     from workers.lease import Lease
 
-    _attribute(stack, Lease, "holds", lambda _self: True)
+    _attribute(stack, Lease, "term", lambda _self: 0.0)
 
 
 def claims_never_adopted(stack: ExitStack) -> None:
@@ -226,8 +226,12 @@ def question_costs_the_claims(stack: ExitStack) -> None:
         while True:
             try:
                 finished = self._engine.finish(reports, carry_on)
-                claims = self._take(finished.claims)
-                return replace(finished, claims=(*claims, *self._take(self._adopted()))) if carry_on else finished
+                claims = self._take(finished.claims, self._term())
+                return (
+                    replace(finished, claims=(*claims, *self._take(self._adopted(), self._term())))
+                    if carry_on
+                    else finished
+                )
             except Exception as error:
                 self._is_unsure = self._is_unsure or carry_on is not None
                 patience.wait(error)

@@ -114,7 +114,7 @@ class SimulatedWorker:
             randomness=Random(world.random.getrandbits(64)),
             bystander=lambda settle: Bystander(process, world.chaos, settle),
             limit=time_limit(world.scheduler),
-            may_begin=self.identity.lease.holds,
+            term=self.identity.lease.term,
         )
 
     def _answer(self, child: Child) -> None:

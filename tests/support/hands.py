@@ -18,7 +18,7 @@ def hands_of(
     settings: Settings,
     handlers: HandlerSource,
     use: CredentialUse | None = None,
-    may_begin: Callable[[], bool] = lambda: True,
+    term: Callable[[], float | None] = lambda: 0.0,
 ) -> Executor:
     """Make an executor that serves the default queue."""
     return Executor(
@@ -30,5 +30,5 @@ def hands_of(
         StepEvents(None, "w", is_enabled=False),  # type: ignore[arg-type]
         Overtime(None),
         use=use,
-        may_begin=may_begin,
+        term=term,
     )
