@@ -20,7 +20,7 @@ FAILURE_THRESHOLD: Final = 5
 COOLDOWN_SECS: Final = 60
 ON_OPEN: Final = "auto"
 MAX_HANDLER_BYTES: Final = 1024
-"""Handlers with longer names have no breaker: the name stands in an index."""
+"""Handlers with longer names, of definitions from when these were taken, have no breaker: the name is in an index."""
 
 
 @dataclass(slots=True)

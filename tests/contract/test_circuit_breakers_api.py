@@ -144,13 +144,6 @@ def test_s13_6_nothing_leaks_from_one_handler_or_tenant_to_another(api: Api):
     assert api.http.get("/circuit-breakers", headers=OTHER).json() == []
 
 
-def test_s13_6_a_name_that_no_index_takes_runs_without_a_breaker(api: Api):
-    long = "h" * 4000
-    instance = api.start(step("a", long))
-    api.run_builtins(**{long: lambda _params: Completed(output={})})
-    assert (api.state(instance), handlers(api)) == ("completed", [])
-
-
 # -- §17.3 -----------------------------------------------------------------------------------------------------------
 
 
