@@ -16,7 +16,7 @@ from orchestrator.doctor import Finding, Severity, database, examine
 from orchestrator.settings import Settings
 from sequences.signals import Control
 from tests.faults.long import only_long
-from tests.faults.nightly.kinds import Kind, Pace, kinds_of, parked_reason
+from tests.faults.nightly.kinds import POINT_KINDS, Kind, Pace, kinds_of, parked_reason
 from tests.faults.nightly.site import SERVICES, TO_API, TO_POSTGRES, TO_REDIS, WORKERS, Plan, Site
 from tests.support.proxy import Trouble
 from tests.support.stack import ENDED
@@ -62,6 +62,7 @@ UNNAMED: dict[str, str] = {
     **dict.fromkeys(("kill -9 of a service", "TERM to a service"), _RESTARTED),
     "SIGSTOP of a service": "another service does its work; without another one it is `no_loops`",
     **dict.fromkeys(("kill -9 of the API", "TERM to the API"), _RESTARTED),
+    **dict.fromkeys((kind.name for kind in POINT_KINDS), _RESTARTED),
     "FLUSHALL": "the dispatcher sends all hints anew within a second; without one it is `broker_mark`",
     "Redis restarted empty": "the same as FLUSHALL",
     **dict.fromkeys(("CLIENT KILL", "backends terminated", "PostgreSQL restarted at once"), _AT_ONCE),
