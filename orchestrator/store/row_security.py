@@ -41,6 +41,7 @@ READ: Final[dict[str, tuple[str, ...]]] = {
     "task_events": (),
     "transitions": (),
     "step_logs": (),
+    "state_values": (),
     "items": (),
     "signals": (),
     "sessions": (),

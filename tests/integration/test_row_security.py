@@ -2,8 +2,10 @@
 
 import itertools
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,7 +17,7 @@ from sqlalchemy.dialects import postgresql
 from orchestrator import embedded
 from orchestrator.embedded import postgres as embedded_postgres
 from orchestrator.errors import ConfigurationError, StoreUnavailable
-from orchestrator.store import listing, row_security
+from orchestrator.store import listing, reading, row_security
 from orchestrator.store.listing import Filter
 from orchestrator.store.migrate import downgrade, upgrade
 from orchestrator.store.pool import Pooler
@@ -202,6 +204,13 @@ def test_digests_of_keys_and_tables_of_nobody_are_not_read(store: Store) -> None
     for statement in ("SELECT digest FROM api_keys", *(f"SELECT 1 FROM {name}" for name in sorted(OF_NOBODY))):
         refused = _refusal(store.transaction, f"SET LOCAL ROLE {TENANT_ROLE}", statement)
         assert refused is psycopg2.errors.InsufficientPrivilege, statement
+
+
+def test_the_role_reads_all_that_a_decision_does() -> None:
+    """What could be done about an instance is decided for a preview, in the role of its tenant."""
+    named = set(re.findall(r"(?:FROM|JOIN) ([a-z_]+)", Path(reading.__file__).read_text()))
+    assert {"instances", "state_values", "items"} <= named
+    assert named & metadata.tables.keys() <= READ.keys()
 
 
 def test_the_embedded_cluster_makes_the_role_of_the_settings() -> None:
