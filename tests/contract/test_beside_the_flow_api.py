@@ -3,6 +3,8 @@
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
+
 from tests.contract.client import Api, step
 from tests.support.drive import Completed
 
@@ -64,6 +66,7 @@ def test_s14_external_handlers_of_interceptors_are_tasks_like_any_other(api: Api
     assert (api.state(instance), len(api.outputs(instance))) == ("completed", 2)
 
 
+@pytest.mark.needs_own_server("nobody may run its steps in between")
 def test_s14_an_output_that_is_held_back_is_replaced(api: Api):
     hide = {"handler": "transform", "params": {"output": {"card": "***"}}}
     instance = api.start_of(api.sequence(step("a"), step("b"), interceptors={"after_step": hide}))
@@ -74,6 +77,7 @@ def test_s14_an_output_that_is_held_back_is_replaced(api: Api):
     assert (api.state(instance), api.instance(instance)["context"]["data"]) == ("waiting", {"card": "***"})
 
 
+@pytest.mark.needs_own_server("nobody may run its steps in between")
 def test_s14_hooks_run_after_the_final_state_and_never_revive(api: Api):
     hook = [step("tidy", "noop"), step("tell", "outside"), step("last", "noop")]
     instance = api.start_of(api.sequence(step("a"), on_failure=hook))

@@ -31,6 +31,7 @@ def resume(api: Api, instance_id: str, block_id: str, **body: Any) -> Any:
     return api.http.post(f"/instances/{instance_id}/resume-from/{block_id}", **body)
 
 
+@pytest.mark.needs_own_server("nobody may run its steps in between")
 @pytest.mark.parametrize("body", [{}, {"json": {}}, {"json": {"context": None, "signals": None}}])
 def test_api_10_5_resume_answers_with_what_it_dropped(api: Api, body: dict[str, Any]):
     instance_id = done(api)
