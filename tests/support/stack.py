@@ -144,7 +144,7 @@ class Stack:
             port = _free_port()
             specs = [
                 *(_worker(name, spec) for name, spec in workers.items()),
-                *(ChildSpec(name=name, argv=_command("service")) for name in services),
+                *(_service(name) for name in services),
                 *([_api(port, asks_for_key="ORCH8_API_KEY" in (env or {}))] if with_api else []),
                 *([_flower()] if with_flower else []),
             ]
@@ -404,6 +404,11 @@ def _worker(name: str, spec: WorkerSpec) -> ChildSpec:
         *("worker", "-Q", ",".join(spec.queues), "-c", str(spec.concurrency), "--name", name, "--pool", spec.pool)
     )
     return ChildSpec(name=name, argv=argv)
+
+
+def _service(name: str) -> ChildSpec:
+    """Until it has said so, it may still have to find its database: without one it does not start."""
+    return ChildSpec(name=name, argv=_command("service"), ready_text="service_started")
 
 
 def _api(port: int, *, asks_for_key: bool) -> ChildSpec:
