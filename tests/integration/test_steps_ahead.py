@@ -43,6 +43,7 @@ class Hands:
         self.executor = hands_of(engine, settings, HandlerSources(builtin_registry(), own))
         self._finish = engine.finish
         engine.now()  # a process that has not been told the time decides nothing in memory
+        monkeypatch.setattr(ahead, "LONGEST_SECONDS", 60.0)  # whatever else the machine is doing
         monkeypatch.setattr(engine, "finish", self._noting)
 
     def _plain(self, ctx: StepContext) -> dict[str, str]:
@@ -229,11 +230,17 @@ def test_a_step_reads_the_session_as_the_step_before_it_has_left_it(hands: Hands
     assert hands.outputs(instance_id)["r"] == {"seen": "new old"}
 
 
+def test_steps_whose_time_is_over_are_claimed_as_usual(hands: Hands, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "LONGEST_SECONDS", 0.0)
+    instance_id = hands.run([step("a"), step("b")])
+    assert hands.commits == [["a", "|"], ["b", "|"]]
+    assert hands.state(instance_id) == "completed"
+
+
 def test_items_that_are_not_stored_yet_are_waited_for(
     engine: Engine, store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A slice holds the first hundred items of a for_each that has just begun, and the store none."""
-    monkeypatch.setattr(ahead, "LONGEST_SECONDS", 60.0)
     hands = Hands(engine, store, settings.model_copy(update={"carry_on_steps": 1000}), monkeypatch)
     body = [step("b", "transform", params={"seen": "{{ data.item }}"})]
     first = step("a", "transform", params={"all": "{{ data.numbers }}"})
