@@ -30,7 +30,7 @@ RETURNING step_id, token, tries
 _CLAIM_DUE = f"""
 WITH due AS MATERIALIZED (
     SELECT p.step_id FROM task_pushes p JOIN steps s ON s.id = p.step_id
-    WHERE p.due_at <= clock_timestamp() AND {_TASKS}
+    WHERE p.due_at <= statement_timestamp() AND {_TASKS}
     ORDER BY p.due_at LIMIT %(limit)s FOR UPDATE OF p SKIP LOCKED)
 UPDATE task_pushes p SET token = gen_random_uuid(), due_at = clock_timestamp() + %(lease)s
 FROM due WHERE p.step_id = due.step_id RETURNING p.step_id, p.token, p.tries

@@ -150,22 +150,22 @@ def stuck_claims(tx: Transaction, silent_for: timedelta, over_by: timedelta) -> 
 
 def overdue(tx: Transaction, late_by: timedelta) -> int:
     """Count timers whose moment passed long ago, up to a thousand."""
-    return _count(tx, "timers WHERE due_at < clock_timestamp() - %s", (late_by,))
+    return _count(tx, "timers WHERE due_at < statement_timestamp() - %s", (late_by,))
 
 
 def overdue_letters(tx: Transaction, late_by: timedelta) -> int:
     """Count letters between instances that nobody has delivered, up to a thousand."""
-    return _count(tx, "letters WHERE due_at < clock_timestamp() - %s", (late_by,))
+    return _count(tx, "letters WHERE due_at < statement_timestamp() - %s", (late_by,))
 
 
 def overdue_pushes(tx: Transaction, late_by: timedelta) -> int:
     """Count tasks that should have been pushed long ago, up to a thousand."""
-    return _count(tx, "task_pushes WHERE due_at < clock_timestamp() - %s", (late_by,))
+    return _count(tx, "task_pushes WHERE due_at < statement_timestamp() - %s", (late_by,))
 
 
 def overdue_schedules(tx: Transaction, late_by: timedelta) -> int:
     """Count cron schedules that should have fired long ago, up to a thousand."""
-    return _count(tx, "schedules WHERE due_at < clock_timestamp() - %s", (late_by,))
+    return _count(tx, "schedules WHERE due_at < statement_timestamp() - %s", (late_by,))
 
 
 def webhooks(tx: Transaction, late_by: timedelta) -> list[ROW]:
@@ -174,7 +174,7 @@ def webhooks(tx: Transaction, late_by: timedelta) -> list[ROW]:
         tx,
         "SELECT url, count(*) FILTER (WHERE status <> 'parked'), count(*) FILTER (WHERE status = 'parked'), "
         "max(last_error) FROM (SELECT url, status, last_error, row_number() OVER (PARTITION BY url, status) AS nth "
-        "FROM webhook_outbox WHERE status = 'parked' OR due_at < clock_timestamp() - %s) found WHERE nth <= 1000 "
+        "FROM webhook_outbox WHERE status = 'parked' OR due_at < statement_timestamp() - %s) found WHERE nth <= 1000 "
         "GROUP BY url ORDER BY url LIMIT 10",
         "url late parked error",
         (late_by,),

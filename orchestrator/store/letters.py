@@ -28,7 +28,7 @@ def overdue(tx: Transaction, limit: int) -> list[UUID]:
         limit: Of letters; several may be for one instance.
     """
     rows = tx.query(
-        "SELECT recipient_id FROM letters WHERE due_at <= clock_timestamp() ORDER BY due_at LIMIT %s", (limit,)
+        "SELECT recipient_id FROM letters WHERE due_at <= statement_timestamp() ORDER BY due_at LIMIT %s", (limit,)
     )
     return list(dict.fromkeys(row[0] for row in rows))
 

@@ -22,6 +22,6 @@ def forget_old(tx: Transaction, limit: int) -> int:
     """Remove some of the nonces whose signatures are no longer good; returns how many."""
     return tx.execute(
         "DELETE FROM nonces WHERE (slug, nonce) IN (SELECT slug, nonce FROM nonces "
-        f"WHERE used_at <= clock_timestamp() - {_KEPT_FOR} ORDER BY used_at LIMIT %s FOR UPDATE SKIP LOCKED)",
+        f"WHERE used_at <= statement_timestamp() - {_KEPT_FOR} ORDER BY used_at LIMIT %s FOR UPDATE SKIP LOCKED)",
         (limit,),
     )

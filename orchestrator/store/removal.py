@@ -84,7 +84,7 @@ def remove_ended(tx: Transaction, older_than: timedelta) -> int:
     One whose parent is open stays, as the parent may still ask for it; one that somebody holds comes later.
     """
     rows = tx.query(
-        "SELECT i.id FROM instances i WHERE i.settled_at < clock_timestamp() - %s AND NOT EXISTS "
+        "SELECT i.id FROM instances i WHERE i.settled_at < statement_timestamp() - %s AND NOT EXISTS "
         "(SELECT 1 FROM instances p WHERE p.id = i.parent_id AND p.settled_at IS NULL) "
         "ORDER BY i.settled_at, i.id LIMIT %s FOR UPDATE OF i SKIP LOCKED",
         (older_than, AT_ONCE),

@@ -114,7 +114,7 @@ def delete_of_sequence(tx: Transaction, sequence_id: UUID) -> None:
 def due(tx: Transaction, limit: int) -> list[Schedule]:
     """List schedules that are due and in nobody's hands, those that have waited longest first."""
     rows = tx.query(
-        f"SELECT {_COLUMNS} FROM schedules WHERE due_at <= clock_timestamp() ORDER BY due_at LIMIT %s "
+        f"SELECT {_COLUMNS} FROM schedules WHERE due_at <= statement_timestamp() ORDER BY due_at LIMIT %s "
         "FOR UPDATE SKIP LOCKED",
         (limit,),
     )

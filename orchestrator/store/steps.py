@@ -409,7 +409,7 @@ class Due:
 def due_timers(tx: Transaction, limit: int) -> list[Due]:
     """List timers whose moment has come, the oldest first."""
     rows = tx.query(
-        "SELECT instance_id, block_id, iteration, due_at FROM timers WHERE due_at <= clock_timestamp() "
+        "SELECT instance_id, block_id, iteration, due_at FROM timers WHERE due_at <= statement_timestamp() "
         "ORDER BY due_at LIMIT %s",
         (limit,),
     )

@@ -18,7 +18,7 @@ _EXTERNAL = "{0}.handler <> ALL(%(builtin)s) AND {0}.handler !~ '^[a-z]+://'"
 _OPEN_STATE = "CASE s.state WHEN 'ready' THEN 'pending' ELSE 'claimed' END"
 _ENDED_STATE = "CASE a.outcome WHEN 'completed' THEN 'completed' ELSE 'failed' END"
 _POLLERS = UUID("6f1c2f0a-54c5-4f0e-9d0f-7a0c0f6f2b11")
-_RECENT = "a.ended_at > clock_timestamp() - interval '7 days' AND a.outcome <> 'cached'"
+_RECENT = "a.ended_at > statement_timestamp() - interval '7 days' AND a.outcome <> 'cached'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

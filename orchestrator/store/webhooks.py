@@ -30,7 +30,8 @@ NEW_ROW: Final = "(%s, %s, %s, %s, %s, 'pending', 0, %s, %s)"
 # come back, as an event is queued under the lock of its instance.
 _CLAIM = f"""
 WITH due AS MATERIALIZED (
-    SELECT o.id FROM webhook_outbox o WHERE o.url = %(url)s AND o.status <> 'parked' AND o.due_at <= clock_timestamp()
+    SELECT o.id FROM webhook_outbox o
+    WHERE o.url = %(url)s AND o.status <> 'parked' AND o.due_at <= statement_timestamp()
     AND NOT EXISTS (SELECT 1 FROM webhook_outbox e WHERE e.instance_id = o.instance_id AND e.url = o.url
                     AND e.number < o.number AND e.status <> 'parked')
     ORDER BY o.due_at, o.number LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
@@ -152,7 +153,7 @@ def next_due(tx: Transaction, url: str) -> timedelta | None:
     """Say how long until something is due to an address; None if nothing waits for it."""
     rows = tx.query(
         "SELECT min(due_at) - clock_timestamp() FROM webhook_outbox WHERE url = %s AND status <> 'parked' "
-        "AND due_at > clock_timestamp()",
+        "AND due_at > statement_timestamp()",
         (url,),
     )
     return rows[0][0] if rows else None
@@ -226,7 +227,7 @@ def record(tx: Transaction, attempts: Sequence[Attempt]) -> None:
 def forget(tx: Transaction, *, older_than: timedelta, beyond: int) -> int:
     """Remove tries that are old, and those behind the newest ones; returns how many."""
     return tx.execute(
-        "DELETE FROM webhook_attempts WHERE attempted_at < greatest(clock_timestamp() - %s, "
+        "DELETE FROM webhook_attempts WHERE attempted_at < greatest(statement_timestamp() - %s, "
         "(SELECT attempted_at FROM webhook_attempts ORDER BY attempted_at DESC OFFSET %s LIMIT 1))",
         (older_than, beyond),
     )

@@ -252,6 +252,17 @@ QUERIES: dict[str, tuple[str, Callable[[Any], object]]] = {
     ),
     "the keys of a tenant": ("api_keys_tenant_id_idx", lambda tx: api_keys.find(tx, "t", limit=10)),
 }
+UP_TO_A_MOMENT = (
+    "events due to an address",
+    "the next event due to an address",
+    "tries too old to keep",
+    "timers that are due",
+    "letters that nobody has delivered",
+    "instances that ended long ago",
+    "nonces that may be forgotten",
+    "schedules that are due",
+)
+"""Queries that find nothing most of the time, in tables with very many rows of another time."""
 PLANNED_WITH_ROWS = {
     "instances_of_tenant_idx",
     "instances_of_namespace_and_sequence_idx",
@@ -270,6 +281,25 @@ def test_a_query_uses_its_index(explaining: Explaining, name: str) -> None:
     # A partition's index has the partition's name in place of its table's.
     in_plan = index.removeprefix("attempts")
     assert any(in_plan in plan for plan in explaining.plans), "\n\n".join(explaining.plans)
+
+
+def test_a_look_for_what_is_due_reads_nothing_else(explaining: Explaining) -> None:
+    for name in UP_TO_A_MOMENT:
+        explaining.plans.clear()
+        index, run = QUERIES[name]
+        run(explaining)
+        assert _is_read_up_to_a_moment(index, explaining), "\n\n".join([name, *explaining.plans])
+
+
+def test_a_look_that_reads_all_that_is_not_due_would_be_noticed(explaining: Explaining) -> None:
+    explaining.query("SELECT 1 FROM timers WHERE due_at <= clock_timestamp() ORDER BY due_at LIMIT 1")
+    assert "timers_due_at_idx" in explaining.plans[0]
+    assert not _is_read_up_to_a_moment("timers_due_at_idx", explaining)
+
+
+def _is_read_up_to_a_moment(index: str, explaining: Explaining) -> bool:
+    """Tell whether a moment is where the reading of an index ends, and not only what each row is compared with."""
+    return any(re.search(rf"using {index} .*\n +Index Cond: .*_timestamp\(\)", plan) for plan in explaining.plans)
 
 
 def test_a_query_without_an_index_would_be_noticed(explaining: Explaining) -> None:

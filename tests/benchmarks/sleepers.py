@@ -11,7 +11,7 @@ from uuid import UUID
 from orchestrator.embedded import Servers
 from tests.benchmarks.copies import Copier
 from tests.benchmarks.ours import COARSE_SECONDS, WORK_SECONDS, Orchestrator, flat
-from tests.benchmarks.processes import Usage, family, usage
+from tests.benchmarks.processes import family, spent, usage
 from tests.benchmarks.works import Samples, Say, Sleepers, shown
 
 DUE_PER_SECOND = 1000
@@ -62,9 +62,12 @@ def _servers(servers: Servers) -> set[int]:
     return family(pid for pid in (servers.postgres_pid, servers.redis_pid) if pid is not None)
 
 
-def _everybody(servers: Servers) -> Usage:
-    """Add up what all processes but this one have used: API, workers, loops, PostgreSQL and the broker."""
-    return usage((family([os.getpid()]) | _servers(servers)) - {os.getpid()})
+def _spent_by_everybody(servers: Servers) -> float:
+    """Add up what all processes but this one have used: API, workers, loops, PostgreSQL and the broker.
+
+    What has ended is counted by its parent: PostgreSQL may share a query out to processes that live for it alone.
+    """
+    return spent((family([os.getpid()]) | _servers(servers)) - {os.getpid()})
 
 
 def _engine_bytes(servers: Servers) -> int:
@@ -74,9 +77,9 @@ def _engine_bytes(servers: Servers) -> int:
 
 def _idle(servers: Servers, seconds: float) -> float:
     """Do nothing for a while; returns the percents of one core that all processes together took meanwhile."""
-    before = _everybody(servers)
+    before = _spent_by_everybody(servers)
     time.sleep(seconds)
-    return (_everybody(servers).cpu_seconds - before.cpu_seconds) / seconds * 100
+    return (_spent_by_everybody(servers) - before) / seconds * 100
 
 
 def _due(copier: Copier, template: UUID, kind: str, count: int) -> float:
