@@ -7,7 +7,7 @@ from uuid import UUID
 from orchestrator import bindings
 from orchestrator.core.asides import block_of_claim
 from orchestrator.core.inputs import InputError, prepare
-from orchestrator.core.model import Claim, NodeKey, Step, is_beside
+from orchestrator.core.model import Claim, Instance, NodeKey, Step, is_beside
 from orchestrator.core.outcomes import Failed, FailureKind
 from orchestrator.core.plan import Plan
 from orchestrator.core.sections import context_view, runtime_section
@@ -18,6 +18,7 @@ from orchestrator.core.values import replace
 from orchestrator.errors import SequenceGone
 from orchestrator.exchange import OtherFlow, Work
 from orchestrator.store.interface import Store, Transaction
+from orchestrator.store.steps import Taken
 from orchestrator.turnstile import Turnstile
 from sequences.references import ALL, References
 
@@ -33,24 +34,40 @@ class Briefing:
         self._store = store
         self._turnstile = turnstile
 
-    def prepare_for(self, tx: Transaction, claimed: Sequence[tuple[UUID, Step]], *, run_here: bool) -> None:
+    def remember(self, taken: Taken) -> None:
+        """Keep what was loaded with the claims of steps that are run here; see `prepare_for`."""
+        known = self._slices_of(taken.steps, taken.instances)
+        for current in known:
+            if found := taken.contexts.get(current.instance.id):
+                current.context, current.audit = found
+        if wanted := _with_composites(known):
+            with self._store.transaction() as tx:
+                tx.fill(wanted)
+        for current in known:
+            self._turnstile.keep(current)
+
+    def prepare_for(self, tx: Transaction, claimed: Sequence[tuple[UUID, Step]]) -> None:
         """Load the instances of steps in the transaction that has claimed them, if their definitions are known here.
 
-        And the composites around the steps, which the ends of these will be told to: then they are decided in memory;
-        and the context for handlers that are not built in, if this process runs them. What else their inputs need, and
-        definitions that this process has not compiled yet, `inputs` loads.
+        And the composites around the steps, which the ends of these will be told to: then they are decided in memory.
+        What else their inputs need, and definitions that this process has not compiled yet, `inputs` loads.
         """
-        steps: dict[UUID, list[Step]] = {}
-        for instance_id, step in claimed:
-            steps.setdefault(instance_id, []).append(step)
-        known = self._turnstile.load_known(tx, list(steps))
-        for current in known:
-            current.steps.update({step.key: step for step in steps[current.instance.id]})
-        certain = [(current, _certain_needs(current, run_here=run_here)) for current in known]
-        if wanted := [(current, needs) for current, needs in certain if needs != Needs()]:
+        if not claimed:
+            return
+        known = self._slices_of(claimed, tx.load_instances({instance_id for instance_id, _ in claimed}))
+        if wanted := _with_composites(known):
             tx.fill(wanted)
         for current in known:
             self._turnstile.keep(current)
+
+    def _slices_of(self, claimed: Sequence[tuple[UUID, Step]], instances: Mapping[UUID, Instance]) -> list[Slice]:
+        steps: dict[UUID, list[Step]] = {}
+        for instance_id, step in claimed:
+            steps.setdefault(instance_id, []).append(step)
+        known = self._turnstile.slices_at_hand(instances.values())
+        for current in known:
+            current.steps.update({step.key: step for step in steps[current.instance.id]})
+        return known
 
     def inputs(self, claims: Sequence[Claim]) -> list[Work]:
         """Build what the handlers of some claims are given; claims whose instance is gone are left out."""
@@ -174,10 +191,8 @@ class Briefing:
         )
 
 
-def _certain_needs(current: Slice, *, run_here: bool) -> Needs:
-    handlers = {step.handler for step in current.steps.values() if step is not None}
-    is_plain = run_here and not all(map(runs_in_process, handlers))
-    return Needs(nodes=_composites_around(current), context=is_plain, audit=is_plain)
+def _with_composites(known: Iterable[Slice]) -> list[tuple[Slice, Needs]]:
+    return [(current, Needs(nodes=around)) for current in known if (around := _composites_around(current))]
 
 
 def _composites_around(current: Slice) -> frozenset[NodeKey]:

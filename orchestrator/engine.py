@@ -151,12 +151,18 @@ class Engine:
         More are claimed with it only if all of them are of handlers that can be run together.
         """
         with self.store.transaction(is_losable=True) as tx:
-            claimed = tx.claim_ready(
-                wish.queue, wish.handlers, worker, step_id=step_id, together=wish.together, limit=wish.limit
+            taken = tx.claim_ready(
+                wish.queue,
+                wish.handlers,
+                worker,
+                step_id=step_id,
+                together=wish.together,
+                readers=wish.readers,
+                limit=wish.limit,
             )
-            claims = [claim_of(instance_id, step) for instance_id, step in claimed]
-            self._forget(claims)
-            self._briefing.prepare_for(tx, claimed, run_here=True)
+        claims = [claim_of(instance_id, step) for instance_id, step in taken.steps]
+        self._forget(claims)
+        self._briefing.remember(taken)
         return claims
 
     def most_urgent(self, queues: Collection[str], handlers: Collection[str]) -> int:
@@ -198,7 +204,7 @@ class Engine:
                 rank=rank,
             )
             self._forget(task.claim for task in held)
-            self._briefing.prepare_for(tx, [(task.instance_id, task.step) for task in held], run_here=False)
+            self._briefing.prepare_for(tx, [(task.instance_id, task.step) for task in held])
         return held
 
     def _forget(self, claims: Iterable[Claim]) -> None:

@@ -1,6 +1,6 @@
 """What is handed through the door: requests for instances, wishes for work, work, and reports of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -134,12 +134,14 @@ class Wish:
     Args:
         handlers: All handlers it knows.
         together: Those of which several steps may be claimed at once: they never block one another.
+        readers: Those that are given the context of their instance: it is loaded with the claim.
         limit: Steps claimed at the most.
     """
 
     queue: str
     handlers: Sequence[str]
     together: frozenset[str] = frozenset()
+    readers: Collection[str] = ()
     limit: int = 1
 
 

@@ -337,11 +337,8 @@ class Turnstile:
         tx.fill([(current, need) for current, need in wanted if need != Needs()], lock=lock)
         return slices
 
-    def load_known(self, tx: Transaction, ids: Sequence[UUID]) -> list[Slice]:
-        """Load slices that hold nothing yet, of those instances whose definitions are compiled in this process."""
-        if not ids:
-            return []
-        instances = tx.load_instances(ids).values()
+    def slices_at_hand(self, instances: Collection[Instance]) -> list[Slice]:
+        """Give slices that hold nothing yet, of those instances whose definitions are compiled in this process."""
         plans = self._plans.at_hand(instances)
         return [Slice(plan=plans[each.id], instance=each) for each in instances if each.id in plans]
 

@@ -32,6 +32,7 @@ from orchestrator.carry import CarryOn
 from orchestrator.clock import MACHINE_TIME, MachineTime
 from orchestrator.core.model import Claim
 from orchestrator.core.outcomes import Failed, FailureKind, Outcome
+from orchestrator.core.steps import runs_in_process
 from orchestrator.credential_use import CredentialUse, cleared, has_reference
 from orchestrator.engine import Engine
 from orchestrator.errors import StoreUnavailable
@@ -110,6 +111,7 @@ class Executor:
         names = handlers.names()
         self._names = names
         self._known = frozenset(names)
+        self._readers = tuple(name for name in names if not runs_in_process(name))
         found = {name: handlers.find(name) for name in names}
         self._instant = frozenset(name for name, known in found.items() if known is not None and known.is_instant)
         self._effectless = frozenset(name for name, known in found.items() if known is not None and known.is_effectless)
@@ -184,7 +186,7 @@ class Executor:
         room = self._coroutines.room()
         limit = min(self._settings.batch_size, room) if room else 1
         together = self._quick | self._awaitable if room else self._quick
-        wish = Wish(queue=queue, handlers=self._names, together=together, limit=limit)
+        wish = Wish(queue=queue, handlers=self._names, together=together, readers=self._readers, limit=limit)
         patience = Patience(CLAIM_PATIENCE_SECONDS, self._machine, self._random)
         while (term := self._lasting_term()) is not None:
             try:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from orchestrator.core.changes import Change
-from orchestrator.core.model import Claim, Instance, NodeKey, Step
+from orchestrator.core.model import Claim, Instance, NodeKey
 from orchestrator.core.plan import Injection
 from orchestrator.core.routing import Routes
 from orchestrator.core.slice import Needs, Slice
@@ -24,7 +24,7 @@ from orchestrator.store.creations import Alike
 from orchestrator.store.definitions import StoredDefinition
 from orchestrator.store.effects import EffectDone
 from orchestrator.store.instances import IdempotencyKey, Profile, Seen
-from orchestrator.store.steps import Due, Head, HeldTask, Worker
+from orchestrator.store.steps import Due, Head, HeldTask, Taken, Worker
 from orchestrator.store.triggers import Trigger
 
 
@@ -162,9 +162,13 @@ class Transaction(Protocol):
         *,
         step_id: UUID | None = None,
         together: Collection[str] = (),
+        readers: Collection[str] = (),
         limit: int = 1,
-    ) -> list[tuple[UUID, Step]]:
-        """Claim ready steps of a queue and some handlers, with the instances they belong to.
+    ) -> Taken:
+        """Claim ready steps of a queue and some handlers, and load their instances, as they then are.
+
+        And the contexts of instances with a step of one of the `readers` among them. The claims are committed with that
+        if nothing was asked in the transaction before.
 
         First the step that a hint names, unless one of a higher priority could be had, else the most urgent. More of
         them, up to the limit, only if that one and they are of handlers that can be run together.

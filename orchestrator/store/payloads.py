@@ -52,6 +52,11 @@ def whole_outputs(tx: Transaction, found: Sequence[tuple[UUID, Any]]) -> list[An
     return [values.get((owner, ref_of(value))) if is_marker(value) else value for owner, value in found]
 
 
+def has_parts_apart(data: Any) -> bool:
+    """Tell whether a part of the data of a context is stored apart."""
+    return isinstance(data, dict) and any(map(is_marker, data.values()))
+
+
 def whole_data(tx: Transaction, found: Sequence[tuple[UUID, Any]]) -> list[Any]:
     """Give the data of contexts as they were written, from what their rows hold: pairs of instance and value."""
     found = [(owner, tx.unlocked(data, owner)) for owner, data in found]

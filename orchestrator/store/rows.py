@@ -42,6 +42,7 @@ def names_of(columns: str) -> str:
     return ", ".join(column.split()[0] for column in columns.split(", "))
 
 
+STEP_WIDTH = len(STEP_ROW.split(", "))
 INSTANCE_COLUMNS = names_of(INSTANCE_ROW)
 NODE_COLUMNS = names_of(NODE_ROW)
 STEP_COLUMNS = names_of(STEP_ROW)

@@ -33,6 +33,7 @@ _TRIES = 5
 
 T = TypeVar("T")
 
+_LOSABLE = b"SET LOCAL synchronous_commit = off"
 _BY_INDEX = b"SET LOCAL enable_seqscan = off"
 """A plan that is kept must not have been made for a table that was small then: it goes by an index, as there is one."""
 
@@ -79,15 +80,16 @@ class Transaction:
         self.reader = reader
         self.has_answered = False
         self._connection = connection
-        self._waiting = [self._beginning(is_losable=is_losable)]
+        self._is_losable = is_losable
+        self._waiting = [self._beginning()]
         self._has_begun = False
         self._goes_by_index = False
         self._preparing: set[str] = set()
 
-    def _beginning(self, *, is_losable: bool) -> bytes:
+    def _beginning(self) -> bytes:
         begin = self._connection.begin
-        if is_losable:
-            return begin + b"; SET LOCAL synchronous_commit = off"
+        if self._is_losable:
+            return begin + b"; " + _LOSABLE
         if self.reader is None:
             return begin
         begin = b"BEGIN READ ONLY" + begin.removeprefix(b"BEGIN")
@@ -144,14 +146,14 @@ class Transaction:
     @property
     def may_end_at_once(self) -> bool:
         """Tell whether `end_with` may be called: nothing was sent, and the session begins as all of ours do."""
-        return not self._has_begun and self._connection.keeps_session
+        return not self._has_begun and self._connection.keeps_session and self.reader is None
 
     def end_with(self, form: Form, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Send what waits and one more statement, take its rows, and be committed.
 
         Statements that come in one message are one transaction by themselves: it needs no beginning and no end.
         """
-        self._waiting.pop(0)
+        self._waiting[:1] = [_LOSABLE] if self._is_losable else []
         rows = self.ask(form, values)
         self._has_begun = False
         return rows

@@ -10,10 +10,20 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from orchestrator.core.model import Claim, NodeKey, Step
-from orchestrator.store import task_events
+from orchestrator.core.changes import ContextPut
+from orchestrator.core.model import Claim, Instance, NodeKey, Step
+from orchestrator.store import payloads, task_events
 from orchestrator.store.prepared import array_of, form
-from orchestrator.store.rows import STEP_COLUMNS, claim_of, step_of
+from orchestrator.store.rows import (
+    INSTANCE_COLUMNS,
+    INSTANCE_WIDTH,
+    STEP_COLUMNS,
+    STEP_WIDTH,
+    claim_of,
+    context_of,
+    instance_of,
+    step_of,
+)
 from orchestrator.store.sealing import private
 from orchestrator.store.session import Transaction
 
@@ -36,14 +46,18 @@ SELECT id FROM steps WHERE id = %(step_id)s AND state = 'ready' AND handler = AN
 FOR UPDATE SKIP LOCKED
 """
 # Kept by the server, so of a text that suits any number of steps, and without a join, whose plan depends on it.
+# What was claimed is noted for the statement behind it, which sees what was committed until then: the instance as it is
+# with the step in it. A look in this statement would be at the moment before it.
+# A plan that was made while the table was empty must not look for the hinted step among all that are ready: it is not
+# said to be one of them in the terms of their index.
 # The look for something more urgent is not `NOT EXISTS`: that may become a join, which reads all ready steps.
 _CLAIM_READY = form(
     "claim_ready",
     ["uuid", "text", "text[]", "text[]", "int", "uuid", "text", "int"],
-    f"""
+    """
 WITH named AS MATERIALIZED (
     SELECT id, handler FROM steps
-    WHERE id = $1 AND state = 'ready' AND handler = ANY($3)
+    WHERE id = $1 AND state || '' = 'ready' AND handler = ANY($3)
       AND (SELECT 1 FROM steps u WHERE u.state = 'ready' AND u.queue = steps.queue AND u.priority > steps.priority
            AND u.handler = ANY($3) LIMIT 1) IS NULL
     FOR UPDATE SKIP LOCKED),
@@ -56,13 +70,32 @@ more AS MATERIALIZED (
     SELECT id FROM steps
     WHERE state = 'ready' AND queue = $2 AND handler = ANY($4)
       AND (SELECT handler FROM first) = ANY($4) AND id <> (SELECT id FROM first)
-    ORDER BY priority DESC, ready_at LIMIT $5 - 1 FOR UPDATE SKIP LOCKED)
-UPDATE steps s
-SET state = 'claimed', token = gen_random_uuid(), worker_id = $6, worker_name = $7, slot = $8,
-    claimed_at = clock_timestamp(), heartbeat_at = clock_timestamp(), claim_epoch = s.claim_epoch + 1,
-    expires_at = LEAST(COALESCE(s.expires_at, clock_timestamp() + s.timeout), s.deadline_at + interval '1 second')
-WHERE s.id = ANY(ARRAY(SELECT id FROM first UNION ALL SELECT id FROM more))
-RETURNING s.instance_id, {_STEP}
+    ORDER BY priority DESC, ready_at LIMIT $5 - 1 FOR UPDATE SKIP LOCKED),
+claimed AS (
+    UPDATE steps s
+    SET state = 'claimed', token = gen_random_uuid(), worker_id = $6, worker_name = $7, slot = $8,
+        claimed_at = clock_timestamp(), heartbeat_at = clock_timestamp(), claim_epoch = s.claim_epoch + 1,
+        expires_at = LEAST(COALESCE(s.expires_at, clock_timestamp() + s.timeout), s.deadline_at + interval '1 second')
+    WHERE s.id = ANY(ARRAY(SELECT id FROM first UNION ALL SELECT id FROM more))
+    RETURNING s.id)
+SELECT set_config('orchestrator.claimed', coalesce((SELECT array_agg(id) FROM claimed)::text, '{}'), true)
+""",
+)
+_OF_INSTANCE = slice(1 + STEP_WIDTH, 1 + STEP_WIDTH + INSTANCE_WIDTH)
+_INSTANCE = ", ".join(f"i.{name}" for name in INSTANCE_COLUMNS.split(", "))
+# OFFSET 0: a join whose plan is kept goes from each step to its instance, whatever the tables were when it was made.
+_CLAIMED = form(
+    "claimed",
+    ["text[]"],
+    f"""
+WITH s AS MATERIALIZED (
+    SELECT *, row_number() OVER own AS place, bool_or(handler = ANY($1)) OVER own AS reads
+    FROM (SELECT * FROM steps WHERE id = ANY(current_setting('orchestrator.claimed', true)::uuid[]) OFFSET 0) AS found
+    WINDOW own AS (PARTITION BY instance_id))
+SELECT s.instance_id, {_STEP}, {_INSTANCE}, c.instance_id, c.data, c.config, c.audit
+FROM s
+LEFT JOIN LATERAL (SELECT * FROM instances WHERE id = s.instance_id AND s.place = 1 OFFSET 0) AS i ON true
+LEFT JOIN LATERAL (SELECT * FROM contexts WHERE instance_id = i.id AND s.reads OFFSET 0) AS c ON true
 """,
 )
 # One priority after the other: the index gives the tasks of each in order, while to order those of all, the whole
@@ -110,6 +143,21 @@ class Worker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """Steps that were claimed, and what their inputs are made of.
+
+    Args:
+        steps: Each with the instance it belongs to.
+        instances: As they are with these steps claimed.
+        contexts: With the audit section; of instances whose handlers read them, if no part of them is stored apart.
+    """
+
+    steps: list[tuple[UUID, Step]]
+    instances: dict[UUID, Instance]
+    contexts: dict[UUID, tuple[ContextPut, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HeldTask:
     """A claimed step with the marks of the worker protocol."""
 
@@ -144,9 +192,12 @@ def claim_ready(
     *,
     step_id: UUID | None = None,
     together: Collection[str] = (),
+    readers: Collection[str] = (),
     limit: int = 1,
-) -> list[tuple[UUID, Step]]:
-    """Claim ready steps of a queue and some handlers, with the instances they belong to; empty if there are none.
+) -> Taken:
+    """Claim ready steps of a queue and some handlers, load their instances, and commit that, in one message.
+
+    In a transaction that has done something before, the commit is left to its end.
 
     The first is the one a hint names, if it is still ready and none of its queue is of a higher priority, else the most
     urgent one. One queue, so that the index gives them in order: for several, the whole backlog would be read.
@@ -154,9 +205,10 @@ def claim_ready(
     Args:
         step_id: The step that a hint names.
         together: Handlers of which several steps may be claimed at once; more follow only a first one of these.
+        readers: Handlers that read the context.
         limit: Steps claimed at the most.
     """
-    values = (
+    wish = (
         step_id,
         queue,
         array_of(handlers),
@@ -166,8 +218,17 @@ def claim_ready(
         worker.name,
         worker.slot,
     )
-    claimed = [(row[0], step_of(row[1:])) for row in tx.ask(_CLAIM_READY, values)]
-    return sorted(claimed, key=lambda each: (each[1].id != step_id, -each[1].priority, _ready_at(each[1])))
+    tx.tell(_CLAIM_READY, wish)
+    rows = (tx.end_with if tx.may_end_at_once else tx.ask)(_CLAIMED, (array_of(readers),))
+    claimed = [(row[0], step_of(row[1:])) for row in rows]
+    claimed.sort(key=lambda each: (each[1].id != step_id, -each[1].priority, _ready_at(each[1])))
+    instances = [instance_of(row[_OF_INSTANCE]) for row in rows if row[_OF_INSTANCE.start] is not None]
+    contexts = {}
+    for owner, data, config, audit in [row[-4:] for row in rows if row[-4] is not None]:
+        opened = tx.unlocked(data, owner)
+        if not payloads.has_parts_apart(opened):
+            contexts[owner] = (context_of((opened, config)), audit)
+    return Taken(steps=claimed, instances={each.id: each for each in instances}, contexts=contexts)
 
 
 def _ready_at(step: Step) -> datetime:

@@ -121,6 +121,11 @@ class Explaining:
         texts = texts_of(values)
         return self.query(form.whole, {str(number): text for number, text in enumerate(texts, 1)})
 
+    def tell(self, form: Form, values: Sequence[Any]) -> None:
+        self.ask(form, values)
+
+    may_end_at_once = False
+
     def values(self, template: str, rows: Any) -> str:
         return self._tx.values(template, rows)
 
@@ -315,7 +320,9 @@ def _forms_of(module: Any) -> Iterator[Form]:
             yield from (kept.for_one, kept.for_many)
 
 
-KEPT = [form for form in (*_forms_of(apply), *_forms_of(reading), *_forms_of(breakers)) if form.prepare]
+KEPT = [
+    form for form in (*_forms_of(apply), *_forms_of(reading), *_forms_of(breakers), *_forms_of(steps)) if form.prepare
+]
 
 
 @pytest.mark.parametrize("form", KEPT, ids=lambda form: form.name)

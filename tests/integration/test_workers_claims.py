@@ -127,5 +127,5 @@ def test_a_limit_holds_although_the_planner_takes_the_table_for_empty(engine: En
     with store.transaction() as tx:
         for choice in ("hashjoin", "mergejoin", "material", "indexscan", "bitmapscan"):
             tx.execute(f"SET LOCAL enable_{choice} = off")
-        claimed = steps.claim_ready(tx, "default", ["noop"], CHILD, together=["noop"], limit=3)
+        claimed = steps.claim_ready(tx, "default", ["noop"], CHILD, together=["noop"], limit=3).steps
         assert len(claimed) == 3

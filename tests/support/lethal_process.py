@@ -56,6 +56,20 @@ def _if_found(name: str, what: str) -> None:
     setattr(PostgresTransaction, name, wrapped)
 
 
+def _claim_ready(
+    tx: Any, *positional: Any, claim: Callable[..., Any] = PostgresTransaction.claim_ready, **named: Any
+) -> Any:
+    """Stand before a claim, which is committed in the message that makes it, and after one that has found something."""
+    _die_if_asked("BEFORE", "CLAIM")
+    taken = claim(tx, *positional, **named)
+    if taken.steps:
+        if tx._has_begun:  # a pooler is behind it
+            tx.doing = "CLAIM"
+        else:
+            _die_if_asked("AFTER", "CLAIM")
+    return taken
+
+
 def _ending(end: Callable[..., Any]) -> Callable[..., Any]:
     """Stand before and after what ends a transaction, if there is something to commit."""
 
@@ -90,8 +104,8 @@ _during(Engine, "start_many", "ACCEPTANCE")
 _during(Engine, "finish", "REPORT")
 _during(Engine, "fire", "TIMER")
 _during(Reconciler, "_lose", "RECONCILIATION")
-_if_found("claim_ready", "CLAIM")
 _if_found("mark_hinted", "DISPATCH")
+PostgresTransaction.claim_ready = _claim_ready  # type: ignore[method-assign, assignment]
 Transaction.commit = _ending(Transaction.commit)  # type: ignore[method-assign]
 Transaction.end_with = _ending(Transaction.end_with)  # type: ignore[method-assign]
 Dispatcher.tick = _tick  # type: ignore[method-assign]

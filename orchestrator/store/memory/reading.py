@@ -125,7 +125,7 @@ def fill(tx: Base, wanted: Sequence[tuple[Slice, Needs]], *, lock: bool = False)
         _fill_outputs(current, needs, rows)
         _fill_state(current, needs, rows)
         _fill_items(current, needs, rows)
-        _fill_context(current, needs, rows)
+        _fill_context(tx, current, needs, rows)
         _fill_session(tx, current, needs)
         _fill_signals(current, needs, rows)
         _fill_open_work(current, needs, rows)
@@ -158,15 +158,20 @@ def _fill_items(current: Slice, needs: Needs, rows: Rows) -> None:
                 current.items[key] = from_text(rows.items[key])
 
 
-def _fill_context(current: Slice, needs: Needs, rows: Rows) -> None:
+def _fill_context(tx: Base, current: Slice, needs: Needs, rows: Rows) -> None:
     if needs.metadata:
         current.metadata = from_text(rows.context[None].metadata)
     if not (needs.context or needs.audit):
         return
-    row = rows.context[None]
-    current.audit = from_text(row.audit)
+    context, current.audit = context_and_audit(tx, current.instance.id)
     if current.context is None:
-        current.context = ContextPut(data=from_text(row.data), config=from_text(row.config))
+        current.context = context
+
+
+def context_and_audit(tx: Base, instance_id: UUID) -> tuple[ContextPut, Any]:
+    """Read the context of an instance."""
+    row = tx.tables.instances[instance_id].context[None]
+    return ContextPut(data=from_text(row.data), config=from_text(row.config)), from_text(row.audit)
 
 
 def _fill_session(tx: Base, current: Slice, needs: Needs) -> None:

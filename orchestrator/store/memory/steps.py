@@ -9,9 +9,10 @@ from orchestrator.carry import claimed
 from orchestrator.core.model import Claim, Step
 from orchestrator.core.states import StepState
 from orchestrator.store.memory.base import Base
+from orchestrator.store.memory.reading import context_and_audit, load_instances
 from orchestrator.store.memory.tables import StepRow
 from orchestrator.store.rows import claim_of
-from orchestrator.store.steps import Due, HeldTask, Worker
+from orchestrator.store.steps import Due, HeldTask, Taken, Worker
 from sequences.durations import after
 
 
@@ -51,9 +52,10 @@ def claim_ready(
     *,
     step_id: UUID | None = None,
     together: Collection[str] = (),
+    readers: Collection[str] = (),
     limit: int = 1,
-) -> list[tuple[UUID, Step]]:
-    """Claim ready steps of a queue and some handlers, with the instances they belong to; empty if there are none."""
+) -> Taken:
+    """Claim ready steps of a queue and some handlers, and load their instances."""
     known = frozenset(handlers)
     found = [(o, r) for o, r in _open(tx, StepState.READY) if r.step.queue == queue and r.step.handler in known]
     found.sort(key=lambda each: (-each[1].step.priority, _ready_at(each[1].step)))
@@ -63,7 +65,12 @@ def claim_ready(
     first, more = found[:1], [each for each in found[1:] if each[1].step.handler in together]
     if first and first[0][1].step.handler in together:
         first += more[: limit - 1]
-    return [(owner, _claim(tx, owner, row, worker)) for owner, row in first]
+    claimed = [(owner, _claim(tx, owner, row, worker)) for owner, row in first]
+    return Taken(
+        steps=claimed,
+        instances=load_instances(tx, [owner for owner, _ in claimed]),
+        contexts={owner: context_and_audit(tx, owner) for owner, step in claimed if step.handler in readers},
+    )
 
 
 def claim_tasks(

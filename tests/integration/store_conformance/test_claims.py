@@ -5,9 +5,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from orchestrator.core.changes import AttemptRecorded, StepGone, StepPut
-from orchestrator.core.model import Claim, NodeKey
+from orchestrator.core.changes import AttemptRecorded, ContextPut, StepGone, StepPut
+from orchestrator.core.model import Claim, NodeKey, Step
 from orchestrator.core.states import StepState
+from orchestrator.store.instances import Profile
 from orchestrator.store.steps import Worker
 from tests.integration.store_conformance.house import ALL, KEY, House
 
@@ -20,7 +21,7 @@ def test_a_step_is_claimed_once(house: House) -> None:
         assert tx.claim_one(ready.id, ["other"], one) is None
         claim = tx.claim_one(ready.id, ALL, one)
         assert tx.claim_one(ready.id, ALL, two) is None
-        assert tx.claim_ready(ready.queue, ALL, two, together=ALL, limit=5) == []
+        assert tx.claim_ready(ready.queue, ALL, two, together=ALL, limit=5).steps == []
         assert claim is not None
         assert tx.is_held_by(ready.id, claim.token)
         assert not tx.is_held_by(ready.id, uuid4())
@@ -54,9 +55,10 @@ def test_the_most_urgent_step_is_claimed_first(house: House) -> None:
         house.step(flow, NodeKey(name), priority=priority, ready_at=now - timedelta(seconds=age))
     house.step(flow, NodeKey("foreign"), handler="other")
     worker = Worker(id=uuid4(), name="w")
-    with house.store.transaction() as tx:
-        taken = tx.claim_ready(str(flow.id), ALL, worker, together=ALL, limit=2)
-        taken += tx.claim_ready(str(flow.id), ALL, worker, together=ALL, limit=9)
+    taken: list[tuple[UUID, Step]] = []
+    for limit in (2, 9):
+        with house.store.transaction() as tx:
+            taken += tx.claim_ready(str(flow.id), ALL, worker, together=ALL, limit=limit).steps
     assert {owner for owner, _ in taken} == {flow.id}
     assert [step.key.block_id for _, step in taken] == ["urgent", "old", "young"]
 
@@ -71,7 +73,7 @@ def test_a_hinted_step_is_claimed_first_unless_another_is_more_urgent(house: Hou
 
     def claimed(step_id: UUID) -> list[str]:
         with house.store.transaction() as tx:
-            taken = tx.claim_ready(queue, ALL, worker, step_id=step_id)
+            taken = tx.claim_ready(queue, ALL, worker, step_id=step_id).steps
         return [step.key.block_id for _, step in taken]
 
     assert claimed(hinted.id) == ["urgent"]
@@ -91,7 +93,7 @@ def test_more_than_one_step_is_claimed_only_of_handlers_that_run_together(house:
     def claimed(step_id: UUID | None = None) -> list[str]:
         with house.store.transaction() as tx:
             taken = tx.claim_ready(queue, ["slow", "quick"], worker, step_id=step_id, together=["quick"], limit=9)
-        return [step.key.block_id for _, step in taken]
+        return [step.key.block_id for _, step in taken.steps]
 
     assert claimed() == ["a"]
     assert claimed(made[3].id) == ["d", "b"]
@@ -168,3 +170,40 @@ def test_a_sleeping_step_keeps_what_it_will_return(house: House) -> None:
     asleep = house.step(flow, state=StepState.ASLEEP, output={"slept": [1]}, wake_at=house.now())
     assert house.read_step(flow) == asleep
     house.write(flow, StepPut(step=house.step(flow, NodeKey("b"))))
+
+
+def test_a_claim_comes_with_its_instance_and_the_context_for_those_who_read_it(house: House) -> None:
+    worker = Worker(id=uuid4(), name="w")
+    flow, other = (house.instance(profile=Profile(data={"n": n}, config={"c": n}, audit=[n])) for n in (1, 2))
+    for owner, name, handler in ((flow, "a", "noop"), (flow, "b", "plain"), (other, "c", "noop")):
+        house.step(owner, NodeKey(name), handler=handler, queue=f"q-{flow.id}")
+    known = ["noop", "plain"]
+    with house.store.transaction() as tx:
+        taken = tx.claim_ready(f"q-{flow.id}", known, worker, together=known, readers=["plain"], limit=9)
+    assert sorted((owner, step.key.block_id) for owner, step in taken.steps) == sorted(
+        [(flow.id, "a"), (flow.id, "b"), (other.id, "c")]
+    )
+    assert taken.instances == {flow.id: flow, other.id: other}
+    assert taken.contexts == {flow.id: (ContextPut(data={"n": 1}, config={"c": 1}), [1])}
+    with house.store.transaction() as tx:
+        none_left = tx.claim_ready(f"q-{flow.id}", known, worker)
+    assert (none_left.steps, none_left.instances, none_left.contexts) == ([], {}, {})
+
+
+def test_a_claim_in_a_transaction_that_is_taken_back_is_none(house: House) -> None:
+    flow = house.instance()
+    ready = house.step(flow)
+    worker = Worker(id=uuid4(), name="w")
+
+    def given_up() -> None:
+        with house.store.transaction() as tx:
+            tx.now()
+            assert len(tx.claim_ready(ready.queue, ALL, worker).steps) == 1
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        given_up()
+    with house.store.transaction() as tx:
+        assert len(tx.claim_ready(ready.queue, ALL, worker).steps) == 1
+    with house.store.transaction() as tx:
+        assert len(tx.claims_of(worker.id or uuid4())) == 1
