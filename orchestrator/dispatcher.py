@@ -11,6 +11,7 @@ from uuid import uuid4
 import structlog
 from redis.exceptions import RedisError
 
+from orchestrator.clock import MACHINE_TIME, MachineTime
 from orchestrator.engine import Ring
 from orchestrator.loops import JITTERED, TickResult
 from orchestrator.settings import Settings
@@ -28,6 +29,8 @@ EPOCH_FACT = "broker_epoch"
 broker that was emptied meanwhile."""
 IDLE_SECONDS = 0.2
 BUSY_SECONDS = 0.05
+LOOK_SECONDS = 1.0
+"""How often it is looked whether the broker was emptied while no step is ready."""
 
 
 class Dispatcher:
@@ -35,17 +38,29 @@ class Dispatcher:
 
     name = "dispatcher"
 
-    def __init__(self, store: Store, ring: Ring, mark: Mark, settings: Settings) -> None:
+    def __init__(
+        self, store: Store, ring: Ring, mark: Mark, settings: Settings, machine: MachineTime = MACHINE_TIME
+    ) -> None:
         self._store = store
         self._ring = ring
         self._mark = mark
         self._settings = settings
+        self._machine = machine
         self._epoch: str | None = None
+        self._looked_at = float("-inf")
         self._idle = IDLE_SECONDS if settings.tick_interval_ms is None else settings.tick_seconds / JITTERED
 
     def tick(self) -> TickResult:
         """Hint the heads of each queue, in fair order, as far as its workers have room."""
-        self._notice_emptied_broker()
+        with self._store.transaction(is_single=True) as tx:
+            is_ready = tx.has_ready_steps()
+        # Without a ready step no hint is out that could be lost.
+        if is_ready or self._machine.monotonic() - self._looked_at >= LOOK_SECONDS:
+            self._notice_emptied_broker()
+            self._looked_at = self._machine.monotonic()
+        return self._hint_heads() if is_ready else TickResult(done=0, wait=self._idle)
+
+    def _hint_heads(self) -> TickResult:
         with self._store.transaction() as tx:
             alive = tx.workers_alive(self._settings.dead_after)
             handlers = {name for worker in alive for name in worker["handlers"]}

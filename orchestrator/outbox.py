@@ -60,7 +60,7 @@ class Outbox:
 
     def next_due(self, url: str) -> timedelta | None:
         """Say how long until something is due to an address; None if nothing waits for it."""
-        with self._store.transaction() as tx:
+        with self._store.transaction(is_single=True) as tx:
             return webhooks.next_due(tx, url)
 
     def redeliver(self, webhook_id: UUID, *, tenant: str | None) -> UUID:

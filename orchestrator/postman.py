@@ -22,7 +22,7 @@ class Postman:
 
     def tick(self) -> TickResult:
         """Deliver a bounded number of letters."""
-        with self._engine.store.transaction() as tx:
+        with self._engine.store.transaction(is_single=True) as tx:
             recipients = tx.overdue_letters(self._engine.settings.loop_batch)
         if not recipients:
             return TickResult(done=0, wait=WAIT_SECONDS)

@@ -25,6 +25,8 @@ class Pusher:
         if time.monotonic() - self._forgot_at >= FORGET_SECONDS:
             self._pushes.forget_ended()
             self._forgot_at = time.monotonic()
+        if not self._pushes.is_asked_to_push():
+            return TickResult(done=0, wait=WAIT_SECONDS)
         pushed = self._pushes.push_due(AT_ONCE)
         if pushed:
             return TickResult(done=pushed, wait=0.0)

@@ -64,6 +64,11 @@ class Pushes:
         self._egress = egress or Egress(allow_internal=engine.settings.allow_internal_urls)
         self._use = CredentialUse(store, Renewer(store, self._egress))
 
+    def is_asked_to_push(self) -> bool:
+        """Tell whether the tasks of any queue are to be pushed."""
+        with self._store.transaction(is_single=True) as tx:
+            return bool(dispatch.push_queues(tx))
+
     def push_due(self, limit: int) -> int:
         """Push what is due, of every push queue up to `limit` tasks, at the same time; returns how many."""
         with self._store.transaction() as tx:
@@ -86,7 +91,7 @@ class Pushes:
 
     def next_due(self) -> timedelta | None:
         """Say how long until a task is to be pushed again; None if none is."""
-        with self._store.transaction() as tx:
+        with self._store.transaction(is_single=True) as tx:
             return dispatch.next_due(tx)
 
     def forget_ended(self) -> int:

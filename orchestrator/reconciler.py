@@ -21,6 +21,8 @@ FORGET_SECONDS = 60.0
 NONCES_AT_ONCE = 5000
 GRACE_HEARTBEATS = 2
 HEARTBEAT_FACT = "service_heartbeat"
+HEARTBEAT = timedelta(seconds=2)
+"""How often the loops say that they live; they are believed for several times as long."""
 
 
 class _Pace:
@@ -65,6 +67,7 @@ class Reconciler:
         self._are_well = are_well
         self._tasks = _Pace(settings.task_reaper_tick, machine)
         self._nodes = _Pace(settings.node_reaper_tick, machine)
+        self._heartbeat = _Pace(HEARTBEAT, machine)
 
     def tick(self) -> TickResult:
         """Look once for each kind of loss."""
@@ -85,22 +88,34 @@ class Reconciler:
         return self._monotonic() - self._answers_since >= GRACE_HEARTBEATS * self._settings.heartbeat.total_seconds()
 
     def _look(self) -> TickResult:
+        with self._engine.store.transaction(is_single=True) as tx:
+            left = tx.leftovers()
+        # Asked in rounds without claims, too: for how long the store has answered, and when tasks were looked for.
+        can_tell, tasks = self._may_tell_the_dead(), self._tasks.is_due()
+        taken, is_more = self._recover(can_tell=can_tell, tasks=tasks) if left.claims else (0, False)
+        self._look_after_processes()
+        removed = (self._clear_away() if left.of_deleted else 0) + self._forget()
+        self._keep_up()
+        return TickResult(done=taken + removed, wait=0.0 if is_more or removed else WAIT_SECONDS)
+
+    def _recover(self, *, can_tell: bool, tasks: bool) -> tuple[int, bool]:
+        """Give lost work to others; returns how much it was, and whether there may be more."""
         at_once = self._settings.loop_batch
         with self._engine.store.transaction() as tx:
-            can_tell = self._may_tell_the_dead()
             lost = tx.lost_claims(self._settings.dead_after, at_once) if can_tell else []
-            released = tx.release_stale_tasks(self._settings.task_lease, at_once) if self._tasks.is_due() else 0
-            if self._nodes.is_due():
-                tx.remove_silent_workers(self._settings.node_stale_after)
-            if self._are_well():
-                tx.write_fact(HEARTBEAT_FACT, tx.now().isoformat())
+            released = tx.release_stale_tasks(self._settings.task_lease, at_once) if tasks else 0
         taken = together_or_alone(self._lose, lost, lambda _claim: None) if lost else 0
         if taken or released:
             log.warning("work_recovered", claims_of_dead_workers=taken, silent_tasks=released)
-        removed = self._clear_away() + self._forget()
-        self._keep_up()
-        is_more = len(lost) == at_once or removed > 0
-        return TickResult(done=taken + released + removed, wait=0.0 if is_more else WAIT_SECONDS)
+        return taken + released, len(lost) == at_once
+
+    def _look_after_processes(self) -> None:
+        if self._nodes.is_due():
+            with self._engine.store.transaction() as tx:
+                tx.remove_silent_workers(self._settings.node_stale_after)
+        if self._are_well() and self._heartbeat.is_due():
+            with self._engine.store.transaction(is_losable=True, is_single=True) as tx:
+                tx.write_moment(HEARTBEAT_FACT)
 
     def _clear_away(self) -> int:
         with self._engine.store.transaction() as tx:

@@ -23,18 +23,16 @@ class Timers:
 
     def tick(self) -> TickResult:
         """Fire what is due."""
-        with self._engine.store.transaction() as tx:
-            due = tx.due_timers(self._at_once)
-            until_next = tx.next_due() if not due else None
-        if due:
-            fired = together_or_alone(self._engine.fire, due, self._postpone)
-            return TickResult(done=fired, wait=0.0)
-        return TickResult(done=0, wait=self._wait(until_next))
-
-    def _wait(self, until_next: timedelta | None) -> float:
+        with self._engine.store.transaction(is_single=True) as tx:
+            until_next = tx.next_due()
         if until_next is None:
-            return self._longest_wait
-        return min(self._longest_wait, max(0.0, until_next.total_seconds()))
+            return TickResult(done=0, wait=self._longest_wait)
+        if until_next > timedelta(0):
+            return TickResult(done=0, wait=min(self._longest_wait, until_next.total_seconds()))
+        with self._engine.store.transaction(is_single=True) as tx:
+            due = tx.due_timers(self._at_once)
+        fired = together_or_alone(self._engine.fire, due, self._postpone) if due else 0
+        return TickResult(done=fired, wait=0.0)
 
     def _postpone(self, due: Due) -> None:
         with self._engine.store.transaction() as tx:

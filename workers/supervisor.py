@@ -151,15 +151,14 @@ class Supervisor:
 
     def _beat(self) -> None:
         asked_at = self._monotonic()
-        with self._engine.store.transaction(is_losable=True) as tx:
-            is_known = tx.beat_worker(self._identity.id)
-            is_draining = tx.is_draining(self._identity.id)
-        if not is_known:
+        with self._engine.store.transaction(is_losable=True, is_single=True) as tx:
+            beat = tx.beat_worker(self._identity.id)
+        if beat is None:
             log.warning("worker_was_declared_dead", worker=self._identity.name)
             self.register()
         else:
             self._identity.lease.renew(asked_at, self._dead_after)
-        if is_draining and not self._is_leaving:
+        if beat is not None and beat.is_draining and not self._is_leaving:
             self._is_leaving = True
             log.info("worker_drained", worker=self._identity.name)
             self._leave()
@@ -172,7 +171,7 @@ class Supervisor:
             self._identity.quiet.put_up()
 
     def _look_after_children(self) -> None:
-        with self._engine.store.transaction() as tx:
+        with self._engine.store.transaction(is_single=True) as tx:
             held = tx.claims_of_slots(self._identity.id)
             now = tx.now() if any(claim.expires_at is not None for _, claim in held) else None
         dead: dict[int, list[Claim]] = {}

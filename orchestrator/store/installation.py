@@ -30,6 +30,15 @@ def write(tx: Transaction, name: str, value: str) -> None:
     )
 
 
+def write_moment(tx: Transaction, name: str) -> None:
+    """Write the database's time as a fact, in ISO 8601."""
+    tx.execute(
+        "INSERT INTO installation (name, value) VALUES (%s, to_json(clock_timestamp()) #>> '{}') "
+        "ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value",
+        (name,),
+    )
+
+
 def identity(tx: Transaction) -> str:
     """Give the id of this installation; made by whoever asks first, and kept as long as the database."""
     known = read(tx, ID)

@@ -26,6 +26,8 @@ from orchestrator.store.effects import EffectDone
 from orchestrator.store.instances import IdempotencyKey, Profile, Seen
 from orchestrator.store.steps import Due, Head, HeldTask, Taken, Worker
 from orchestrator.store.triggers import Trigger
+from orchestrator.store.upkeep import Leftovers
+from orchestrator.store.workers import Beat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +217,9 @@ class Transaction(Protocol):
         At most `limit` for each queue, in claiming order.
         """
 
+    def has_ready_steps(self) -> bool:
+        """Tell whether any step is ready, hinted or not."""
+
     def outstanding_hints(self, fresh_for: timedelta) -> dict[str, int]:
         """Count, for each queue, the hints that are out and have not been answered by a claim."""
 
@@ -285,11 +290,8 @@ class Transaction(Protocol):
     ) -> None:
         """Write the row of a worker process, or renew it. `kind` is `celery` or `http`."""
 
-    def beat_worker(self, worker_id: UUID) -> bool:
-        """Renew the heartbeat of a worker process; False if its row is gone."""
-
-    def is_draining(self, worker_id: UUID) -> bool:
-        """Tell whether a worker process was asked to take no more steps, and to stop."""
+    def beat_worker(self, worker_id: UUID) -> Beat | None:
+        """Renew the heartbeat of a worker process, and give what it is told; None if its row is gone."""
 
     def remove_worker(self, worker_id: UUID) -> None:
         """Take a worker process off the list."""
@@ -308,6 +310,12 @@ class Transaction(Protocol):
 
     def write_fact(self, name: str, value: str) -> None:
         """Write one fact of the installation."""
+
+    def write_moment(self, name: str) -> None:
+        """Write the store's time as a fact of the installation, in ISO 8601."""
+
+    def leftovers(self) -> Leftovers:
+        """Tell what there is that a crash may have left behind."""
 
     def remove_of_deleted(self) -> int:
         """Remove some of the ended instances that deleted sequences have left; returns how many, 0 if none is left."""
@@ -330,11 +338,12 @@ class Store(Protocol):
     def clock(self) -> Clock:
         """Its time as seen from this process."""
 
-    def transaction(self, *, is_losable: bool = False) -> AbstractContextManager[Transaction]:
+    def transaction(self, *, is_losable: bool = False, is_single: bool = False) -> AbstractContextManager[Transaction]:
         """Open a transaction; it commits at the end of the block and rolls back on an error.
 
         Args:
             is_losable: The writes may be lost in a crash of the store (claims, heartbeats).
+            is_single: One thing is asked or done, which is a transaction by itself; of several, each is.
 
         Raises:
             StoreUnavailable: The store did not answer. Whether a commit that was under way took effect is unknown.

@@ -72,6 +72,7 @@ class PostgresTransaction(session.Transaction):
     has_committed = steps.has_committed
 
     heads = steps.heads
+    has_ready_steps = steps.has_ready
     outstanding_hints = steps.outstanding_hints
     mark_hinted = steps.mark_hinted
     forget_hints = steps.forget_hints
@@ -94,13 +95,14 @@ class PostgresTransaction(session.Transaction):
 
     register_worker = workers.register
     beat_worker = workers.beat
-    is_draining = workers.is_draining
     remove_worker = workers.remove
     remove_silent_workers = workers.remove_silent
     workers_alive = workers.alive
     routes = worker_orders.routes
     read_fact = installation.read
     write_fact = installation.write
+    write_moment = installation.write_moment
+    leftovers = upkeep.leftovers
     remove_of_deleted = removal.remove_of_deleted
     forget_nonces = nonces.forget_old
     make_partitions = upkeep.make_partitions
@@ -131,9 +133,11 @@ class PostgresStore(session.Store):
         self.clock = DatabaseClock()
         self._apart = apart or Apart()
 
-    def transaction(self, *, is_losable: bool = False) -> AbstractContextManager[PostgresTransaction]:
+    def transaction(
+        self, *, is_losable: bool = False, is_single: bool = False
+    ) -> AbstractContextManager[PostgresTransaction]:
         """Open a transaction with the verbs of the engine; see `session.Store.transaction`."""
-        return self.opened(PostgresTransaction, is_losable=is_losable, apart=self._apart)
+        return self.opened(PostgresTransaction, is_losable=is_losable, is_single=is_single, apart=self._apart)
 
     def reading(self, tenant: str | None) -> AbstractContextManager[PostgresTransaction]:
         """Open a transaction with the verbs of the engine that only reads; see `session.Store.reading`."""

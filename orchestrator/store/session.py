@@ -70,6 +70,7 @@ class Transaction:
         connection: Connection,
         *,
         is_losable: bool = False,
+        is_single: bool = False,
         reader: Reader | None = None,
         apart: Apart | None = None,
         vault: Vault | None = None,
@@ -81,15 +82,19 @@ class Transaction:
         self.has_answered = False
         self._connection = connection
         self._is_losable = is_losable
-        self._waiting = [self._beginning()]
+        self._is_single = is_single and connection.keeps_session
+        self._waiting = self._beginning()
+        self._length_of_beginning = len(self._waiting)
         self._has_begun = False
         self._goes_by_index = False
         self._preparing: set[str] = set()
 
-    def _beginning(self) -> bytes:
+    def _beginning(self) -> list[bytes]:
+        losable = [_LOSABLE] if self._is_losable else []
+        return losable if self._is_single else [b"; ".join([self._begin(), *losable])]
+
+    def _begin(self) -> bytes:
         begin = self._connection.begin
-        if self._is_losable:
-            return begin + b"; " + _LOSABLE
         if self.reader is None:
             return begin
         begin = b"BEGIN READ ONLY" + begin.removeprefix(b"BEGIN")
@@ -153,7 +158,7 @@ class Transaction:
 
         Statements that come in one message are one transaction by themselves: it needs no beginning and no end.
         """
-        self._waiting[:1] = [_LOSABLE] if self._is_losable else []
+        self._waiting[: self._length_of_beginning] = [_LOSABLE] if self._is_losable else []
         rows = self.ask(form, values)
         self._has_begun = False
         return rows
@@ -194,7 +199,8 @@ class Transaction:
 
     def commit(self) -> None:
         """Send what waits, and the commit. A transaction that has done nothing is not even begun."""
-        if self._has_begun or len(self._waiting) > 1:
+        is_more_to_send = len(self._waiting) > (0 if self._has_begun else self._length_of_beginning)
+        if is_more_to_send or (self._has_begun and not self._is_single):
             self._send(b"COMMIT")
 
     def roll_back(self) -> None:
@@ -263,18 +269,19 @@ class Store:
         with suppress(StoreUnavailable), self.transaction() as tx:
             tx.now()
 
-    def transaction(self, *, is_losable: bool = False) -> AbstractContextManager[Transaction]:
+    def transaction(self, *, is_losable: bool = False, is_single: bool = False) -> AbstractContextManager[Transaction]:
         """Open a transaction; it commits at the end of the block and rolls back on an error.
 
         Args:
             is_losable: The writes may be lost in a crash of the database (claims, heartbeats): commit without waiting
                 for the disk.
+            is_single: It is one statement, which needs no beginning and no end. Of several, each is a transaction.
 
         Raises:
             StoreUnavailable: PostgreSQL cannot be reached, or was lost on the way. Whether a commit that was under
                 way took effect is then unknown.
         """
-        return self.opened(Transaction, is_losable=is_losable)
+        return self.opened(Transaction, is_losable=is_losable, is_single=is_single)
 
     def reading(self, tenant: str | None) -> AbstractContextManager[Transaction]:
         """Open a transaction that only reads; see `transaction`.
@@ -307,6 +314,7 @@ class Store:
         kind: type[_TransactionT],
         *,
         is_losable: bool = False,
+        is_single: bool = False,
         reader: Reader | None = None,
         apart: Apart | None = None,
     ) -> Iterator[_TransactionT]:
@@ -315,7 +323,14 @@ class Store:
         try:
             connection = self._pool.take()
             try:
-                tx = kind(connection, is_losable=is_losable, reader=reader, apart=apart, vault=self.vault)
+                tx = kind(
+                    connection,
+                    is_losable=is_losable,
+                    is_single=is_single,
+                    reader=reader,
+                    apart=apart,
+                    vault=self.vault,
+                )
                 try:
                     yield tx
                     tx.commit()

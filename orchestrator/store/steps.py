@@ -419,6 +419,11 @@ def heads(tx: Transaction, handlers: Sequence[str], again_after: timedelta, limi
     ]
 
 
+def has_ready(tx: Transaction) -> bool:
+    """Tell whether any step is ready, hinted or not."""
+    return bool(tx.query("SELECT 1 FROM steps WHERE state = 'ready' LIMIT 1"))
+
+
 def outstanding_hints(tx: Transaction, fresh_for: timedelta) -> dict[str, int]:
     """Count, for each queue, the hints that are out and have not been answered by a claim."""
     return dict(

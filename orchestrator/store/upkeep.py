@@ -1,10 +1,34 @@
-"""Partitions of the history: one for each week, made ahead."""
+"""What the reconciler sees to: whether a crash has left something behind, and partitions of the history, one for each
+week, made ahead."""
 
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from orchestrator.store.session import Transaction
 
 WEEKS_AHEAD = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftovers:
+    """What there is that a crash may have left behind.
+
+    Args:
+        claims: Steps are claimed; their workers may be dead.
+        of_deleted: A deleted sequence has left instances; whoever was to remove them may be dead.
+    """
+
+    claims: bool
+    of_deleted: bool
+
+
+def leftovers(tx: Transaction) -> Leftovers:
+    """Tell what there is that a crash may have left behind."""
+    [(claims, of_deleted)] = tx.query(
+        "SELECT EXISTS (SELECT 1 FROM steps WHERE state = 'claimed'), "
+        "EXISTS (SELECT 1 FROM deleted_sequences WHERE has_instances)"
+    )
+    return Leftovers(claims=claims, of_deleted=of_deleted)
 
 
 def week_of(moment: datetime) -> date:

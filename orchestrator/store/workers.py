@@ -28,6 +28,17 @@ class Node:
     slots: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """What a worker process is told when it says that it lives.
+
+    Args:
+        is_draining: It was asked to take no more steps, and to stop.
+    """
+
+    is_draining: bool
+
+
 def register(
     tx: Transaction,
     worker_id: UUID,
@@ -48,14 +59,12 @@ def register(
     )
 
 
-def beat(tx: Transaction, worker_id: UUID) -> bool:
-    """Renew the heartbeat of a worker process; False if its row is gone (it was declared dead)."""
-    return bool(tx.execute("UPDATE workers SET heartbeat_at = clock_timestamp() WHERE id = %s", (worker_id,)))
-
-
-def is_draining(tx: Transaction, worker_id: UUID) -> bool:
-    """Tell whether a worker process was asked to take no more steps, and to stop."""
-    return bool(tx.query("SELECT 1 FROM workers WHERE id = %s AND is_draining", (worker_id,)))
+def beat(tx: Transaction, worker_id: UUID) -> Beat | None:
+    """Renew the heartbeat of a worker process; None if its row is gone (it was declared dead)."""
+    rows = tx.query(
+        "UPDATE workers SET heartbeat_at = clock_timestamp() WHERE id = %s RETURNING is_draining", (worker_id,)
+    )
+    return Beat(is_draining=rows[0][0]) if rows else None
 
 
 def remove(tx: Transaction, worker_id: UUID) -> None:

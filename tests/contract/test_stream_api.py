@@ -220,10 +220,12 @@ class CountingStore(PostgresStore):
 
     transactions = 0
 
-    def transaction(self, *, is_losable: bool = False) -> AbstractContextManager[PostgresTransaction]:
+    def transaction(
+        self, *, is_losable: bool = False, is_single: bool = False
+    ) -> AbstractContextManager[PostgresTransaction]:
         """Open one."""
         self.transactions += 1
-        return super().transaction(is_losable=is_losable)
+        return super().transaction(is_losable=is_losable, is_single=is_single)
 
 
 async def read_stream(url: httpx.URL, path: str) -> list[str]:

@@ -544,9 +544,9 @@ def openers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     open_one = PostgresStore.transaction
 
-    def transaction(self: PostgresStore, *, is_losable: bool = False) -> Any:
+    def transaction(self: PostgresStore, *, is_losable: bool = False, is_single: bool = False) -> Any:
         found.append(sys._getframe(1).f_code.co_qualname)
-        return open_one(self, is_losable=is_losable)
+        return open_one(self, is_losable=is_losable, is_single=is_single)
 
     monkeypatch.setattr(PostgresStore, "transaction", transaction)
     return found

@@ -70,6 +70,22 @@ def test_hints_lost_while_no_service_ran_are_sent_again(store: Store, engine: En
     assert [hint.queue for hint in bell.hints] == ["default"]
 
 
+def test_a_broker_emptied_while_nothing_was_ready_is_noticed_with_the_first_step(
+    store: Store, engine: Engine, settings: Settings
+) -> None:
+    redis = connect(settings.redis_url)
+    bell = Bell()
+    definition = define(store)
+    dispatcher = Dispatcher(store, bell, EpochMark(redis, "test"), settings)
+    dispatcher.tick()
+    redis.delete("orchestrator:test:epoch")
+    engine.start_many([NewInstance(sequence_id=definition.id, tenant_id="t", namespace="default")])
+    with store.transaction() as tx:
+        tx.execute("UPDATE steps SET hinted_at = clock_timestamp()")
+    dispatcher.tick()
+    assert [hint.queue for hint in bell.hints] == ["default"]
+
+
 def test_no_more_hints_are_out_than_the_workers_have_room_for(store: Store, engine: Engine, settings: Settings) -> None:
     bell = Bell()
     definition = define(store)

@@ -196,6 +196,21 @@ def test_what_follows_a_transaction_that_may_be_lost_waits_for_the_disk(
     assert seen == [(process, "off"), (process, "on")]
 
 
+def test_a_single_statement_is_committed_without_a_beginning_and_an_end(store: Store) -> None:
+    with store.transaction() as tx:
+        tx.execute("CREATE TABLE singles (n int PRIMARY KEY)")
+    with store.transaction(is_single=True, is_losable=True) as tx:
+        assert tx.execute("INSERT INTO singles VALUES (1)") == 1
+    with pytest.raises(psycopg2.IntegrityError), store.transaction(is_single=True) as tx:
+        tx.execute("INSERT INTO singles VALUES (2), (1)")
+    with store.transaction(is_single=True) as tx:
+        tx.later("INSERT INTO singles VALUES (3)")
+    with store.transaction(is_single=True) as tx:
+        assert tx.query("SELECT array_agg(n ORDER BY n), current_setting('synchronous_commit') FROM singles") == [
+            ([1, 3], "on")
+        ]
+
+
 def end_session(store: Store, tx: Transaction) -> None:
     """Let the server drop the connection of a transaction, as if it went down."""
     process = tx.query("SELECT pg_backend_pid()")[0][0]

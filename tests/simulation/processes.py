@@ -168,7 +168,7 @@ class SimulatedService:
         self.process = world.process(name)
         engine = world.engine(self.process, ring=True)
         loops: tuple[Loop, ...] = (
-            Dispatcher(engine.store, world.broker.ring, world.broker, world.settings),
+            Dispatcher(engine.store, world.broker.ring, world.broker, world.settings, self.process.machine),
             Timers(engine),
             Postman(engine),
             Reconciler(engine, world.settings, self.process.machine),

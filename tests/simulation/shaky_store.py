@@ -107,7 +107,7 @@ class ShakyStore:
         self._fate = fate
 
     @contextmanager
-    def transaction(self, *, is_losable: bool = False) -> Iterator[MemoryTransaction]:
+    def transaction(self, *, is_losable: bool = False, is_single: bool = False) -> Iterator[MemoryTransaction]:
         """Open a transaction; before and after it others have their turn."""
         database, process = self.database, self.process
         chaos, scheduler = database.chaos, database.scheduler

@@ -46,6 +46,11 @@ def _first(rows: list[StepRow], limit: int) -> list[Head]:
     ]
 
 
+def has_ready(tx: Base) -> bool:
+    """Tell whether any step is ready, hinted or not."""
+    return any(True for _ in _ready(tx))
+
+
 def outstanding(tx: Base, fresh_for: timedelta) -> dict[str, int]:
     """Count, for each queue, the hints that are out and have not been answered by a claim."""
     hinted_after = tx.now() - fresh_for

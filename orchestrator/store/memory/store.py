@@ -57,6 +57,7 @@ class MemoryTransaction(Base):
     has_committed = steps.has_committed
 
     heads = hints.heads
+    has_ready_steps = hints.has_ready
     outstanding_hints = hints.outstanding
     mark_hinted = hints.mark
     forget_hints = hints.forget
@@ -79,13 +80,14 @@ class MemoryTransaction(Base):
 
     register_worker = workers.register
     beat_worker = workers.beat
-    is_draining = workers.is_draining
     remove_worker = workers.remove
     remove_silent_workers = workers.remove_silent
     workers_alive = workers.alive
     routes = workers.routes
     read_fact = workers.read_fact
     write_fact = workers.write_fact
+    write_moment = workers.write_moment
+    leftovers = workers.leftovers
     remove_of_deleted = workers.remove_of_deleted
     forget_nonces = workers.forget_nonces
     make_partitions = workers.make_partitions
@@ -108,7 +110,7 @@ class MemoryStore:
         self._is_open = False
 
     @contextmanager
-    def transaction(self, *, is_losable: bool = False) -> Iterator[MemoryTransaction]:
+    def transaction(self, *, is_losable: bool = False, is_single: bool = False) -> Iterator[MemoryTransaction]:
         """Open a transaction; see `interface.Store.transaction`.
 
         Raises:

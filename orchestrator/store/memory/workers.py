@@ -9,6 +9,8 @@ from orchestrator.core.routing import Routes
 from orchestrator.core.states import StepState
 from orchestrator.store.memory.base import Base
 from orchestrator.store.memory.tables import WorkerRow
+from orchestrator.store.upkeep import Leftovers
+from orchestrator.store.workers import Beat
 
 
 def register(
@@ -34,19 +36,13 @@ def register(
     tx.journal.put(tx.tables.workers, worker_id, WorkerRow(columns=columns, heartbeat_at=now))
 
 
-def beat(tx: Base, worker_id: UUID) -> bool:
-    """Renew the heartbeat of a worker process; False if its row is gone."""
+def beat(tx: Base, worker_id: UUID) -> Beat | None:
+    """Renew the heartbeat of a worker process; None if its row is gone. None is asked to stop, as that needs SQL."""
     known = tx.tables.workers.get(worker_id)
     if known is None:
-        return False
+        return None
     tx.journal.put(tx.tables.workers, worker_id, WorkerRow(columns=known.columns, heartbeat_at=tx.now()))
-    return True
-
-
-def is_draining(tx: Base, worker_id: UUID) -> bool:
-    """Tell that no worker is asked to stop: that is done from outside, with SQL."""
-    del tx, worker_id
-    return False
+    return Beat(is_draining=False)
 
 
 def remove(tx: Base, worker_id: UUID) -> None:
@@ -89,6 +85,17 @@ def routes(_tx: Base) -> Routes:
 def write_fact(tx: Base, name: str, value: str) -> None:
     """Write one fact of the installation."""
     tx.journal.put(tx.tables.facts, name, value)
+
+
+def write_moment(tx: Base, name: str) -> None:
+    """Write the time as a fact of the installation."""
+    write_fact(tx, name, tx.now().isoformat())
+
+
+def leftovers(tx: Base) -> Leftovers:
+    """Tell what there is that a crash may have left behind; sequences in memory are not deleted."""
+    steps = (row.step for rows in tx.tables.instances.values() for row in rows.steps.values())
+    return Leftovers(claims=any(step.state is StepState.CLAIMED for step in steps), of_deleted=False)
 
 
 def remove_of_deleted(tx: Base) -> int:

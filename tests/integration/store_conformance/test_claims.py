@@ -10,6 +10,7 @@ from orchestrator.core.model import Claim, NodeKey, Step
 from orchestrator.core.states import StepState
 from orchestrator.store.instances import Profile
 from orchestrator.store.steps import Worker
+from orchestrator.store.workers import Beat
 from tests.integration.store_conformance.house import ALL, KEY, House
 
 
@@ -122,8 +123,9 @@ def test_claims_of_workers_without_a_heartbeat_are_lost(house: House) -> None:
             tx.claim_one(ready.id, ALL, worker)
     house.elapse(timedelta(minutes=10))
     with house.store.transaction() as tx:
-        assert tx.beat_worker(living.id)
-        assert not tx.beat_worker(unheard.id)
+        assert tx.beat_worker(living.id) == Beat(is_draining=False)
+        assert tx.beat_worker(unheard.id) is None
+        assert tx.leftovers().claims
         lost = [c for c in tx.lost_claims(timedelta(minutes=1), 10_000) if c.instance_id == flow.id]
         tx.remove_silent_workers(timedelta(minutes=1))
         names = {row["name"] for row in tx.workers_alive(timedelta(minutes=1))}

@@ -27,6 +27,15 @@ def test_heads_are_ready_steps_without_a_fresh_hint_the_most_urgent_first(house:
     assert heads_of(house, flow) == [(urgent.id, 0), (early.id, 0), (late.id, 0)]
 
 
+def test_a_ready_step_is_there_with_a_hint_and_without(house: House) -> None:
+    ready = house.step(house.instance())
+    with house.store.transaction(is_single=True) as tx:
+        assert tx.has_ready_steps()
+    with house.store.transaction() as tx:
+        tx.mark_hinted([ready.id])
+        assert tx.has_ready_steps()
+
+
 def test_a_hint_without_an_answer_is_out_for_its_lease(house: House) -> None:
     flow = house.instance()
     ready = house.step(flow)
