@@ -11,7 +11,7 @@ from orchestrator.core.changes import Change
 from orchestrator.core.model import Claim, Instance
 from orchestrator.store import breakers, definitions, sessions
 from orchestrator.store.interface import Written
-from orchestrator.store.prepared import MARK, MAY_WRITE, Prepared, array_of, form, prepared
+from orchestrator.store.prepared import MARK, MAY_WRITE, Form, Prepared, array_of, form, prepared
 from orchestrator.store.rare_writes import clear, forget, put_payloads, rest, trim
 from orchestrator.store.rows import NODE_ROW, STEP_COLUMNS, STEP_ROW, TRANSITION_ROW, names_of
 from orchestrator.store.session import Transaction
@@ -34,14 +34,37 @@ _UPDATE_INSTANCES = prepared(
 )
 
 _FENCED = _MUTABLE.split(", ")
-_UPDATE_IF_CURRENT = form(
+
+
+def _update_if_current(name: str, claims: Sequence[str], hold: str) -> Form:
+    """Give the statement that updates an instance if it is as it was found, or else sets the mark.
+
+    Args:
+        claims: Types of the parameters that name claims.
+        hold: A condition: these claims hold. `{first}` is the number of their first parameter, `{second}` the next.
+    """
+    places = {"first": len(_FENCED) + 3, "second": len(_FENCED) + 4}
+    return form(
+        name,
+        ["uuid", *(column.split()[1] for column in _FENCED), "bigint", *claims],
+        "WITH moved AS (UPDATE instances SET "
+        + ", ".join(f"{column.split()[0]} = ${place}" for place, column in enumerate(_FENCED, 2))
+        + f" WHERE id = $1 AND version = ${len(_FENCED) + 2} AND {hold.format(**places)} RETURNING 1) "
+        f"SELECT set_config('{MARK}', 'no', true) WHERE NOT EXISTS (SELECT FROM moved)",
+    )
+
+
+# The state is no condition of the look: an index over claimed steps alone would be read to its end.
+_UPDATE_IF_HELD = _update_if_current(
+    "update_if_held",
+    ["uuid", "uuid"],
+    "(SELECT token = ${second} AND state = 'claimed' FROM steps WHERE id = ${first})",
+)
+_UPDATE_IF_CURRENT = _update_if_current(
     "update_if_current",
-    ["uuid", *(column.split()[1] for column in _FENCED), "bigint", "uuid[]", "uuid[]"],
-    "WITH moved AS (UPDATE instances SET "
-    + ", ".join(f"{column.split()[0]} = ${place}" for place, column in enumerate(_FENCED, 2))
-    + f" WHERE id = $1 AND version = ${len(_FENCED) + 2} AND cardinality(${len(_FENCED) + 3}) = (SELECT count(*) "
-    f"FROM steps WHERE id = ANY(${len(_FENCED) + 3}) AND token = ANY(${len(_FENCED) + 4}) AND state = 'claimed') "
-    f"RETURNING 1) SELECT set_config('{MARK}', 'no', true) WHERE NOT EXISTS (SELECT FROM moved)",
+    ["uuid[]", "uuid[]"],
+    "cardinality(${first}) = (SELECT count(*) FROM steps WHERE id = ANY(${first}) AND token = ANY(${second}) "
+    "AND state = 'claimed')",
 )
 _WAS_CURRENT = form("was_current", [], f"SELECT {MAY_WRITE}, clock_timestamp()")
 
@@ -152,8 +175,13 @@ def write_at_once(
     writes.add(instance, changes)
     if not writes.is_fenced or not tx.may_end_at_once:
         return None
-    ids, tokens = array_of(claim.step_id for claim in claims), array_of(claim.token for claim in claims)
-    tx.tell(_UPDATE_IF_CURRENT, (*_mutable_of(writes.instances[instance.id]), found, ids, tokens))
+    row = (*_mutable_of(writes.instances[instance.id]), found)
+    match claims:
+        case [claim]:
+            tx.tell(_UPDATE_IF_HELD, (*row, claim.step_id, claim.token))
+        case _:
+            ids, tokens = array_of(claim.step_id for claim in claims), array_of(claim.token for claim in claims)
+            tx.tell(_UPDATE_IF_CURRENT, (*row, ids, tokens))
     _put_rows(tx, writes)
     breakers.record(tx, writes.executions)
     [(is_current, now)] = tx.end_with(_WAS_CURRENT, ())

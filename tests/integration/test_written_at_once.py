@@ -21,7 +21,7 @@ from tests.support.stack import NAMESPACE, TENANT, define
 ME = Worker(id=None, name="w")
 KNOWN = frozenset({"plain"})
 WAYS = {
-    b"EXECUTE update_if_current": "updates at once",
+    b"EXECUTE update_if_": "updates at once",
     b"EXECUTE lock": "locks",
     b"EXECUTE add_outputs": "writes",
     b"COMMIT": "commits",
