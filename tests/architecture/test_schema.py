@@ -1,5 +1,6 @@
 """The migrations build what `store/tables/` says, and the queries that must not scan do not."""
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from sqlalchemy.engine import make_url
 
 from orchestrator.core.model import OutputKey
 from orchestrator.core.slice import Needs, Slice
+from orchestrator.embedded import Servers
 from orchestrator.store import (
     api_keys,
     apply,
@@ -43,6 +45,7 @@ from orchestrator.store import (
 from orchestrator.store.prepared import Form, Prepared, texts_of
 from orchestrator.store.session import Store, Transaction
 from orchestrator.store.steps import Worker
+from tests.support.databases import copied
 
 INSTANCE = UUID(int=1)
 PUSH_QUEUE = dispatch.DispatchConfig(
@@ -58,6 +61,18 @@ PUSH_QUEUE = dispatch.DispatchConfig(
 )
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 WORKER = Worker(id=UUID(int=2), name="worker", slot=1)
+
+
+@pytest.fixture(scope="module")
+def schema(servers: Servers, migrated_template: str) -> Iterator[str]:
+    """A database of this file's own, in which nothing is written."""
+    with copied(servers, f"schema_{os.getpid()}", migrated_template) as url:
+        yield url
+
+
+@pytest.fixture
+def database_url(schema: str) -> str:
+    return schema
 
 
 @contextmanager

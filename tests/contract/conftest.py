@@ -1,34 +1,20 @@
 """The API as clients meet it: uvicorn on a free port over a real database, httpx outside."""
 
-import os
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
-from orchestrator import embedded
-from orchestrator.store.postgres import PostgresStore
-from orchestrator.store.tables import metadata
 from tests.contract.client import CALL, TENANT, Api
 from tests.contract.remote import OWN_SERVER, Remote
 from tests.support.receiver import Receiver, receiving
 from tests.support.serving import Reception
 
 
-@pytest.fixture(scope="session")
-def contract_database(servers: embedded.Servers, migrated_template: str) -> str:
-    """One database for all tests of the API."""
-    return embedded.fresh_database(servers, f"contract_{os.getpid()}", template=migrated_template)
-
-
 @pytest.fixture
-def database_url(contract_database: str) -> str:
-    """The database, emptied: copying a template for each test would take most of their time."""
-    store = PostgresStore(contract_database)
-    with store.transaction() as tx:
-        tx.execute("".join(f"DELETE FROM {table.name};" for table in metadata.sorted_tables))
-    store.close()
-    return contract_database
+def database_url(emptied_database: str) -> str:
+    """An empty database."""
+    return emptied_database
 
 
 @pytest.fixture

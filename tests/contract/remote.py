@@ -17,7 +17,7 @@ from tests.contract.client import CALL, TENANT
 
 URL_VARIABLE, KEY_VARIABLE = "CONTRACT_URL", "CONTRACT_KEY"
 OWN_SERVER = frozenset(
-    {"contract_database", "database_url", "engine", "migrated_template", "monkeypatch", "reception", "servers"}
+    {"database_url", "emptied_database", "engine", "migrated_template", "monkeypatch", "reception", "servers"}
     | {"settings", "store"}
 )
 """Fixtures of a server that the tests start themselves, and look into."""

@@ -21,6 +21,8 @@ from orchestrator.store.session import Transaction
 from tests.support.blocked import LONG, wait_until_blocked
 from tests.support.drive import Flow, StoredWorld, fail, step
 
+pytestmark = pytest.mark.shares_database
+
 
 @pytest.fixture
 def world(store: PostgresStore, settings: Settings) -> StoredWorld:

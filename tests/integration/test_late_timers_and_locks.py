@@ -17,6 +17,8 @@ from orchestrator.store.steps import Due
 from tests.support.blocked import LONG, wait_until_blocked
 from tests.support.drive import Flow, StoredWorld, loop, parallel, step, sub_sequence
 
+pytestmark = pytest.mark.shares_database
+
 HOUR = timedelta(hours=1)
 
 

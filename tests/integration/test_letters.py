@@ -16,6 +16,8 @@ from orchestrator.store.session import Store
 from sequences.signals import Control, Custom
 from tests.support.drive import StoredWorld, gate, step, sub_sequence
 
+pytestmark = pytest.mark.shares_database
+
 
 @pytest.fixture
 def world(store: Store, settings: Settings) -> StoredWorld:

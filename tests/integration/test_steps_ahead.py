@@ -22,6 +22,8 @@ from workers import StepContext
 from workers.handlers.builtin import builtin_registry
 from workers.registry import HandlerSources, Registry
 
+pytestmark = pytest.mark.shares_database
+
 Block = dict[str, Any]
 
 

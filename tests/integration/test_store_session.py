@@ -26,6 +26,12 @@ FULL = (UUID(int=7), False, MOMENT, timedelta(days=-1, seconds=5, microseconds=3
 HARD_TEXTS = ("", "NULL", "{}", "a,b", 'say "so"', "back\\slash", "it's", "two\nlines", "%s", "; COMMIT", "ü€😀")
 
 
+@pytest.fixture
+def database_url(kept_database: str) -> str:
+    """A database: the tests here clear away what they make."""
+    return kept_database
+
+
 @pytest.fixture(params=list(Pooler))
 def store(database_url: str, request: pytest.FixtureRequest) -> Iterator[Store]:
     opened = Store(database_url, pooler=request.param)
@@ -36,6 +42,7 @@ def store(database_url: str, request: pytest.FixtureRequest) -> Iterator[Store]:
 @pytest.fixture
 def things(store: Store) -> Iterator[Store]:
     with store.transaction() as tx:
+        tx.execute("DROP TABLE IF EXISTS things")
         tx.execute(f"CREATE TABLE things ({COLUMNS}, PRIMARY KEY (id))")
     yield store
     with store.transaction() as tx:
@@ -196,17 +203,15 @@ def test_what_follows_a_transaction_that_may_be_lost_waits_for_the_disk(
     assert seen == [(process, "off"), (process, "on")]
 
 
-def test_a_single_statement_is_committed_without_a_beginning_and_an_end(store: Store) -> None:
-    with store.transaction() as tx:
-        tx.execute("CREATE TABLE singles (n int PRIMARY KEY)")
-    with store.transaction(is_single=True, is_losable=True) as tx:
-        assert tx.execute("INSERT INTO singles VALUES (1)") == 1
-    with pytest.raises(psycopg2.IntegrityError), store.transaction(is_single=True) as tx:
-        tx.execute("INSERT INTO singles VALUES (2), (1)")
-    with store.transaction(is_single=True) as tx:
-        tx.later("INSERT INTO singles VALUES (3)")
-    with store.transaction(is_single=True) as tx:
-        assert tx.query("SELECT array_agg(n ORDER BY n), current_setting('synchronous_commit') FROM singles") == [
+def test_a_single_statement_is_committed_without_a_beginning_and_an_end(things: Store) -> None:
+    with things.transaction(is_single=True, is_losable=True) as tx:
+        assert tx.execute("INSERT INTO things VALUES (1)") == 1
+    with pytest.raises(psycopg2.IntegrityError), things.transaction(is_single=True) as tx:
+        tx.execute("INSERT INTO things VALUES (2), (1)")
+    with things.transaction(is_single=True) as tx:
+        tx.later("INSERT INTO things VALUES (3)")
+    with things.transaction(is_single=True) as tx:
+        assert tx.query("SELECT array_agg(id ORDER BY id), current_setting('synchronous_commit') FROM things") == [
             ([1, 3], "on")
         ]
 

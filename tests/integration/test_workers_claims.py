@@ -15,6 +15,8 @@ from orchestrator.store.session import Store
 from orchestrator.store.steps import Worker
 from tests.support.stack import NAMESPACE, TENANT, define
 
+pytestmark = pytest.mark.shares_database
+
 CHILD = Worker(id=uuid4(), name="w", slot=1)
 
 

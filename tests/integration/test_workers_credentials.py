@@ -24,6 +24,8 @@ from workers import PermanentError, StepContext
 from workers.executor import Executor
 from workers.registry import Registry
 
+pytestmark = pytest.mark.shares_database
+
 SECRET = 'p"a ss/wörd'
 
 

@@ -28,6 +28,8 @@ from workers.registry import Registry
 from workers.runtime import Identity
 from workers.supervisor import Supervisor
 
+pytestmark = pytest.mark.shares_database
+
 
 def _yes() -> bool:
     return True

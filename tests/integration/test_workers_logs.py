@@ -20,6 +20,8 @@ from workers.executor import Executor
 from workers.handlers.builtin import builtin_registry
 from workers.registry import HandlerSources, Registry
 
+pytestmark = pytest.mark.shares_database
+
 Say = Callable[[StepContext], Any]
 
 

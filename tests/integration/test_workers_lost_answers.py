@@ -24,6 +24,8 @@ from workers import StepContext, executor
 from workers.executor import Executor
 from workers.registry import Registry
 
+pytestmark = pytest.mark.shares_database
+
 
 class Outage:
     """Loses the answer to some commits: everything is done, and the caller is told that the store is away.

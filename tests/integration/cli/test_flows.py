@@ -14,6 +14,8 @@ from orchestrator.core.outcomes import Failed
 from orchestrator.engine import Engine
 from tests.integration.cli.hands import ASK, GREET, Cli, work
 
+pytestmark = pytest.mark.shares_database
+
 
 def test_a_failure_is_diagnosed_and_remedied(cli: Cli, write: Callable[[Any], str], engine: Engine) -> None:
     cli("sequences", "create", write(GREET))

@@ -9,6 +9,8 @@ from orchestrator import errors
 from orchestrator.client import AsyncClient, Client, InstanceState
 from tests.integration.client.hands import QUICK
 
+pytestmark = pytest.mark.shares_database
+
 STEP = {"handler": "paint", "queue_name": "pictures"}
 POSTER = {"id": "poster", "blocks": [{**STEP, "id": "draft"}, {**STEP, "id": "final"}]}
 

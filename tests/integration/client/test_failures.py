@@ -20,6 +20,8 @@ from orchestrator.settings import Settings
 from tests.integration.client.hands import QUICK, work_off
 from tests.support.serving import serving
 
+pytestmark = pytest.mark.shares_database
+
 
 def test_refusals_are_the_errors_of_the_engine(client: Client, greet: UUID) -> None:
     cases: list[tuple[type[errors.RequestError], str, Callable[[], Any]]] = [

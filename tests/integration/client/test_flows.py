@@ -17,6 +17,8 @@ from orchestrator.engine import Engine
 from orchestrator.exchange import Wish
 from tests.integration.client.hands import QUICK, WORKER, work, work_off
 
+pytestmark = pytest.mark.shares_database
+
 
 def test_a_failure_is_diagnosed_and_remedied(client: Client, url: str, engine: Engine, greet: UUID) -> None:
     failed = client.start("greet").id

@@ -12,6 +12,8 @@ from orchestrator.client import AsyncClient, Client, StreamEvent
 from orchestrator.engine import Engine
 from tests.integration.client.hands import QUICK, work_off
 
+pytestmark = pytest.mark.shares_database
+
 
 def follow(client: Client, engine: Engine, instance_id: UUID, after: str | None = None) -> list[StreamEvent]:
     """Follow an instance to its end; it is worked on once the stream is open."""

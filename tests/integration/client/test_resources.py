@@ -8,6 +8,8 @@ import pytest
 from orchestrator import errors
 from orchestrator.client import Client, Renewal
 
+pytestmark = pytest.mark.shares_database
+
 
 def test_credentials_are_stored_changed_and_removed(client: Client) -> None:
     renewal = Renewal(url="https://login.example.invalid/", token="r3", expires_at=datetime(2099, 1, 1, tzinfo=UTC))

@@ -12,6 +12,8 @@ from orchestrator.settings import Settings
 from orchestrator.store.steps import Worker
 from tests.support.drive import StoredWorld, step
 
+pytestmark = pytest.mark.shares_database
+
 LOW, NORMAL, HIGH = 0, 1, 2
 
 
