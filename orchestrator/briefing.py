@@ -7,7 +7,7 @@ from uuid import UUID
 from orchestrator import bindings
 from orchestrator.core.asides import block_of_claim
 from orchestrator.core.inputs import InputError, prepare
-from orchestrator.core.model import Claim, Instance, NodeKey, Step, is_beside
+from orchestrator.core.model import Claim, Instance, ItemKey, NodeKey, Step, is_beside
 from orchestrator.core.outcomes import Failed, FailureKind
 from orchestrator.core.plan import Plan
 from orchestrator.core.sections import context_view, runtime_section
@@ -20,6 +20,7 @@ from orchestrator.exchange import OtherFlow, Work
 from orchestrator.store.interface import Store, Transaction
 from orchestrator.store.steps import Taken
 from orchestrator.turnstile import Turnstile
+from sequences.document import ForEach
 from sequences.references import ALL, References
 
 _LOADS_AHEAD = 4
@@ -49,8 +50,9 @@ class Briefing:
     def prepare_for(self, tx: Transaction, claimed: Sequence[tuple[UUID, Step]]) -> None:
         """Load the instances of steps in the transaction that has claimed them, if their definitions are known here.
 
-        And the composites around the steps, which the ends of these will be told to: then they are decided in memory.
-        What else their inputs need, and definitions that this process has not compiled yet, `inputs` loads.
+        And the composites around the steps, which the ends of these will be told to: then they are decided in memory;
+        and the items they are run for. What else their inputs need, and definitions that this process has not compiled
+        yet, `inputs` loads.
         """
         if not claimed:
             return
@@ -192,7 +194,11 @@ class Briefing:
 
 
 def _with_composites(known: Iterable[Slice]) -> list[tuple[Slice, Needs]]:
-    return [(current, Needs(nodes=around)) for current in known if (around := _composites_around(current))]
+    return [
+        (current, Needs(nodes=around, items=_items_of(current)))
+        for current in known
+        if (around := _composites_around(current))
+    ]
 
 
 def _composites_around(current: Slice) -> frozenset[NodeKey]:
@@ -202,6 +208,18 @@ def _composites_around(current: Slice) -> frozenset[NodeKey]:
         for key in current.steps
         if key.block_id in places and not is_beside(key)
         for around in current.plan.ancestors(key)
+    )
+
+
+def _items_of(current: Slice) -> frozenset[ItemKey]:
+    """Give the items of the for_eachs around the steps: whatever a step reads, they are laid over its data."""
+    places = current.plan.places
+    return frozenset(
+        ItemKey(NodeKey(loop_id, key.iteration[:depth]), index)
+        for key in current.steps
+        if key.block_id in places and not is_beside(key)
+        for depth, (loop_id, index) in enumerate(zip(places[key.block_id].loops, key.iteration, strict=False))
+        if isinstance(places[loop_id].block, ForEach)
     )
 
 

@@ -1,7 +1,7 @@
 """Load what decisions need, for any number of instances at once: one query for each kind of thing."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -223,24 +223,39 @@ def _fill_state(tx: Transaction, wanted: Wanted) -> None:
             slices[owner].state[name] = value
 
 
+_ITEMS_OF_ONE = form(
+    "items_of_one",
+    [*_KEY_TYPES, "int[]"],
+    f"SELECT instance_id, block_id, iteration, index, item FROM items WHERE {_OWN_KEY} AND index = ANY($4)",
+)
+
+
 def _fill_items(tx: Transaction, wanted: Wanted) -> None:
     keys = {(current.instance.id, key) for current, needs in wanted for key in needs.items}
     if not keys:
         return
+    slices = _by_id(wanted)
+    for owner, block_id, iteration, index, item in _items(tx, keys):
+        slices[owner].items[ItemKey(key_of(block_id, iteration), index)] = item
+
+
+def _items(tx: Transaction, keys: Collection[tuple[UUID, ItemKey]]) -> list[tuple[Any, ...]]:
+    """Read items; where one of a for_each is asked for, those behind it too."""
     asked = Counter((owner, key.node) for owner, key in keys)
+    if len(asked) == 1 < len(keys):
+        [(owner, node)] = asked
+        return tx.ask(_ITEMS_OF_ONE, (owner, node.block_id, node.iteration, array_of(key.position for _, key in keys)))
     rows = [
         (owner, node.block_id, list(node.iteration), position, ITEMS_AHEAD if asked[owner, node] == 1 else 1)
         for owner, (node, position) in keys
     ]
-    slices = _by_id(wanted)
-    for owner, block_id, iteration, index, item in tx.query(
+    return tx.query(
         "SELECT w.instance_id, w.block_id, w.iteration, i.index, i.item "
         f"FROM (VALUES {tx.values('(%s::uuid, %s::text, %s::int[], %s::int, %s::int)', rows)}) "
         "AS w (instance_id, block_id, iteration, position, wanted) CROSS JOIN LATERAL ("
         "SELECT index, item FROM items WHERE instance_id = w.instance_id AND block_id = w.block_id "
         "AND iteration = w.iteration AND index >= w.position ORDER BY index LIMIT w.wanted) AS i"
-    ):
-        slices[owner].items[ItemKey(key_of(block_id, iteration), index)] = item
+    )
 
 
 _CONTEXTS = form(

@@ -1,6 +1,5 @@
 """Reports that are committed together, and what each of them may leave to others."""
 
-from collections import Counter
 from typing import Any
 
 import pytest
@@ -28,31 +27,34 @@ def test_step_that_a_later_report_of_the_batch_cancels_is_not_handed_out(world: 
     assert flow.tree()["b"] == "cancelled"
 
 
-def test_items_of_steps_that_run_at_once_are_read_together_and_their_ends_decided_in_memory(
+def test_items_of_steps_that_run_at_once_come_with_their_claims_and_their_ends_are_decided_in_memory(
     world: StoredWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One question for all items, and none under the lock for the for_each around them."""
-    questions, fresh = Counter[str](), list[object]()
-    query, decide = Transaction.query, Turnstile._decide_under_lock
+    messages, fresh = list[bytes](), list[object]()
+    send, decide = Transaction._send, Turnstile._decide_under_lock
 
-    def counted(tx: Transaction, statement: str, parameters: Any = None) -> list[tuple[Any, ...]]:
-        questions["items"] += " FROM items " in statement
-        return query(tx, statement, parameters)
+    def noted(tx: Transaction, statement: bytes) -> None:
+        messages.append(b";".join([*tx._waiting, statement]))
+        send(tx, statement)
 
-    def noted(turnstile: Turnstile, tx: Any, events: Any, now: Any) -> Any:
+    def decided(own: Turnstile, tx: Any, events: Any, now: Any) -> Any:
         fresh.append(events)
-        return decide(turnstile, tx, events, now)
+        return decide(own, tx, events, now)
 
     flow = world.start(
         [for_each("each", "items", [step("a", params={"seen": "{{ data.item }}"})], concurrency=8)],
         data={"items": [10, 20, 30, 40]},
     )
     world.engine.now()  # a process that has not been told the time decides nothing in memory
-    monkeypatch.setattr(Transaction, "query", counted)
-    monkeypatch.setattr(Turnstile, "_decide_under_lock", noted)
+    monkeypatch.setattr(Transaction, "_send", noted)
+    monkeypatch.setattr(Turnstile, "_decide_under_lock", decided)
     claims = world.claim_many()
-    world.finish([(work.claim, world.outcome(work)) for work in world.engine.inputs(claims)])
-    assert len(claims) == 4
-    assert questions["items"] == 1
+    assert [b"EXECUTE items_of_one" in message for message in messages].count(True) == 1
+    messages.clear()
+    work = world.engine.inputs(claims)
+    assert not any(b"items" in message for message in messages)
+    assert [each.params for each in work] == [{"seen": item} for item in (10, 20, 30, 40)]
+    world.finish([(each.claim, world.outcome(each)) for each in work])
     assert fresh == []
     assert flow.check().state == "completed"

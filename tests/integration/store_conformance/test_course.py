@@ -66,6 +66,19 @@ def test_items_of_a_for_each_are_loaded_ahead_but_not_back(house: House) -> None
     assert found == {ItemKey(KEY, position): position for position in range(3, 23)}
 
 
+def test_items_that_are_asked_for_together_are_loaded_of_each_for_each(house: House) -> None:
+    first, second = house.instance(), house.instance()
+    inner = NodeKey("b", (1,))
+    house.write(first, ItemsCaptured(key=KEY, items=tuple(range(30))), ItemsCaptured(key=inner, items=("x", "y", "z")))
+    house.write(second, ItemsCaptured(key=KEY, items=("other", "one")))
+    own = frozenset({ItemKey(KEY, 3), ItemKey(KEY, 29), ItemKey(KEY, 30)})
+    found = house.slice(first, Needs(items=own)).items
+    assert {key: found[key] for key in own & found.keys()} == {ItemKey(KEY, 3): 3, ItemKey(KEY, 29): 29}
+    both = own | {ItemKey(inner, 0), ItemKey(inner, 2)}
+    found = house.slice(first, Needs(items=both)).items
+    assert {found[key] for key in both & found.keys()} == {3, 29, "x", "z"}
+
+
 def test_state_values_come_and_go(house: House) -> None:
     flow = house.instance()
     house.write(flow, StatePut(name="k", value={"deep": [1, None]}), StatePut(name="gone", value=1))
