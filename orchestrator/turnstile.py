@@ -102,7 +102,8 @@ class Turnstile:
     ) -> None:
         self._store = store
         self._slices = Slices()
-        self._contended: set[UUID] = set()
+        self._contended: dict[UUID, int] = {}
+        """Instances that other processes work on too, each with its version after the last commit of this one."""
         self._plans = plans or Plans()
         self._clock = store.clock
         self._machine = machine
@@ -189,11 +190,21 @@ class Turnstile:
                     now, instances = self._lock_and_load(tx, events)
                 fresh = [instance_id for instance_id in events if instance_id not in passed]
                 if fresh:
-                    passed |= self._decide_under_lock(tx, {i: events[i] for i in fresh}, now, instances)
+                    decided = self._decide_under_lock(tx, {i: events[i] for i in fresh}, now, instances)
+                    self._look_for_others(decided)
+                    passed |= decided
                 self._write(tx, passed, rewriting, now)
-        for instance_passed in passed.values():
-            self._slices.keep(instance_passed.current)
+        for instance_id, each in passed.items():
+            self._slices.keep(each.current)
+            if instance_id in self._contended:
+                self._contended[instance_id] = each.instance.version
         return passed
+
+    def _look_for_others(self, decided: Mapping[UUID, Passed]) -> None:
+        """Take the instances for this process's own again that no other has changed since its last commit."""
+        for instance_id, each in decided.items():
+            if self._contended.get(instance_id) == each.found:
+                self._contended.pop(instance_id, None)
 
     def _is_written_at_once(self, events: Events, passed: dict[UUID, Passed], rewriting: Rewriting | None) -> bool:
         """Write and commit what was decided about one instance, without locking it first, if that can be done.
@@ -206,7 +217,7 @@ class Turnstile:
             return False
         [(instance_id, each)] = passed.items()
         if instance_id in self._contended:
-            self._contended.discard(instance_id)
+            self._contended.pop(instance_id, None)
             return False
         decided = _decided(passed, rewriting, now)
         if not decided:
@@ -221,7 +232,7 @@ class Turnstile:
             passed.clear()
             if len(self._contended) >= MAX_SLICES:
                 self._contended.clear()
-            self._contended.add(instance_id)
+            self._contended[instance_id] = each.found
         return written.is_current
 
     def plan_of(self, tx: Transaction, instance: Instance) -> Plan:
@@ -246,6 +257,8 @@ class Turnstile:
         passed = {}
         for instance_id, sequence in events.items():
             current = self._slices.take(instance_id)
+            if len(sequence) > 1 and instance_id in self._contended:
+                continue  # decided under the lock, where others have probably changed it since it was loaded
             result = decide_all(current, sequence, self.facts(now)) if current is not None else None
             # Claims do not raise the version, so a slice may not know of one: only the store can call a claim stale.
             if result is not None and not any(decision.is_stale for decision in result.decisions):
