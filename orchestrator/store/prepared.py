@@ -12,10 +12,11 @@ statement is sent whole, with the same texts in it.
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from operator import attrgetter
 from types import NoneType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 _PARAMETER = re.compile(r"\$(\d+)")
@@ -117,20 +118,18 @@ def texts_of(row: Sequence[Any]) -> list[str | None]:
     return [None if value is None else _TEXTS[type(value)](value) for value in row]
 
 
-def literals_of(texts: Sequence[str | None]) -> str | None:
-    """Write the texts of values as SQL literals; None if the driver has to, which takes five times as long.
+def literals_of(row: Sequence[Any]) -> str | None:
+    """Write the values of a row as SQL literals; None if the driver has to, which takes five times as long.
 
     What holds no quote, no backslash and nothing but ASCII means the same in every literal of every session.
 
-    >>> literals_of(["t", "{1,2}", None])
-    "'t', '{1,2}', NULL"
+    >>> literals_of([True, (1, 2), "plain", None])
+    "'t', '{1,2}', 'plain', NULL"
     >>> literals_of(["it's"]), literals_of(["a\\\\b"]), literals_of(["é"])
     (None, None, None)
     """
-    literals = ", ".join(["NULL" if text is None else f"'{text}'" for text in texts])
-    quotes = 2 * (len(texts) - texts.count(None))
-    is_plain = literals.isascii() and literals.count("'") == quotes and "\\" not in literals and "\0" not in literals
-    return literals if is_plain else None
+    literals = [_LITERALS[type(value)](value) for value in row]
+    return None if None in literals else ", ".join(literals)  # type: ignore[arg-type]  # none of them is None
 
 
 def arrays_of(rows: Iterable[Sequence[Any]]) -> list[str]:
@@ -161,24 +160,36 @@ def _elements(values: Sequence[Any]) -> list[str]:
         case [kind] if kind is UUID:
             return [f"{value.int:032x}" for value in values]
         case [kind] if kind is datetime:
-            return [f'"{value.isoformat()}"' for value in values]
+            return [f'"{_moment(value)}"' for value in values]
         case [kind] if kind is NoneType:
             return ["NULL"] * len(values)
     return [_ELEMENTS[type(value)](value) for value in values]
 
 
-Write = Callable[[Any], str]
+T = TypeVar("T")
+Write = Callable[[Any], T]
 
 
-class _Writers(dict[type, Write]):
+class _Writers(dict[type, Write[T]]):
     """How values are written, by their type; those of other types as they print (members of a `StrEnum` do well)."""
 
-    def __init__(self, known: Mapping[type, Write], other: Write) -> None:
+    def __init__(self, known: Mapping[type, Write[T]], other: Write[T]) -> None:
         super().__init__(known)
         self._other = other
 
-    def __missing__(self, kind: type) -> Write:
+    def __missing__(self, kind: type) -> Write[T]:
         return self._other
+
+
+def _moment(moment: datetime) -> str:
+    """Write a moment; a commit writes the same one many times."""
+    return _utc_moment(moment) if moment.tzinfo is UTC else moment.isoformat()
+
+
+@lru_cache(maxsize=1000)
+def _utc_moment(moment: datetime) -> str:
+    # Of other zones, two moments that differ by an hour may be equal for Python, when clocks are put back.
+    return moment.isoformat()
 
 
 def _numbers(numbers: Sequence[int]) -> str:
@@ -201,17 +212,36 @@ def _quoted(value: object) -> str:
     return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-_BARE: dict[type, Write] = {bool: _truth, int: str, UUID: attrgetter("hex")}
+def _literal(text: str) -> str | None:
+    is_plain = text.isascii() and "'" not in text and "\\" not in text and "\0" not in text
+    return f"'{text}'" if is_plain else None
+
+
+_BARE: dict[type, Write[str]] = {bool: _truth, int: str, UUID: attrgetter("hex")}
 """Types whose text needs no quotes in an array."""
 _TEXTS = _Writers(
-    {**_BARE, datetime: datetime.isoformat, timedelta: _duration, list: _numbers, tuple: _numbers},
+    {**_BARE, datetime: _moment, timedelta: _duration, list: _numbers, tuple: _numbers},
     str,
+)
+_LITERALS: _Writers[str | None] = _Writers(
+    {
+        type(None): lambda _none: "NULL",
+        bool: lambda value: "'t'" if value else "'f'",
+        int: lambda value: f"'{value}'",
+        str: _literal,
+        UUID: lambda value: f"'{value.int:032x}'",
+        datetime: lambda moment: f"'{_moment(moment)}'",
+        timedelta: lambda duration: f"'{_duration(duration)}'",
+        list: lambda numbers: _literal(_numbers(numbers)) if numbers else "'{}'",
+        tuple: lambda numbers: _literal(_numbers(numbers)) if numbers else "'{}'",
+    },
+    lambda value: _literal(str(value)),
 )
 _ELEMENTS = _Writers(
     {
         **_BARE,
         type(None): _nothing,
-        datetime: lambda moment: f'"{moment.isoformat()}"',
+        datetime: lambda moment: f'"{_moment(moment)}"',
         timedelta: lambda duration: f'"{_duration(duration)}"',
         list: lambda numbers: f'"{_numbers(numbers)}"',
         tuple: lambda numbers: f'"{_numbers(numbers)}"',

@@ -133,18 +133,18 @@ class Transaction:
         """Let a statement write rows, sent as `later` does; no rows, no statement."""
         rows = self._sealed(rows)
         if len(rows) == 1:
-            self._waiting.append(self._execution(statement.for_one, texts_of(rows[0])))
+            self._waiting.append(self._execution(statement.for_one, rows[0]))
         elif rows:
             self._waiting.append(self._execution(statement.for_many, arrays_of(rows)))
 
     def tell(self, form: Form, values: Sequence[Any]) -> None:
         """Let a statement of the store's be sent as `later` does."""
         [values] = self._sealed([values])
-        self._waiting.append(self._execution(form, texts_of(values)))
+        self._waiting.append(self._execution(form, values))
 
     def ask(self, form: Form, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Run a statement of the store's and take all its rows."""
-        self._send(self._execution(form, texts_of(values)))
+        self._send(self._execution(form, values))
         rows: list[tuple[Any, ...]] = self.cursor.fetchall()
         return rows
 
@@ -163,7 +163,7 @@ class Transaction:
         self._has_begun = False
         return rows
 
-    def _execution(self, form: Form, texts: Sequence[str | None]) -> bytes:
+    def _execution(self, form: Form, values: Sequence[Any]) -> bytes:
         """Write the execution of a statement; the server learns it first if this connection has not used it before."""
         text: bytes
         # Of a statement that is kept, the plan is made anew when the role is another one than before.
@@ -172,14 +172,15 @@ class Transaction:
             self._goes_by_index = True
             self._waiting.append(_BY_INDEX)
         if has_own_role or not form.prepare or not self._connection.keeps_session:
-            text = self.cursor.mogrify(form.whole, {str(number): each for number, each in enumerate(texts, 1)})
+            texts = enumerate(texts_of(values), 1)
+            text = self.cursor.mogrify(form.whole, {str(number): each for number, each in texts})
             return text
         if form.name not in self._connection.prepared and form.name not in self._preparing:
             self._preparing.add(form.name)
             self._waiting.append(form.prepare.encode())
-        if texts and (literals := literals_of(texts)) is not None:
+        if values and (literals := literals_of(values)) is not None:
             return f"{form.execute.partition('(')[0]}({literals})".encode()
-        text = self.cursor.mogrify(form.execute, texts)
+        text = self.cursor.mogrify(form.execute, texts_of(values))
         return text
 
     def values(self, template: str, rows: Sequence[Sequence[Any]]) -> str:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import psycopg2
 import pytest
@@ -67,6 +68,18 @@ def test_any_text_can_be_the_only_row(things: Store, text: str) -> None:
     with things.transaction() as tx:
         tx.put(PUT, [(1, text, [], *FULL, "null")])
     assert rows_of(things) == [(1, text, [], *FULL, None)]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_two_moments_of_the_hour_that_is_there_twice_are_kept_apart(things: Store, count: int) -> None:
+    """Python calls them equal."""
+    moments = [datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"), fold=fold) for fold in (0, 1)]
+    assert moments[0] == moments[1]
+    rows = [(number, None, None, None, None, moment, None, None) for number, moment in enumerate(moments)]
+    for start in range(0, 2, count):
+        with things.transaction() as tx:
+            tx.put(PUT, rows[start : start + count])
+    assert rows_of(things)[1][5] - rows_of(things)[0][5] == timedelta(hours=1)
 
 
 @pytest.mark.parametrize("count", [1, 3])
