@@ -54,5 +54,4 @@ class KnownHandlers:
 
     def _read(self) -> tuple[frozenset[str], Routes]:
         with self._store.transaction() as tx:
-            alive, routes = tx.workers_alive(self._alive_within), tx.routes()
-        return frozenset(name for worker in alive for name in worker["handlers"]), routes
+            return tx.handlers_and_routes(self._alive_within)

@@ -302,8 +302,8 @@ class Transaction(Protocol):
     def workers_alive(self, within: timedelta) -> list[dict[str, Any]]:
         """List worker processes that take hints and have sent a heartbeat within the given time."""
 
-    def routes(self) -> Routes:
-        """Read the rules that lead new tasks to other queues."""
+    def handlers_and_routes(self, within: timedelta) -> tuple[frozenset[str], Routes]:
+        """Read which handlers such worker processes know, and the rules that lead new tasks to other queues."""
 
     def read_fact(self, name: str) -> str | None:
         """Read one fact of the installation; None if it was never written."""

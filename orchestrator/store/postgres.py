@@ -98,7 +98,7 @@ class PostgresTransaction(session.Transaction):
     remove_worker = workers.remove
     remove_silent_workers = workers.remove_silent
     workers_alive = workers.alive
-    routes = worker_orders.routes
+    handlers_and_routes = worker_orders.handlers_and_routes
     read_fact = installation.read
     write_fact = installation.write
     write_moment = installation.write_moment

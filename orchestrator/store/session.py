@@ -148,6 +148,13 @@ class Transaction:
         rows: list[tuple[Any, ...]] = self.cursor.fetchall()
         return rows
 
+    def ask_at_once(self, form: Form, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Run a statement of the store's, take its rows, and be committed, if nothing was asked before; see `end_with`.
+
+        Else it is as `ask`, and the commit is left to the end.
+        """
+        return self.end_with(form, values) if self.may_end_at_once else self.ask(form, values)
+
     @property
     def may_end_at_once(self) -> bool:
         """Tell whether `end_with` may be called: nothing was sent, and the session begins as all of ours do."""

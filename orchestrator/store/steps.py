@@ -219,7 +219,7 @@ def claim_ready(
         worker.slot,
     )
     tx.tell(_CLAIM_READY, wish)
-    rows = (tx.end_with if tx.may_end_at_once else tx.ask)(_CLAIMED, (array_of(readers),))
+    rows = tx.ask_at_once(_CLAIMED, (array_of(readers),))
     claimed = [(row[0], step_of(row[1:])) for row in rows]
     claimed.sort(key=lambda each: (each[1].id != step_id, -each[1].priority, _ready_at(each[1])))
     instances = [instance_of(row[_OF_INSTANCE]) for row in rows if row[_OF_INSTANCE.start] is not None]

@@ -2,17 +2,26 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from orchestrator.core.routing import Route, Routes
+from orchestrator.store.prepared import form
 from orchestrator.store.sealing import private
 from orchestrator.store.session import Transaction
 
 _COMMAND = "id, worker_id, command, payload, created_at"
 _PIN = "tenant_id, handler_name, min_version, created_at, updated_at"
 _RULE = "id, tenant_id, handler_name, match_queue, queue_override, priority, enabled, created_at, updated_at"
+
+_HANDLERS_AND_ROUTES = form(
+    "handlers_and_routes",
+    ["interval"],
+    "SELECT ARRAY(SELECT DISTINCT unnest(handlers) FROM workers WHERE kind = 'celery' "
+    "AND heartbeat_at >= clock_timestamp() - $1), (SELECT jsonb_agg(jsonb_build_array(tenant_id, handler_name, "
+    "match_queue, queue_override) ORDER BY priority DESC, id) FROM routing_rules WHERE enabled)",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,14 +142,18 @@ def delete_rule(tx: Transaction, rule_id: UUID) -> bool:
     return bool(tx.execute("DELETE FROM routing_rules WHERE id = %s", (rule_id,)))
 
 
-def routes(tx: Transaction) -> Routes:
-    """Read all rules that are enabled, as the core asks for them."""
+def handlers_and_routes(tx: Transaction, within: timedelta) -> tuple[frozenset[str], Routes]:
+    """Read which handlers living Celery workers know, and all rules that are enabled, as the core asks for them.
+
+    Args:
+        within: How long ago the last heartbeat of one that lives may be.
+    """
+    [(handlers, enabled)] = tx.ask_at_once(_HANDLERS_AND_ROUTES, (within,))
     found: dict[tuple[str, str], list[Route]] = {}
-    for each in rules(tx, None, None):
-        if each.enabled:
-            route = Route(match_queue=each.match_queue, queue_override=each.queue_override)
-            found.setdefault((each.tenant_id, each.handler_name), []).append(route)
-    return found
+    for tenant_id, handler_name, match_queue, queue_override in enabled or ():
+        route = Route(match_queue=match_queue, queue_override=queue_override)
+        found.setdefault((tenant_id, handler_name), []).append(route)
+    return frozenset(handlers), found
 
 
 def _named(columns: str, row: Sequence[Any]) -> dict[str, Any]:

@@ -83,7 +83,7 @@ class MemoryTransaction(Base):
     remove_worker = workers.remove
     remove_silent_workers = workers.remove_silent
     workers_alive = workers.alive
-    routes = workers.routes
+    handlers_and_routes = workers.handlers_and_routes
     read_fact = workers.read_fact
     write_fact = workers.write_fact
     write_moment = workers.write_moment

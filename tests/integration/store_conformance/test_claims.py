@@ -139,6 +139,25 @@ def test_claims_of_workers_without_a_heartbeat_are_lost(house: House) -> None:
         assert living.name not in {row["name"] for row in tx.workers_alive(timedelta(hours=1))}
 
 
+def test_handlers_are_known_as_long_as_a_worker_that_knows_them_lives(house: House) -> None:
+    living, silent = Worker(id=uuid4(), name="living"), Worker(id=uuid4(), name="silent")
+    mine = {living: f"l-{living.id}", silent: f"s-{silent.id}"}
+    both = f"b-{living.id}"
+    with house.store.transaction() as tx:
+        for worker, handler in mine.items():
+            handlers = [handler, both]
+            tx.register_worker(worker.id, name=worker.name, kind="celery", queues=["q"], handlers=handlers, slots=1)
+    house.elapse(timedelta(minutes=10))
+    with house.store.transaction() as tx:
+        assert tx.beat_worker(living.id)
+    with house.store.transaction() as tx:
+        names, _ = tx.handlers_and_routes(timedelta(minutes=1))
+    with house.store.transaction() as tx:
+        earlier, _ = tx.handlers_and_routes(timedelta(hours=1))
+    assert names & {*mine.values(), both} == {mine[living], both}
+    assert earlier >= {*mine.values(), both}
+
+
 @pytest.mark.parametrize(("outcome", "is_known"), [("completed", True), ("failed", True), ("lost", False)])
 def test_only_reported_outcomes_count_as_committed(house: House, outcome: str, is_known: bool) -> None:
     flow = house.instance()
