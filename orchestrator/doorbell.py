@@ -1,12 +1,13 @@
 """Rings workers without making anybody wait.
 
-Hints go through a thread of their own: a broker that is slow or gone delays no commit, no answer of the API and no
-handler. A hint that cannot be sent is dropped; the dispatcher sends it again.
+What cannot be sent at once goes through a thread of its own: a broker that is slow or gone delays no commit, no answer
+of the API and no handler. A hint that cannot be sent is dropped; the dispatcher sends it again.
 """
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 import structlog
 
@@ -17,14 +18,25 @@ log = structlog.get_logger()
 MAX_WAITING = 10_000
 MAX_TOGETHER = 200
 
-Publish = Callable[[tuple[Hint, ...]], None]
+
+class Broker(Protocol):
+    """Who carries hints: `queues.broker.Broker`."""
+
+    def publish(self, hints: tuple[Hint, ...]) -> None:
+        """Send hints, however long that takes."""
+
+    def publish_at_once(self, hints: tuple[Hint, ...]) -> bool:
+        """Send hints without waiting for anything; False if that cannot be done."""
 
 
 class Doorbell:
-    """Sends hints in the background, several at a time. Starts its thread with the first hint, so after any fork."""
+    """Sends hints at once, or in the background, several at a time.
 
-    def __init__(self, publish: Publish) -> None:
-        self._publish = publish
+    Starts its thread with the first hint that needs it, so after any fork.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
         self._waiting: queue.Queue[Hint | None] = queue.Queue(MAX_WAITING)
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -32,7 +44,7 @@ class Doorbell:
 
     def __call__(self, hints: Sequence[Hint]) -> None:
         """Send hints soon; returns at once."""
-        if not hints:
+        if not hints or (self._waiting.empty() and self._broker.publish_at_once(tuple(hints))):
             return
         self._ensure_thread()
         for hint in hints:
@@ -61,7 +73,7 @@ class Doorbell:
             if not hints:
                 continue
             try:
-                self._publish(tuple(hints))
+                self._broker.publish(tuple(hints))
             except Exception as error:  # noqa: BLE001 - a hint may be lost, the thread may not
                 self.dropped += len(hints)
                 log.warning("hints_dropped", count=len(hints), error=f"{type(error).__name__}: {error}")

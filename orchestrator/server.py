@@ -78,9 +78,8 @@ def serve(
         )
         store.try_out()
         store.try_out_row_security()
-        doorbell = Doorbell(
-            Broker(client_app(settings.celery_broker_url, store.installation(settings.installation))).publish
-        )
+        name = store.installation(settings.installation)
+        doorbell = Doorbell(Broker(client_app(settings.celery_broker_url, name)))
         try:
             _run(create_app(Engine(store, doorbell, settings), settings), listener)
         finally:

@@ -55,7 +55,7 @@ class Service:
         )
         self._store.try_out()
         name = self._store.installation(settings.installation)
-        self._doorbell = Doorbell(Broker(client_app(settings.celery_broker_url, name)).publish)
+        self._doorbell = Doorbell(Broker(client_app(settings.celery_broker_url, name)))
         engine = Engine(self._store, self._doorbell, settings)
         outbox = Outbox(self._store, engine.new_id, settings)
         mark = mark_of(settings.celery_broker_url, name)

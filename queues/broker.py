@@ -14,6 +14,7 @@ from queues import rabbitmq, transport
 from queues.addresses import is_rabbitmq, is_redis
 from queues.messages import HINT_TASK, Hint
 from queues.sentinel import Sentinels, is_sentinel
+from queues.wire import Wire
 
 __all__ = ["HINT_TASK", "Broker", "Hint", "celery_settings", "client_app", "key_prefix"]
 
@@ -100,6 +101,11 @@ class Broker:
     def __init__(self, app: Celery) -> None:
         self._app = app
         self._confirms = is_rabbitmq(app.conf.broker_url or "")
+        self._wire = Wire()
+
+    def publish_at_once(self, hints: tuple[Hint, ...]) -> bool:
+        """Send hints without waiting for anything; False if that cannot be done, and `publish` has to send them."""
+        return self._wire.send(hints)
 
     def publish(self, hints: tuple[Hint, ...]) -> None:
         """Send hints, each to its queue, by the anonymous direct exchange; to Redis several in one message.
@@ -121,6 +127,7 @@ class Broker:
                 self._publish_confirmed(producer, hints)
             elif isinstance(producer.channel, transport.Channel):
                 producer.channel.put_hints(hints)
+                self._wire.open(producer.channel)
             else:
                 with producer.batch():  # type: ignore[attr-defined]  # newer than its types
                     for hint in hints:
@@ -151,6 +158,7 @@ class Broker:
 
     def close(self) -> None:
         """Close the connections."""
+        self._wire.close()
         self._app.close()
 
 

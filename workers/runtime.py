@@ -81,7 +81,7 @@ class Runtime:
             pooler=settings.database_pooler,
             vault=settings.vault,
         )
-        self.doorbell = Doorbell(Broker(app).publish)
+        self.doorbell = Doorbell(Broker(app))
         self.engine = Engine(self.store, self.doorbell, settings)
         self.executor = Executor(
             self.engine,

@@ -211,7 +211,7 @@ def running(
     url = new_database(servers)
     settings = Settings(database_url=url, redis_url=servers.redis_url, broker_url=servers.broker_url)
     store = PostgresStore(url, pool_size=5)
-    doorbell = Doorbell(Broker(client_app(settings.celery_broker_url, store.installation())).publish)
+    doorbell = Doorbell(Broker(client_app(settings.celery_broker_url, store.installation())))
     specs = [_worker(number) for number in range(workers)]
     if loops:
         specs.append(ChildSpec(name="service", argv=(sys.executable, "-c", LOOPS)))

@@ -1,5 +1,6 @@
 """Hints on their way to Redis."""
 
+import socket
 from collections.abc import Iterator
 from uuid import UUID, uuid4
 
@@ -10,6 +11,8 @@ from redis.client import Connection
 
 from orchestrator import embedded
 from queues.broker import Broker, Hint, client_app, key_prefix
+from queues.wire import MOST_UNANSWERED
+from tests.support.waiting import wait_until
 
 INSTALLATION = "broker-test"
 
@@ -44,7 +47,8 @@ def test_many_hints_reach_their_queues_in_order(broker: Broker, servers: embedde
 def test_many_hints_are_one_message_to_redis(
     broker: Broker, servers: embedded.Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker.publish(_hints("one"))
+    for _ in range(2):  # the first connection is kept for what leaves at once
+        broker.publish(_hints("one"))
     sent: list[object] = []
     send = Connection.send_packed_command
 
@@ -55,10 +59,65 @@ def test_many_hints_are_one_message_to_redis(
     monkeypatch.setattr("redis.connection.AbstractConnection.send_packed_command", noted)
     broker.publish(_hints(*["one"] * 50))
     assert len(sent) == 1
-    assert len(_waiting(servers, "one")) == 51
+    assert len(_waiting(servers, "one")) == 52
 
 
 def test_a_lone_hint_arrives(broker: Broker, servers: embedded.Servers) -> None:
     [hint] = _hints("one")
     broker.publish((hint,))
     assert _waiting(servers, "one") == [hint.hint_id]
+
+
+def test_nothing_leaves_at_once_before_there_is_a_connection(broker: Broker, servers: embedded.Servers) -> None:
+    assert not broker.publish_at_once(_hints("one"))
+    assert _waiting(servers, "one") == []
+
+
+def test_hints_leave_at_once_over_a_connection_that_is_open(broker: Broker, servers: embedded.Servers) -> None:
+    first, *following = _hints(*["one"] * 5)
+    broker.publish((first,))
+    assert broker.publish_at_once(tuple(following[:2]))
+    assert broker.publish_at_once(tuple(following[2:]))
+    wait_until(lambda: _has(servers, "one", following[-1]), "the last hint arrives")
+    assert _waiting(servers, "one") == [first.hint_id, *(hint.hint_id for hint in following)]
+
+
+def test_a_connection_that_was_cut_is_not_trusted(broker: Broker, servers: embedded.Servers) -> None:
+    first, lost, left, late = _hints(*["one"] * 4)
+    broker.publish((first,))
+    host, port = broker._wire._socket.getsockname()
+    with Redis.from_url(servers.broker_url) as redis:
+        redis.client_kill(f"{host}:{port}")
+    wait_until(lambda: not broker.publish_at_once((lost,)), "the end of the connection is seen")
+    broker.publish((left,))
+    assert broker.publish_at_once((late,))
+    wait_until(lambda: _has(servers, "one", late), "the last hint arrives")
+    arrived = _waiting(servers, "one")
+    assert [arrived[0], *arrived[-2:]] == [first.hint_id, left.hint_id, late.hint_id]
+
+
+def test_what_redis_refuses_closes_the_connection(broker: Broker, servers: embedded.Servers) -> None:
+    broker.publish(_hints("one"))
+    with Redis.from_url(servers.broker_url) as redis:
+        redis.set(f"{key_prefix(INSTALLATION)}text", "no list")
+        broker.publish_at_once(_hints("text"))
+        wait_until(lambda: not broker.publish_at_once(_hints("one")), "the refusal is read")
+        redis.delete(f"{key_prefix(INSTALLATION)}text", f"{key_prefix(INSTALLATION)}one")
+
+
+def test_a_redis_that_stands_still_makes_nobody_wait(broker: Broker, servers: embedded.Servers) -> None:
+    broker.publish(_hints("one"))
+    _waiting(servers, "one")
+    broker._wire._socket, silent = socket.socketpair()
+    broker._wire._socket.settimeout(0)
+    with silent:
+        sent = 0
+        while broker.publish_at_once(_hints(*["one"] * 100)):
+            sent += 100
+        assert sent <= MOST_UNANSWERED
+
+
+def _has(servers: embedded.Servers, queue: str, hint: Hint) -> bool:
+    with Redis.from_url(servers.broker_url) as redis:
+        newest = redis.lindex(f"{key_prefix(INSTALLATION)}{queue}", 0)
+    return newest is not None and UUID(orjson.loads(newest)["headers"]["id"]) == hint.hint_id

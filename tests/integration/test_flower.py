@@ -103,7 +103,7 @@ def house(servers: embedded.Servers, database_url: str, tmp_path: Path) -> Itera
     redis.Redis.from_url(broker).flushdb()  # other tests may have left hints there
     settings = Settings(database_url=database_url, redis_url=broker, broker_url=broker)
     store = PostgresStore(database_url, pool_size=5)
-    doorbell = Doorbell(Broker(client_app(broker, store.installation())).publish)
+    doorbell = Doorbell(Broker(client_app(broker, store.installation())))
     port = _free_port()
     environment = {
         **os.environ,

@@ -85,7 +85,7 @@ class Stack:
             database_url=servers.database_url, redis_url=servers.redis_url, broker_url=servers.broker_url
         )
         self.store = PostgresStore(servers.database_url, pool_size=5, overflow=5)
-        self._doorbell = Doorbell(Broker(client_app(servers.broker_url, self.store.installation())).publish)
+        self._doorbell = Doorbell(Broker(client_app(servers.broker_url, self.store.installation())))
         self.engine = Engine(self.store, self._doorbell, self.settings)
         self._started = dict.fromkeys(processes.names, datetime.min.replace(tzinfo=UTC))
         self._names = itertools.count(1)
