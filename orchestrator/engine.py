@@ -150,7 +150,7 @@ class Engine:
         The first is the one a hint names, if it is still ready and none is of a higher priority, else the most urgent.
         More are claimed with it only if all of them are of handlers that can be run together.
         """
-        with self.store.transaction(is_losable=True) as tx:
+        with self.store.transaction(is_losable=True, is_single=True) as tx:
             taken = tx.claim_ready(
                 wish.queue,
                 wish.handlers,

@@ -53,5 +53,5 @@ class KnownHandlers:
         self._read_at = float("-inf")
 
     def _read(self) -> tuple[frozenset[str], Routes]:
-        with self._store.transaction() as tx:
+        with self._store.transaction(is_single=True) as tx:
             return tx.handlers_and_routes(self._alive_within)

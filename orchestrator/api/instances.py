@@ -120,7 +120,7 @@ def create_instance_by_name(serving: Serving, caller: CallerDependency, name: st
 
 def check_owned(serving: Services, caller: Caller, instance_id: UUID) -> None:
     """Refuse an instance that does not exist in the caller's tenant."""
-    with serving.store.reading(caller.tenant) as tx:
+    with serving.store.reading(caller.tenant, is_single=True) as tx:
         tenant = instances.tenant_of(tx, instance_id)
     if tenant is None or caller.tenant not in {None, tenant}:
         raise NotFound(f"instance {instance_id}")

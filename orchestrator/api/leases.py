@@ -28,7 +28,7 @@ def find_held(
         was ended or paused.
     """
     ids = [call.task_id for call in calls]
-    with serving.store.reading(tenant) as tx:
+    with serving.store.reading(tenant, is_single=True) as tx:
         held = {task.step.id: task for task in steps.held_tasks(tx, ids)}
         ended = {task_id: tasks.ended(tx, task_id) for task_id in ids if task_id not in held}
     found = [_judged(tenant, call, held.get(call.task_id), ended.get(call.task_id), conflict) for call in calls]

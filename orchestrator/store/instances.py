@@ -10,6 +10,7 @@ from orchestrator.core.asides import RESULT_REF
 from orchestrator.core.model import BESIDE, Instance
 from orchestrator.store import listing, payloads
 from orchestrator.store.listing import Filter
+from orchestrator.store.prepared import form
 from orchestrator.store.rows import INSTANCE_COLUMNS, INSTANCE_WIDTH, instance_of
 from orchestrator.store.session import Transaction, to_json
 
@@ -172,9 +173,12 @@ def freeze(tx: Transaction) -> None:
     tx.later("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
 
+_TENANT_OF = form("tenant_of", ["uuid"], "SELECT tenant_id FROM instances WHERE id = $1")
+
+
 def tenant_of(tx: Transaction, instance_id: UUID) -> str | None:
     """Say whose instance it is; None if there is none."""
-    rows = tx.query("SELECT tenant_id FROM instances WHERE id = %s", (instance_id,))
+    rows = tx.ask(_TENANT_OF, (instance_id,))
     return rows[0][0] if rows else None
 
 

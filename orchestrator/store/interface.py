@@ -167,10 +167,9 @@ class Transaction(Protocol):
         readers: Collection[str] = (),
         limit: int = 1,
     ) -> Taken:
-        """Claim ready steps of a queue and some handlers, and load their instances, as they then are.
+        """Claim ready steps of a queue and some handlers, and load their instances as they then are, at once.
 
-        And the contexts of instances with a step of one of the `readers` among them. The claims are committed with that
-        if nothing was asked in the transaction before.
+        And the contexts of instances with a step of one of the `readers` among them.
 
         First the step that a hint names, unless one of a higher priority could be had, else the most urgent. More of
         them, up to the limit, only if that one and they are of handlers that can be run together.

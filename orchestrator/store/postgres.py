@@ -139,9 +139,9 @@ class PostgresStore(session.Store):
         """Open a transaction with the verbs of the engine; see `session.Store.transaction`."""
         return self.opened(PostgresTransaction, is_losable=is_losable, is_single=is_single, apart=self._apart)
 
-    def reading(self, tenant: str | None) -> AbstractContextManager[PostgresTransaction]:
+    def reading(self, tenant: str | None, *, is_single: bool = False) -> AbstractContextManager[PostgresTransaction]:
         """Open a transaction with the verbs of the engine that only reads; see `session.Store.reading`."""
-        return self.opened(PostgresTransaction, reader=self.reader(tenant), apart=self._apart)
+        return self.opened(PostgresTransaction, reader=self.reader(tenant), is_single=is_single, apart=self._apart)
 
     def try_out(self) -> None:
         """Open a connection, as any store does, and compare the key of this process with that of the database.

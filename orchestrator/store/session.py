@@ -33,7 +33,6 @@ _TRIES = 5
 
 T = TypeVar("T")
 
-_LOSABLE = b"SET LOCAL synchronous_commit = off"
 _BY_INDEX = b"SET LOCAL enable_seqscan = off"
 """A plan that is kept must not have been made for a table that was small then: it goes by an index, as there is one."""
 
@@ -81,7 +80,7 @@ class Transaction:
         self.reader = reader
         self.has_answered = False
         self._connection = connection
-        self._is_losable = is_losable
+        self._settings = self._settings_of(reader, is_losable=is_losable)
         self._is_single = is_single and connection.keeps_session
         self._waiting = self._beginning()
         self._length_of_beginning = len(self._waiting)
@@ -89,19 +88,18 @@ class Transaction:
         self._goes_by_index = False
         self._preparing: set[str] = set()
 
-    def _beginning(self) -> list[bytes]:
-        losable = [_LOSABLE] if self._is_losable else []
-        return losable if self._is_single else [b"; ".join([self._begin(), *losable])]
+    def _settings_of(self, reader: Reader | None, *, is_losable: bool) -> list[bytes]:
+        if is_losable:
+            return [b"SET LOCAL synchronous_commit = off"]
+        if reader is None:
+            return []
+        if reader.role is None:
+            return [b"SET LOCAL transaction_read_only = on"]
+        take = f"SET LOCAL orchestrator.tenant = %s; SET LOCAL ROLE {reader.role}"
+        return [b"SET LOCAL transaction_read_only = on", bytes(self.cursor.mogrify(take, (reader.tenant,)))]
 
-    def _begin(self) -> bytes:
-        begin = self._connection.begin
-        if self.reader is None:
-            return begin
-        begin = b"BEGIN READ ONLY" + begin.removeprefix(b"BEGIN")
-        if self.reader.role is None:
-            return begin
-        take = f"; SET LOCAL orchestrator.tenant = %s; SET LOCAL ROLE {self.reader.role}"
-        return begin + bytes(self.cursor.mogrify(take, (self.reader.tenant,)))
+    def _beginning(self) -> list[bytes]:
+        return [*self._settings] if self._is_single else [b"; ".join([self._connection.begin, *self._settings])]
 
     def now(self) -> datetime:
         """Read the database's clock, as an aware UTC time."""
@@ -148,13 +146,6 @@ class Transaction:
         rows: list[tuple[Any, ...]] = self.cursor.fetchall()
         return rows
 
-    def ask_at_once(self, form: Form, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Run a statement of the store's, take its rows, and be committed, if nothing was asked before; see `end_with`.
-
-        Else it is as `ask`, and the commit is left to the end.
-        """
-        return self.end_with(form, values) if self.may_end_at_once else self.ask(form, values)
-
     @property
     def may_end_at_once(self) -> bool:
         """Tell whether `end_with` may be called: nothing was sent, and the session begins as all of ours do."""
@@ -165,7 +156,7 @@ class Transaction:
 
         Statements that come in one message are one transaction by themselves: it needs no beginning and no end.
         """
-        self._waiting[: self._length_of_beginning] = [_LOSABLE] if self._is_losable else []
+        self._waiting[: self._length_of_beginning] = self._settings
         rows = self.ask(form, values)
         self._has_begun = False
         return rows
@@ -233,6 +224,9 @@ class Transaction:
         self._has_begun = True
         self.cursor.execute(message)
         self.has_answered = True
+        if self._is_single:
+            self._has_begun = self._goes_by_index = False
+            self._waiting = self._beginning()
         if self._preparing:
             self._connection.prepared |= self._preparing
             self._preparing.clear()
@@ -283,7 +277,8 @@ class Store:
         Args:
             is_losable: The writes may be lost in a crash of the database (claims, heartbeats): commit without waiting
                 for the disk.
-            is_single: It is one statement, which needs no beginning and no end. Of several, each is a transaction.
+            is_single: It is one message, which needs no beginning and no end. Of several, each is a transaction
+                of this kind.
 
         Raises:
             StoreUnavailable: PostgreSQL cannot be reached, or was lost on the way. Whether a commit that was under
@@ -291,7 +286,7 @@ class Store:
         """
         return self.opened(Transaction, is_losable=is_losable, is_single=is_single)
 
-    def reading(self, tenant: str | None) -> AbstractContextManager[Transaction]:
+    def reading(self, tenant: str | None, *, is_single: bool = False) -> AbstractContextManager[Transaction]:
         """Open a transaction that only reads; see `transaction`.
 
         Args:
@@ -300,7 +295,7 @@ class Store:
         Raises:
             StoreUnavailable: Also if row-level security is required, and cannot be had.
         """
-        return self.opened(Transaction, reader=self.reader(tenant))
+        return self.opened(Transaction, reader=self.reader(tenant), is_single=is_single)
 
     def try_out_row_security(self) -> None:
         """Look whether the role can be taken, so that its lack is told at the start.

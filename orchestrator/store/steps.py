@@ -195,9 +195,7 @@ def claim_ready(
     readers: Collection[str] = (),
     limit: int = 1,
 ) -> Taken:
-    """Claim ready steps of a queue and some handlers, load their instances, and commit that, in one message.
-
-    In a transaction that has done something before, the commit is left to its end.
+    """Claim ready steps of a queue and some handlers, and load their instances as they then are, in one message.
 
     The first is the one a hint names, if it is still ready and none of its queue is of a higher priority, else the most
     urgent one. One queue, so that the index gives them in order: for several, the whole backlog would be read.
@@ -219,7 +217,7 @@ def claim_ready(
         worker.slot,
     )
     tx.tell(_CLAIM_READY, wish)
-    rows = tx.ask_at_once(_CLAIMED, (array_of(readers),))
+    rows = tx.ask(_CLAIMED, (array_of(readers),))
     claimed = [(row[0], step_of(row[1:])) for row in rows]
     claimed.sort(key=lambda each: (each[1].id != step_id, -each[1].priority, _ready_at(each[1])))
     instances = [instance_of(row[_OF_INSTANCE]) for row in rows if row[_OF_INSTANCE.start] is not None]
@@ -273,14 +271,16 @@ def _worker(worker: Worker) -> dict[str, Any]:
     return {"worker_id": worker.id, "worker_name": worker.name, "slot": worker.slot}
 
 
+_HELD = form(
+    "held_tasks",
+    ["uuid[]"],
+    f"SELECT s.instance_id, s.heartbeat_at, s.checkpoint, s.checkpoint_seq, {_STEP} FROM steps s WHERE s.id = ANY($1)",
+)
+
+
 def held_tasks(tx: Transaction, step_ids: Sequence[UUID]) -> list[HeldTask]:
     """Read open steps by id; those that have ended are left out."""
-    rows = tx.query(
-        f"SELECT s.instance_id, s.heartbeat_at, s.checkpoint, s.checkpoint_seq, {_STEP} FROM steps s "
-        "WHERE s.id = ANY(%s::uuid[])",
-        (list(step_ids),),
-    )
-    return [_held(row) for row in rows]
+    return [_held(row) for row in tx.ask(_HELD, (array_of(step_ids),))]
 
 
 def _held(row: Sequence[Any]) -> HeldTask:

@@ -148,7 +148,7 @@ def handlers_and_routes(tx: Transaction, within: timedelta) -> tuple[frozenset[s
     Args:
         within: How long ago the last heartbeat of one that lives may be.
     """
-    [(handlers, enabled)] = tx.ask_at_once(_HANDLERS_AND_ROUTES, (within,))
+    [(handlers, enabled)] = tx.ask(_HANDLERS_AND_ROUTES, (within,))
     found: dict[tuple[str, str], list[Route]] = {}
     for tenant_id, handler_name, match_queue, queue_override in enabled or ():
         route = Route(match_queue=match_queue, queue_override=queue_override)

@@ -139,9 +139,6 @@ class Explaining:
     def tell(self, form: Form, values: Sequence[Any]) -> None:
         self.ask(form, values)
 
-    def ask_at_once(self, form: Form, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        return self.ask(form, values)
-
     def values(self, template: str, rows: Any) -> str:
         return self._tx.values(template, rows)
 

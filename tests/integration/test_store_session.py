@@ -229,6 +229,30 @@ def test_a_single_statement_is_committed_without_a_beginning_and_an_end(things: 
         ]
 
 
+SETTINGS = form(
+    "test_settings",
+    [],
+    "SELECT current_setting('synchronous_commit'), current_setting('transaction_read_only'), "
+    "current_setting('orchestrator.tenant', true), current_user",
+)
+
+
+def test_what_comes_in_one_message_is_a_transaction_of_its_kind(store: Store) -> None:
+    with store.transaction(is_losable=True, is_single=True) as tx:
+        assert tx.ask(SETTINGS, ())[0][:2] == ("off", "off")
+    with store.reading(None, is_single=True) as tx:
+        assert tx.ask(SETTINGS, ())[0][:2] == ("on", "on")
+    with store.transaction(is_single=True) as tx:
+        assert tx.ask(SETTINGS, ())[0] == ("on", "off", "", "orchestrator")
+
+
+def test_each_of_several_messages_reads_for_its_tenant(store: Store) -> None:
+    with store.reading("it's", is_single=True) as tx:
+        seen = [tx.ask(SETTINGS, ()), tx.query("SELECT current_user"), tx.ask(SETTINGS, ())]
+    own = ("on", "on", "it's", "orchestrator_tenant")
+    assert seen == [[own], [own[3:]], [own]]
+
+
 def end_session(store: Store, tx: Transaction) -> None:
     """Let the server drop the connection of a transaction, as if it went down."""
     process = tx.query("SELECT pg_backend_pid()")[0][0]
