@@ -150,6 +150,7 @@ class Engine:
         The first is the one a hint names, if it is still ready and none is of a higher priority, else the most urgent.
         More are claimed with it only if all of them are of handlers that can be run together.
         """
+        asked_at = self.machine.monotonic()
         with self.store.transaction(is_losable=True, is_single=True) as tx:
             taken = tx.claim_ready(
                 wish.queue,
@@ -159,7 +160,9 @@ class Engine:
                 together=wish.together,
                 readers=wish.readers,
                 limit=wish.limit,
+                alive_within=self._known.wanted(),
             )
+        self._known.note(taken.known, asked_at)
         claims = [claim_of(instance_id, step) for instance_id, step in taken.steps]
         self._forget(claims)
         self._briefing.remember(taken)

@@ -30,7 +30,7 @@ class KnownHandlers:
 
     def names(self) -> frozenset[str]:
         """Give the names known; the last ones while the store does not answer."""
-        if self._monotonic() - self._read_at > FRESH_SECONDS and self._lock.acquire(blocking=False):
+        if self._is_old() and self._lock.acquire(blocking=False):
             try:
                 self._read_at = self._monotonic()
                 self._names, self._routes = self._read()
@@ -39,6 +39,21 @@ class KnownHandlers:
             finally:
                 self._lock.release()
         return self._names
+
+    def wanted(self) -> timedelta | None:
+        """Say how long ago workers may have been heard of, if it is time to read anew; None if it is not."""
+        return self._alive_within if self._is_old() else None
+
+    def note(self, known: tuple[frozenset[str], Routes] | None, asked_at: float) -> None:
+        """Take over what another question has told along; None if nothing was.
+
+        Args:
+            asked_at: The machine's monotonic time before it was sent.
+        """
+        if known is not None and self._lock.acquire(blocking=False):
+            self._read_at = asked_at
+            self._names, self._routes = known
+            self._lock.release()
 
     def latest(self) -> frozenset[str]:
         """Give the names as `names` has read them last, without touching the store."""
@@ -51,6 +66,9 @@ class KnownHandlers:
     def forget(self) -> None:
         """Have `names` read at once when it is asked next."""
         self._read_at = float("-inf")
+
+    def _is_old(self) -> bool:
+        return self._monotonic() - self._read_at > FRESH_SECONDS
 
     def _read(self) -> tuple[frozenset[str], Routes]:
         with self._store.transaction(is_single=True) as tx:

@@ -166,10 +166,12 @@ class Transaction(Protocol):
         together: Collection[str] = (),
         readers: Collection[str] = (),
         limit: int = 1,
+        alive_within: timedelta | None = None,
     ) -> Taken:
         """Claim ready steps of a queue and some handlers, and load their instances as they then are, at once.
 
-        And the contexts of instances with a step of one of the `readers` among them.
+        And the contexts of instances with a step of one of the `readers` among them; and what `handlers_and_routes`
+        reads, if a time is given.
 
         First the step that a hint names, unless one of a higher priority could be had, else the most urgent. More of
         them, up to the limit, only if that one and they are of handlers that can be run together.

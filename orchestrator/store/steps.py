@@ -12,6 +12,7 @@ from uuid import UUID
 
 from orchestrator.core.changes import ContextPut
 from orchestrator.core.model import Claim, Instance, NodeKey, Step
+from orchestrator.core.routing import Routes
 from orchestrator.store import payloads, task_events
 from orchestrator.store.prepared import array_of, form
 from orchestrator.store.rows import (
@@ -26,6 +27,7 @@ from orchestrator.store.rows import (
 )
 from orchestrator.store.sealing import private
 from orchestrator.store.session import Transaction
+from orchestrator.store.worker_orders import HANDLERS, ROUTES, routes_of
 
 _STEP = ", ".join(f"s.{name.strip()}" for name in STEP_COLUMNS.split(","))
 
@@ -82,17 +84,21 @@ SELECT set_config('orchestrator.claimed', coalesce((SELECT array_agg(id) FROM cl
 """,
 )
 _OF_INSTANCE = slice(1 + STEP_WIDTH, 1 + STEP_WIDTH + INSTANCE_WIDTH)
+_OF_CONTEXT = slice(_OF_INSTANCE.stop, _OF_INSTANCE.stop + 4)
 _INSTANCE = ", ".join(f"i.{name}" for name in INSTANCE_COLUMNS.split(", "))
 # OFFSET 0: a join whose plan is kept goes from each step to its instance, whatever the tables were when it was made.
 _CLAIMED = form(
     "claimed",
-    ["text[]"],
+    ["text[]", "interval"],
     f"""
 WITH s AS MATERIALIZED (
-    SELECT *, row_number() OVER own AS place, bool_or(handler = ANY($1)) OVER own AS reads
+    SELECT *, row_number() OVER () = 1 AS is_first,
+        row_number() OVER own AS place, bool_or(handler = ANY($1)) OVER own AS reads
     FROM (SELECT * FROM steps WHERE id = ANY(current_setting('orchestrator.claimed', true)::uuid[]) OFFSET 0) AS found
     WINDOW own AS (PARTITION BY instance_id))
-SELECT s.instance_id, {_STEP}, {_INSTANCE}, c.instance_id, c.data, c.config, c.audit
+SELECT s.instance_id, {_STEP}, {_INSTANCE}, c.instance_id, c.data, c.config, c.audit,
+    CASE WHEN is_first AND $2 IS NOT NULL THEN {HANDLERS.format("$2")} END,
+    CASE WHEN is_first AND $2 IS NOT NULL THEN {ROUTES} END
 FROM s
 LEFT JOIN LATERAL (SELECT * FROM instances WHERE id = s.instance_id AND s.place = 1 OFFSET 0) AS i ON true
 LEFT JOIN LATERAL (SELECT * FROM contexts WHERE instance_id = i.id AND s.reads OFFSET 0) AS c ON true
@@ -150,11 +156,13 @@ class Taken:
         steps: Each with the instance it belongs to.
         instances: As they are with these steps claimed.
         contexts: With the audit section; of instances whose handlers read them, if no part of them is stored apart.
+        known: The handlers of living workers, and the routes, if they were asked for and something was claimed.
     """
 
     steps: list[tuple[UUID, Step]]
     instances: dict[UUID, Instance]
     contexts: dict[UUID, tuple[ContextPut, Any]]
+    known: tuple[frozenset[str], Routes] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +202,7 @@ def claim_ready(
     together: Collection[str] = (),
     readers: Collection[str] = (),
     limit: int = 1,
+    alive_within: timedelta | None = None,
 ) -> Taken:
     """Claim ready steps of a queue and some handlers, and load their instances as they then are, in one message.
 
@@ -205,6 +214,7 @@ def claim_ready(
         together: Handlers of which several steps may be claimed at once; more follow only a first one of these.
         readers: Handlers that read the context.
         limit: Steps claimed at the most.
+        alive_within: Tells also which handlers such workers know, and the routes.
     """
     wish = (
         step_id,
@@ -217,16 +227,22 @@ def claim_ready(
         worker.slot,
     )
     tx.tell(_CLAIM_READY, wish)
-    rows = tx.ask(_CLAIMED, (array_of(readers),))
+    rows = tx.ask(_CLAIMED, (array_of(readers), alive_within))
     claimed = [(row[0], step_of(row[1:])) for row in rows]
     claimed.sort(key=lambda each: (each[1].id != step_id, -each[1].priority, _ready_at(each[1])))
     instances = [instance_of(row[_OF_INSTANCE]) for row in rows if row[_OF_INSTANCE.start] is not None]
     contexts = {}
-    for owner, data, config, audit in [row[-4:] for row in rows if row[-4] is not None]:
+    for owner, data, config, audit in [row[_OF_CONTEXT] for row in rows if row[_OF_CONTEXT.start] is not None]:
         opened = tx.unlocked(data, owner)
         if not payloads.has_parts_apart(opened):
             contexts[owner] = (context_of((opened, config)), audit)
-    return Taken(steps=claimed, instances={each.id: each for each in instances}, contexts=contexts)
+    known = next((row[-2:] for row in rows if row[-2] is not None), None)
+    return Taken(
+        steps=claimed,
+        instances={each.id: each for each in instances},
+        contexts=contexts,
+        known=None if known is None else (frozenset(known[0]), routes_of(known[1])),
+    )
 
 
 def _ready_at(step: Step) -> datetime:

@@ -1,6 +1,6 @@
 """What workers are told, which versions of them get tasks, and rules that lead tasks to other queues (api §13.7)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,13 +15,16 @@ _COMMAND = "id, worker_id, command, payload, created_at"
 _PIN = "tenant_id, handler_name, min_version, created_at, updated_at"
 _RULE = "id, tenant_id, handler_name, match_queue, queue_override, priority, enabled, created_at, updated_at"
 
-_HANDLERS_AND_ROUTES = form(
-    "handlers_and_routes",
-    ["interval"],
-    "SELECT ARRAY(SELECT DISTINCT unnest(handlers) FROM workers WHERE kind = 'celery' "
-    "AND heartbeat_at >= clock_timestamp() - $1), (SELECT jsonb_agg(jsonb_build_array(tenant_id, handler_name, "
-    "match_queue, queue_override) ORDER BY priority DESC, id) FROM routing_rules WHERE enabled)",
+HANDLERS = (
+    "ARRAY(SELECT DISTINCT unnest(handlers) FROM workers WHERE kind = 'celery' "
+    "AND heartbeat_at >= clock_timestamp() - {})"
 )
+"""The handlers that Celery workers know which have been heard of in a given time."""
+ROUTES = (
+    "(SELECT jsonb_agg(jsonb_build_array(tenant_id, handler_name, match_queue, queue_override) "
+    "ORDER BY priority DESC, id) FROM routing_rules WHERE enabled)"
+)
+_HANDLERS_AND_ROUTES = form("handlers_and_routes", ["interval"], f"SELECT {HANDLERS.format('$1')}, {ROUTES}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,11 +152,16 @@ def handlers_and_routes(tx: Transaction, within: timedelta) -> tuple[frozenset[s
         within: How long ago the last heartbeat of one that lives may be.
     """
     [(handlers, enabled)] = tx.ask(_HANDLERS_AND_ROUTES, (within,))
+    return frozenset(handlers), routes_of(enabled)
+
+
+def routes_of(enabled: Iterable[Sequence[Any]] | None) -> Routes:
+    """Read `ROUTES`."""
     found: dict[tuple[str, str], list[Route]] = {}
     for tenant_id, handler_name, match_queue, queue_override in enabled or ():
         route = Route(match_queue=match_queue, queue_override=queue_override)
         found.setdefault((tenant_id, handler_name), []).append(route)
-    return frozenset(handlers), found
+    return found
 
 
 def _named(columns: str, row: Sequence[Any]) -> dict[str, Any]:

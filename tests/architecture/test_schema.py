@@ -333,6 +333,8 @@ def _forms_of(module: Any) -> Iterator[Form]:
             yield from (kept.for_one, kept.for_many)
 
 
+READ_WHOLE = ("workers", "routing_rules")
+"""Tables of a few rows, of which all are wanted."""
 KEPT = [
     form for form in (*_forms_of(apply), *_forms_of(reading), *_forms_of(breakers), *_forms_of(steps)) if form.prepare
 ]
@@ -344,6 +346,7 @@ def test_a_kept_plan_goes_by_index_although_the_tables_were_empty_when_it_was_ma
     with store.transaction() as tx:
         tx.execute("ANALYZE")
         plan = "\n".join(row[0] for row in tx.ask(replace(form, execute=f"EXPLAIN {form.execute}"), values))
-    assert not re.search("Seq Scan|Hash Join|Merge Join", plan), plan
+    assert not re.search(rf"Seq Scan(?! on ({'|'.join(READ_WHOLE)}))|Hash Join|Merge Join", plan), plan
     for scan, following in pairwise(plan.splitlines()):
-        assert "Index Scan" not in scan or "Cond" in following, f"reads all of an index:\n{plan}"
+        is_small = any(f" on {table} " in scan for table in READ_WHOLE)
+        assert is_small or "Index Scan" not in scan or "Cond" in following, f"reads all of an index:\n{plan}"

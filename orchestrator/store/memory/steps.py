@@ -11,6 +11,7 @@ from orchestrator.core.states import StepState
 from orchestrator.store.memory.base import Base
 from orchestrator.store.memory.reading import context_and_audit, load_instances
 from orchestrator.store.memory.tables import StepRow
+from orchestrator.store.memory.workers import handlers_and_routes
 from orchestrator.store.rows import claim_of
 from orchestrator.store.steps import Due, HeldTask, Taken, Worker
 from sequences.durations import after
@@ -54,6 +55,7 @@ def claim_ready(
     together: Collection[str] = (),
     readers: Collection[str] = (),
     limit: int = 1,
+    alive_within: timedelta | None = None,
 ) -> Taken:
     """Claim ready steps of a queue and some handlers, and load their instances."""
     known = frozenset(handlers)
@@ -70,6 +72,7 @@ def claim_ready(
         steps=claimed,
         instances=load_instances(tx, [owner for owner, _ in claimed]),
         contexts={owner: context_and_audit(tx, owner) for owner, step in claimed if step.handler in readers},
+        known=handlers_and_routes(tx, alive_within) if claimed and alive_within is not None else None,
     )
 
 

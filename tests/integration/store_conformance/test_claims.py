@@ -155,6 +155,14 @@ def test_handlers_are_known_as_long_as_a_worker_that_knows_them_lives(house: Hou
     with house.store.transaction() as tx:
         earlier, _ = tx.handlers_and_routes(timedelta(hours=1))
     assert names & {*mine.values(), both} == {mine[living], both}
+    flow = house.instance()
+    house.step(flow)
+    for alive_within, known in ((None, None), (timedelta(minutes=1), None)):
+        with house.store.transaction() as tx:
+            assert tx.claim_ready("none", ALL, living, alive_within=alive_within).known is known
+    with house.store.transaction() as tx:
+        taken = tx.claim_ready(str(flow.id), ALL, living, alive_within=timedelta(minutes=1))
+    assert taken.known == (names, {})
     assert earlier >= {*mine.values(), both}
 
 
