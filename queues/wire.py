@@ -19,6 +19,8 @@ from queues.messages import Hint, packed
 
 log = structlog.get_logger()
 
+MOST_TOGETHER: Final = 16
+"""Hints of one message; more may be too many for the kernel to take at once, and nobody waits for the first of them."""
 MOST_UNANSWERED: Final = 1000
 """Hints that may be on their way; a Redis that does not answer so many is left to those who can wait for it."""
 
@@ -54,7 +56,7 @@ class Wire:
 
     def send(self, hints: Sequence[Hint]) -> bool:
         """Write hints, if that can be done at once; a hint that was not written for sure may have been."""
-        if not self._lock.acquire(blocking=False):
+        if len(hints) > MOST_TOGETHER or not self._lock.acquire(blocking=False):
             return False
         try:
             return self._socket is not None and self._send(hints)
