@@ -233,7 +233,7 @@ SETTINGS = form(
     "test_settings",
     [],
     "SELECT current_setting('synchronous_commit'), current_setting('transaction_read_only'), "
-    "current_setting('orchestrator.tenant', true), current_user",
+    "coalesce(current_setting('orchestrator.tenant', true), ''), current_user",
 )
 
 
