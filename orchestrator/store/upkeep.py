@@ -43,10 +43,11 @@ def make_partitions(tx: Transaction) -> int:
     A week whose rows have already gone to the default partition is left there.
     """
     this_week = week_of(tx.now())
-    return sum(_make_partition(tx, this_week + timedelta(weeks=ahead)) for ahead in range(WEEKS_AHEAD + 1))
+    return sum(make_partition(tx, this_week + timedelta(weeks=ahead)) for ahead in range(WEEKS_AHEAD + 1))
 
 
-def _make_partition(tx: Transaction, monday: date) -> int:
+def make_partition(tx: Transaction, monday: date) -> int:
+    """Create the partition of the week that begins then, if it is missing; returns how many were made."""
     name = f"attempts_{monday:%Y_%m_%d}"
     if tx.query("SELECT 1 FROM pg_class WHERE relname = %s AND relnamespace = 'public'::regnamespace", (name,)):
         return 0
@@ -55,4 +56,8 @@ def _make_partition(tx: Transaction, monday: date) -> int:
     if tx.query(taken, (monday, following)):
         return 0
     tx.execute(f"CREATE TABLE {name} PARTITION OF attempts FOR VALUES FROM (%s) TO (%s)", (monday, following))
+    tx.execute(
+        f"CREATE INDEX {name}_lately_idx ON {name} USING brin (ended_at) "
+        "WITH (pages_per_range = 32, autosummarize = on)"
+    )
     return 1

@@ -1,11 +1,13 @@
-"""Lists of instances read little more than the page they show, however many instances there are."""
+"""Lists of instances read little more than the page they show, and counts of what has happened lately little more than
+that, however many instances there are."""
 
+from datetime import date
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from orchestrator.store import listing
+from orchestrator.store import installation, listing, observed, upkeep
 from orchestrator.store.listing import Filter
 from orchestrator.store.session import Store, Transaction
 
@@ -39,6 +41,7 @@ class Measuring:
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
         self.later = tx.later
+        self.execute = tx.execute
         self.reads: dict[str, int] = {}
 
     def query(self, statement: str, parameters: Any = None) -> list[tuple[Any, ...]]:
@@ -168,3 +171,32 @@ def test_a_list_without_an_index_would_be_noticed(filled: Store) -> None:
         measuring = Measuring(tx)
         measuring.query("SELECT id FROM instances ORDER BY updated_at DESC LIMIT 20")
     assert max(measuring.reads.values()) == INSTANCES
+
+
+def test_what_has_happened_lately_is_counted_without_reading_what_happened_before(store: Store) -> None:
+    happened = "timestamptz '2026-01-07T12:00:00Z' - (%s - i) * interval '10 ms' FROM generate_series(1, %s) AS i"
+    with store.transaction() as tx:
+        upkeep.make_partition(tx, date(2026, 1, 5))
+        tx.execute(
+            "INSERT INTO attempts (instance_id, id, block_id, iteration, step_id, attempt, handler, queue, "
+            "outcome, token, claimed_at, ended_at) SELECT gen_random_uuid(), gen_random_uuid(), 'a', '{}', "
+            f"gen_random_uuid(), 0, 'noop', 'default', 'completed', gen_random_uuid(), '2026-01-01Z', {happened}",
+            (INSTANCES, INSTANCES),
+        )
+        tx.execute(
+            "INSERT INTO transitions (instance_id, id, tenant_id, event_type, to_state, details, created_at) "
+            f"SELECT gen_random_uuid(), gen_random_uuid(), 't', 'state', 'completed', '{{}}', {happened}",
+            (INSTANCES, INSTANCES),
+        )
+        tx.query(
+            "SELECT brin_summarize_new_values(indexrelid) FROM pg_index WHERE indexrelid::regclass::text ~ %s",
+            ("(_lately|transitions_created_at)_idx$",),
+        )
+        tx.execute("ANALYZE attempts, transitions")
+        installation.write(tx, "metrics_until", "2026-01-07T11:59:58+00:00")
+        measuring: Any = Measuring(tx)
+        counted = observed.totals(measuring)
+    assert counted["orch8_steps_executed"] == counted["orch8_instances_completed"] == 200
+    assert max(measuring.reads.values()) < INSTANCES / 4
+    used = {scan.rpartition(" ")[2] for scan in measuring.reads}
+    assert used >= {"attempts_2026_01_05_lately_idx", "transitions_created_at_idx"}

@@ -30,16 +30,22 @@ def _has_transaction_timeout() -> bool:
     return bool(op.get_bind().execute(text("SELECT 1 FROM pg_settings WHERE name = 'transaction_timeout'")).scalar())
 
 
-def create_index(name: str, table: str, columns: Sequence[str], *, where: str | None = None) -> None:
+def create_index(
+    name: str, table: str, columns: Sequence[str], *, where: str | None = None, using: str = "btree", options: str = ""
+) -> None:
     """Build an index while others write; one that was left half built is built anew.
 
     Args:
         columns: Columns or expressions, as SQL.
+        using: The kind of index.
+        options: Its storage parameters, as SQL.
     """
+    kind = "" if using == "btree" else f"USING {using} "
+    parameters = f" WITH ({options})" if options else ""
     condition = "" if where is None else f" WHERE {where}"
     with outside_of_transactions():
         op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
-        op.execute(f"CREATE INDEX CONCURRENTLY {name} ON {table} ({', '.join(columns)}){condition}")
+        op.execute(f"CREATE INDEX CONCURRENTLY {name} ON {table} {kind}({', '.join(columns)}){parameters}{condition}")
 
 
 def drop_index(name: str) -> None:

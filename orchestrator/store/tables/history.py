@@ -65,6 +65,13 @@ transitions = Table(
     PrimaryKeyConstraint("instance_id", "id"),
     # The change feed of a tenant.
     Index("transitions_feed_idx", "tenant_id", "xid", "id"),
+    # What has happened lately, for metrics; the partitions of attempts have the like (`upkeep`).
+    Index(
+        "transitions_created_at_idx",
+        "created_at",
+        postgresql_using="brin",
+        postgresql_with={"pages_per_range": "32", "autosummarize": "on"},
+    ),
 )
 
 step_logs = Table(
