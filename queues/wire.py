@@ -30,6 +30,7 @@ class Wire:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._pool: Any = None
         self._connection: Any = None
         self._socket: Any = None
         self._prefix = ""
@@ -51,7 +52,8 @@ class Wire:
             return
         end.settimeout(0)
         with self._lock:
-            self._connection, self._socket, self._prefix = connection, end, channel.global_keyprefix
+            self._pool, self._connection, self._socket = channel.pool, connection, end
+            self._prefix = channel.global_keyprefix
             self._unanswered, self._rest = 0, b""
 
     def send(self, hints: Sequence[Hint]) -> bool:
@@ -96,4 +98,5 @@ class Wire:
     def _close(self) -> None:
         if self._connection is not None:
             self._connection.disconnect()
-            self._connection = self._socket = None
+            self._pool.release(self._connection)  # it counts among those that the pool may open
+            self._pool = self._connection = self._socket = None

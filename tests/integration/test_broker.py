@@ -117,6 +117,16 @@ def test_a_redis_that_stands_still_makes_nobody_wait(broker: Broker, servers: em
         assert 0 < sent <= MOST_UNANSWERED
 
 
+def test_a_connection_that_is_lost_again_and_again_is_opened_again(broker: Broker, servers: embedded.Servers) -> None:
+    hints = _hints(*["one"] * 20)
+    for hint in hints:
+        broker.publish((hint,))
+        assert broker.publish_at_once((hint,))
+        broker._wire._socket.shutdown(socket.SHUT_RDWR)
+        assert not broker.publish_at_once((hint,))
+    assert {*_waiting(servers, "one")} == {hint.hint_id for hint in hints}
+
+
 def test_many_hints_are_left_to_who_can_wait(broker: Broker) -> None:
     broker.publish(())
     assert not broker.publish_at_once(_hints(*["one"] * (MOST_TOGETHER + 1)))
