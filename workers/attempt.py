@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 import structlog
+from celery.exceptions import WorkerShutdown, WorkerTerminate
 
 from orchestrator.core.outcomes import Failed, FailureKind, Outcome
 from orchestrator.core.sections import runtime_section
@@ -44,7 +45,7 @@ def run(
     limit: TimeLimit | None = None,
     may_begin: Callable[[], bool] = lambda: True,
 ) -> Outcome | None:
-    """Run a sync handler and give its outcome; never raises.
+    """Run a sync handler and give its outcome; whatever the handler raises is one.
 
     Args:
         limit: Ends a handler whose time is over; None for `time_limit`.
@@ -52,6 +53,9 @@ def run(
 
     Returns:
         None if it may not be called.
+
+    Raises:
+        SystemExit: This process was told to end, and the handler is what it was doing.
     """
     if work.failure is not None:
         return work.failure
@@ -67,8 +71,21 @@ def run(
             return handler.outcome_of(call()) if may_begin() else None
     except TimedOut:
         return timed_out(work)
-    except BaseException as error:  # noqa: BLE001 - SystemExit and MemoryError too are failures of the step
+    except BaseException as error:
+        # SystemExit and MemoryError too are failures of the step.
+        if _is_told_to_end(error):
+            raise
         return outcome_of_exception(error)
+
+
+def _is_told_to_end(error: BaseException) -> bool:
+    """Tell whether a signal ends this process: billiard and Celery raise that wherever Python happens to be.
+
+    billiard takes the number of the signal less 256 for the status, Celery exceptions of its own.
+    """
+    if isinstance(error, (WorkerShutdown, WorkerTerminate)):
+        return True
+    return isinstance(error, SystemExit) and isinstance(error.code, int) and -256 < error.code <= signal.NSIG - 256
 
 
 def timed_out(work: Work) -> Failed:

@@ -266,6 +266,19 @@ class Executor:
 
     def _run_and_report(self, claims: Sequence[Claim], until: float, awaiting: set[UUID]) -> list[Claim]:
         batch = Batch(self._inputs(claims))
+        try:
+            unbegun = self._run_batch(batch, awaiting)
+        except SystemExit:
+            self._part_with([claim for claim in claims if claim.token not in awaiting], batch)
+            raise
+        reports, _ = batch.withdraw()
+        self._rounds.update(report.claim.instance_id for report in reports)
+        following = self._finish(reports, None if unbegun else self._carry_on(until)) if reports else []
+        self._let_go(unbegun)
+        return following
+
+    def _run_batch(self, batch: Batch, awaiting: set[UUID]) -> list[Claim]:
+        """Run the steps of a batch; returns those that could not begin."""
         unbegun: list[Claim] = []
         with self._bystander.watching(batch):
             while (work := batch.take()) is not None:
@@ -281,11 +294,25 @@ class Executor:
                     batch.add(Report(claim=work.claim, outcome=outcome, logs=work.log.lines()))
                 else:
                     unbegun.append(work.claim)
+        return unbegun
+
+    def _part_with(self, claims: Sequence[Claim], batch: Batch) -> None:
+        """Store what is finished of a batch in which this process was told to end, and let others have the rest.
+
+        Where not the whole worker ends, it may be the handler that has sent the signal, so that counts as a loss.
+        """
+        self.is_stopping = True
         reports, _ = batch.withdraw()
-        self._rounds.update(report.claim.instance_id for report in reports)
-        following = self._finish(reports, None if unbegun else self._carry_on(until)) if reports else []
-        self._let_go(unbegun)
-        return following
+        finished = {report.claim.token for report in reports}
+        left = [claim for claim in claims if claim.token not in finished]
+        with suppress(StoreUnavailable):
+            if reports:
+                self._engine.finish(reports, None)
+            if self._must_stop():
+                self._engine.give_back(left)
+            else:
+                self._engine.lose(left, f"worker process {os.getpid()} was told to end")
+        log.info("steps_stopped", count=len(left))
 
     def _inputs(self, claims: Sequence[Claim]) -> list[Work]:
         patience = Patience(REPORT_PATIENCE_SECONDS, self._machine, self._random)

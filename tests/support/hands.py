@@ -19,6 +19,7 @@ def hands_of(
     handlers: HandlerSource,
     use: CredentialUse | None = None,
     term: Callable[[], float | None] = lambda: 0.0,
+    must_stop: Callable[[], bool] = lambda: False,
 ) -> Executor:
     """Make an executor that serves the default queue."""
     return Executor(
@@ -31,4 +32,5 @@ def hands_of(
         Overtime(None),
         use=use,
         term=term,
+        must_stop=must_stop,
     )
