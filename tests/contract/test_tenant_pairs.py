@@ -576,8 +576,8 @@ def test_where_queries_let_everything_through_the_server_still_shows_nothing(
     """The owner asks, so all conditions of the queries hold; but what is read is read in the role of the stranger."""
     read_for = PostgresStore.reading
 
-    def reading(self: PostgresStore, tenant: str | None) -> Any:
-        return read_for(self, STRANGER if tenant == OWNER else tenant)
+    def reading(self: PostgresStore, tenant: str | None, **options: Any) -> Any:
+        return read_for(self, STRANGER if tenant == OWNER else tenant, **options)
 
     monkeypatch.setattr(PostgresStore, "reading", reading)
     shown = []

@@ -39,22 +39,8 @@ def history(stack: Stack, instance_id: UUID) -> list[str]:
     return [row[0] for row in rows]
 
 
-def worker_of(stack: Stack, child: int) -> str:
-    """Name the worker that a process belongs to."""
-    return next(name for name in stack.workers if child in stack.children(name))
-
-
 def test_a_child_is_told_to_end(stack: Stack, tmp_path: Path) -> None:
     with running_step(stack, tmp_path) as instance_id:
         os.kill(processes_of(stack, instance_id)[0], signal.SIGTERM)
-    assert stack.wait_for_end([instance_id]) == {instance_id: "completed"}
-    assert history(stack, instance_id) == ["lost", "completed"]
-
-
-def test_a_worker_is_told_to_end_at_once(stack: Stack, tmp_path: Path) -> None:
-    with running_step(stack, tmp_path) as instance_id:
-        worker = worker_of(stack, processes_of(stack, instance_id)[0])
-        stack.kill(worker, signal.SIGQUIT)
-        wait_until(lambda: stack.processes.pid(worker) is None, f"{worker} to end")
     assert stack.wait_for_end([instance_id]) == {instance_id: "completed"}
     assert history(stack, instance_id) == ["lost", "completed"]
