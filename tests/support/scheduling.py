@@ -7,6 +7,7 @@ from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
 _FAULTS: Final = "faults"
+_CAMPAIGN: Final = "campaign"
 _PROGRAMS: Final = "programs"
 
 OF_PROCESSES = frozenset(
@@ -29,6 +30,9 @@ OF_PROCESSES = frozenset(
 OF_FAULTS = ("tests/faults/", "tests/soak/")
 """Folders of tests that strike an installation; it is one for most of them, and they never strike side by side."""
 
+OF_CAMPAIGN = "tests/faults/test_nightly.py"
+"""Strikes an installation of its own, for longer than any other file."""
+
 
 class Scheduling(LoadScopeScheduling):
     """A file stays together, because its tests share fixtures; files that start programs stay together, too.
@@ -38,13 +42,15 @@ class Scheduling(LoadScopeScheduling):
     """
 
     def _assign_work_unit(self, node: WorkerController) -> None:
-        for first in (_PROGRAMS, _FAULTS):
+        for first in (_PROGRAMS, _CAMPAIGN, _FAULTS):
             if first in self.workqueue:
                 self.workqueue.move_to_end(first, last=False)
         super()._assign_work_unit(node)
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
+        if path == OF_CAMPAIGN:
+            return _CAMPAIGN
         if path.startswith(OF_FAULTS):
             return _FAULTS
         return _PROGRAMS if PurePosixPath(path).stem in OF_PROCESSES else path
