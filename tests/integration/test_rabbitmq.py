@@ -56,6 +56,11 @@ def _hints(*queues: str) -> tuple[Hint, ...]:
     return tuple(Hint(step_id=uuid4(), attempt=0, queue=queue, hint_id=uuid4()) for queue in queues)
 
 
+def _consumers(broker: RabbitMQ, queue: str) -> int:
+    with Connection(broker.url) as connection, connection.channel() as channel:
+        return int(channel.queue_declare(queue, passive=True).consumer_count)
+
+
 def _count(broker: RabbitMQ, queue: str) -> int:
     with Connection(broker.url) as connection, connection.channel() as channel:
         return int(channel.queue_declare(queue, passive=True).message_count)
@@ -128,6 +133,7 @@ def test_a_hint_that_waits_longer_than_rabbitmq_bears_stops_no_worker(stack: Sta
 
 
 def test_its_queues_are_deleted(stack: Stack, broker: RabbitMQ) -> None:
+    wait_until(lambda: _consumers(broker, "default"), "the worker to consume its queue")
     with Connection(broker.url) as connection, connection.channel() as channel:
         channel.queue_delete("default")
     ids = stack.start_instances(stack.define([{"type": "step", "id": "a", "handler": "effect"}]), 5)
