@@ -196,6 +196,9 @@ class Executor:
             except StoreUnavailable as error:
                 self._doubt()
                 patience.wait(error)
+            except Exception:
+                self._is_unsure = True  # whatever was claimed is committed
+                raise
             else:
                 if len(self._queues) == 1 and not adopted:
                     self._urgency.noted()

@@ -167,6 +167,25 @@ def test_a_step_whose_claim_outlasts_the_patience_of_its_worker_needs_no_other_h
     assert outcomes(store, instance_id) == ["completed"] * 4
 
 
+def test_claims_that_cannot_be_taken_in_are_run_after_all(
+    engine: Engine, store: Store, hands: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim is committed when it is made; what was loaded with it may still be more than this process understands."""
+    instance_id = start(engine, store, blocks("plain"))
+    briefing = engine._briefing
+    remember, takings = briefing.remember, itertools.count(1)
+
+    def failing(taken: steps.Taken) -> None:
+        if next(takings) == 1:
+            raise RuntimeError("not understood")
+        remember(taken)
+
+    monkeypatch.setattr(briefing, "remember", failing)
+    with pytest.raises(RuntimeError):
+        hands.answer_for_sure("default", None)
+    assert outcomes(store, instance_id) == ["completed"] * 4
+
+
 def test_what_an_error_leaves_behind_is_found_again(
     engine: Engine, store: Store, hands: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
