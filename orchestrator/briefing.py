@@ -17,8 +17,8 @@ from orchestrator.core.turn import Turn
 from orchestrator.core.values import replace
 from orchestrator.errors import SequenceGone
 from orchestrator.exchange import OtherFlow, Work
+from orchestrator.store.claiming import Taken
 from orchestrator.store.interface import Store, Transaction
-from orchestrator.store.steps import Taken
 from orchestrator.turnstile import Turnstile
 from sequences.document import ForEach
 from sequences.references import ALL, References

@@ -17,7 +17,7 @@ from orchestrator.core.states import Activity, StepState
 from orchestrator.core.steps import runs_in_process
 from orchestrator.core.values import replace
 from orchestrator.exchange import Work
-from orchestrator.store.steps import Worker
+from orchestrator.store.claiming import Worker
 from queues.broker import Hint
 from sequences.durations import after
 

@@ -15,8 +15,8 @@ from orchestrator.clock import MACHINE_TIME, MachineTime
 from orchestrator.engine import Ring
 from orchestrator.loops import JITTERED, TickResult
 from orchestrator.settings import Settings
+from orchestrator.store.hints import Head
 from orchestrator.store.interface import Store
-from orchestrator.store.steps import Head
 from queues.broker import Hint
 from queues.connection import Mark
 from queues.routing import fair_order

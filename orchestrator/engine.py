@@ -56,9 +56,11 @@ from orchestrator.handlers_known import KnownHandlers
 from orchestrator.settings import Settings
 from orchestrator.slices import Plans
 from orchestrator.starting import Starter
+from orchestrator.store.claiming import Worker
 from orchestrator.store.interface import Store, Transaction
+from orchestrator.store.leases import HeldTask
 from orchestrator.store.rows import claim_of
-from orchestrator.store.steps import Due, HeldTask, Worker
+from orchestrator.store.timers import Due
 from orchestrator.turnstile import Events, Passed, Turnstile
 from queues.broker import Hint
 from sequences import document

@@ -25,10 +25,11 @@ from orchestrator.posting import ErrorClass, Posted, Posting, post_all
 from orchestrator.renewal import Renewer
 from orchestrator.slices import Plans
 from orchestrator.storable import check_storable
-from orchestrator.store import counters, dispatch, steps
+from orchestrator.store import claiming, counters, dispatch, leases
+from orchestrator.store.claiming import Worker
 from orchestrator.store.dispatch import DispatchConfig, Push
+from orchestrator.store.leases import HeldTask
 from orchestrator.store.postgres import PostgresStore
-from orchestrator.store.steps import HeldTask, Worker
 from orchestrator.task_inputs import TaskInputs, context_of, inputs_now
 from sequences.json_values import json_bytes
 from sequences.scope import plain
@@ -105,7 +106,7 @@ class Pushes:
         A task whose parameters cannot be made fails, as it does when it is polled.
         """
         with self._store.transaction() as tx:
-            held = [each for each in steps.held_tasks(tx, step_ids) if each.step.state is StepState.READY]
+            held = [each for each in leases.held_tasks(tx, step_ids) if each.step.state is StepState.READY]
             made = inputs_now(self._plans, tx, held, with_outputs=True)
         ready: dict[UUID, _Ready] = {}
         for task in held:
@@ -175,7 +176,7 @@ class Pushes:
         """Claim a task and end it at once; nothing if somebody has polled it, or if it cannot be ended."""
         try:
             with self._store.transaction() as tx:
-                claim = steps.claim_one(tx, task.step.id, [task.step.handler], PUSHER)
+                claim = claiming.claim_one(tx, task.step.id, [task.step.handler], PUSHER)
             if claim is not None:
                 self._engine.finish([Report(claim=claim, outcome=outcome)])
         except StoreUnavailable:

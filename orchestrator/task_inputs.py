@@ -15,8 +15,8 @@ from orchestrator.core.slice import Slice, Unloaded
 from orchestrator.core.turn import Turn
 from orchestrator.slices import Plans
 from orchestrator.store import reading
+from orchestrator.store.leases import HeldTask
 from orchestrator.store.postgres import PostgresTransaction
-from orchestrator.store.steps import HeldTask
 from sequences.references import ALL, References
 from sequences.scope import Scope, plain
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from orchestrator.engine import Engine
 from orchestrator.loops import JITTERED, TickResult, together_or_alone
-from orchestrator.store.steps import Due
+from orchestrator.store.timers import Due
 
 POSTPONE = timedelta(seconds=30)
 """When a timer that could not be fired is tried again."""

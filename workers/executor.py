@@ -38,8 +38,8 @@ from orchestrator.engine import Engine
 from orchestrator.errors import StoreUnavailable
 from orchestrator.exchange import Finished, Report, Wish, Work
 from orchestrator.settings import Settings
+from orchestrator.store.claiming import Worker
 from orchestrator.store.session import first_line
-from orchestrator.store.steps import Worker
 from workers.attempt import TimeLimit, context_of, run, seconds_left, time_limit, timed_out
 from workers.batch import Batch, Bystander, Settle, Watch
 from workers.coroutines import Coroutines, Ended

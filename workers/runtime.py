@@ -20,8 +20,8 @@ from orchestrator.egress import Egress
 from orchestrator.engine import Engine
 from orchestrator.renewal import Renewer
 from orchestrator.settings import Settings
+from orchestrator.store.claiming import Worker
 from orchestrator.store.postgres import PostgresStore
-from orchestrator.store.steps import Worker
 from queues.broker import Broker
 from queues.listener import Listener
 from workers.celery_tasks import CeleryTasks

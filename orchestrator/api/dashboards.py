@@ -16,7 +16,7 @@ from orchestrator.api.task_shapes import TaskEventView, TaskStats, WorkerTask, W
 from orchestrator.api.task_views import ended_task_view, made_at_of, open_task_view, task_event_view
 from orchestrator.core.steps import runs_in_process
 from orchestrator.errors import InvalidArgument, NotFound
-from orchestrator.store import instances, steps, task_events, tasks
+from orchestrator.store import instances, leases, task_events, tasks
 from orchestrator.store.postgres import PostgresTransaction
 from orchestrator.store.tasks import EndedKey, TaskFilter, worker_key
 from orchestrator.task_inputs import inputs_now
@@ -74,7 +74,7 @@ def _keys(tx: PostgresTransaction, which: TaskFilter, most: int) -> list[UUID | 
 
 
 def _open(serving: Services, tx: PostgresTransaction, step_ids: list[UUID]) -> list[dict[str, Any]]:
-    held = steps.held_tasks(tx, step_ids)
+    held = leases.held_tasks(tx, step_ids)
     inputs = inputs_now(serving.plans, tx, held)
     views = []
     for task in held:

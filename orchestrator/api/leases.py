@@ -6,8 +6,8 @@ from orchestrator.api.services import Services
 from orchestrator.api.task_shapes import Lease, TaskCall
 from orchestrator.core.states import StepState
 from orchestrator.errors import Conflict, NotFound
-from orchestrator.store import steps, task_events, tasks
-from orchestrator.store.steps import HeldTask
+from orchestrator.store import leases, task_events, tasks
+from orchestrator.store.leases import HeldTask
 from orchestrator.store.tasks import EndedTask
 
 MAX_EPOCH = 2**31 - 1
@@ -29,7 +29,7 @@ def find_held(
     """
     ids = [call.task_id for call in calls]
     with serving.store.reading(tenant, is_single=True) as tx:
-        held = {task.step.id: task for task in steps.held_tasks(tx, ids)}
+        held = {task.step.id: task for task in leases.held_tasks(tx, ids)}
         ended = {task_id: tasks.ended(tx, task_id) for task_id in ids if task_id not in held}
     found = [_judged(tenant, call, held.get(call.task_id), ended.get(call.task_id), conflict) for call in calls]
     _note_rejected(serving, [call for call, each in zip(calls, found, strict=True) if isinstance(each, Conflict)])

@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from orchestrator.errors import StoreUnavailable
-from orchestrator.store import counters, observed, steps
+from orchestrator.store import counters, hints, observed
 from orchestrator.store.counters import COMPACTED
 from orchestrator.store.histograms import distribution
 from orchestrator.store.session import Store
@@ -113,7 +113,7 @@ class _StoreMetrics(Collector):
 
     def _look(self) -> None:
         with self._store.transaction() as tx:
-            self._backlog = steps.backlog(tx)
+            self._backlog = hints.backlog(tx)
             self._counts = _spread_summed(observed.totals(tx))
 
 

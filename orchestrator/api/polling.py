@@ -26,7 +26,7 @@ from orchestrator.core.steps import runs_in_process
 from orchestrator.errors import InvalidArgument
 from orchestrator.exchange import Report
 from orchestrator.store import tasks
-from orchestrator.store.steps import HeldTask
+from orchestrator.store.leases import HeldTask
 from orchestrator.versions import rank_of
 
 MAX_CLAIMED_AT_ONCE: Final = 1000

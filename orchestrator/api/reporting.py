@@ -27,7 +27,7 @@ from orchestrator.credential_use import cleared, without
 from orchestrator.engine import Engine
 from orchestrator.errors import Conflict
 from orchestrator.exchange import Report
-from orchestrator.store.steps import HeldTask
+from orchestrator.store.leases import HeldTask
 
 MAX_MESSAGE_CHARACTERS: Final = 4096
 """As for handlers of our own workers: a failure is read in lists and logs."""

@@ -7,7 +7,7 @@ from uuid import UUID
 from orchestrator.core.model import NodeKey
 from orchestrator.core.sections import context_view
 from orchestrator.core.states import StepState
-from orchestrator.store.steps import HeldTask
+from orchestrator.store.leases import HeldTask
 from orchestrator.store.task_events import TaskEvent
 from orchestrator.task_inputs import EMPTY_RUNTIME, context_of
 from sequences.scope import Scope

@@ -33,8 +33,8 @@ from orchestrator.api.task_shapes import (
 )
 from orchestrator.core.outcomes import Completed, Failed
 from orchestrator.errors import Conflict, InvalidArgument, PayloadTooLarge
-from orchestrator.store import steps
-from orchestrator.store.steps import HeldTask
+from orchestrator.store import leases
+from orchestrator.store.leases import HeldTask
 
 router = APIRouter(tags=["workers"])
 
@@ -107,7 +107,7 @@ def heartbeat(serving: Serving, caller: CallerDependency, task_id: TaskId, body:
 
 def _renewed(serving: Services, held: HeldTask) -> int:
     with serving.store.transaction(is_losable=True) as tx:
-        if not steps.beat(tx, held.step.id, held.claim.token):
+        if not leases.beat(tx, held.step.id, held.claim.token):
             raise Conflict(OWNERSHIP_CHANGED)
     return held.checkpoint_seq
 
@@ -117,6 +117,6 @@ def _saved(serving: Services, held: HeldTask, request: Heartbeat) -> int:
     if number is None or number != held.checkpoint_seq:
         raise Conflict(OWNERSHIP_CHANGED)
     with serving.store.transaction() as tx:
-        if not steps.save_checkpoint(tx, held.step.id, held.claim.token, request.checkpoint, number):
+        if not leases.save_checkpoint(tx, held.step.id, held.claim.token, request.checkpoint, number):
             raise Conflict(OWNERSHIP_CHANGED)
     return number + 1

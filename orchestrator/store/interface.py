@@ -20,11 +20,14 @@ from orchestrator.core.model import Claim, Instance, NodeKey
 from orchestrator.core.plan import Injection
 from orchestrator.core.routing import Routes
 from orchestrator.core.slice import Needs, Slice
+from orchestrator.store.claiming import Taken, Worker
 from orchestrator.store.creations import Alike
 from orchestrator.store.definitions import StoredDefinition
 from orchestrator.store.effects import EffectDone
+from orchestrator.store.hints import Head
 from orchestrator.store.instances import IdempotencyKey, Profile, Seen
-from orchestrator.store.steps import Due, Head, HeldTask, Taken, Worker
+from orchestrator.store.leases import HeldTask
+from orchestrator.store.timers import Due
 from orchestrator.store.triggers import Trigger
 from orchestrator.store.upkeep import Leftovers
 from orchestrator.store.workers import Beat

@@ -12,15 +12,18 @@ from orchestrator.errors import StoreUnavailable
 from orchestrator.store import (
     apply,
     checkpoints,
+    claiming,
     copies,
     creations,
     definitions,
     effects,
+    hints,
     injections,
     installation,
     instances,
     interface,
     items,
+    leases,
     letters,
     nonces,
     reading,
@@ -28,7 +31,7 @@ from orchestrator.store import (
     row_security,
     session,
     sessions,
-    steps,
+    timers,
     triggers,
     upkeep,
     worker_orders,
@@ -60,27 +63,27 @@ class PostgresTransaction(session.Transaction):
     session_data = sessions.data_for
     newest_checkpoints = checkpoints.newest
 
-    claim_one = steps.claim_one
-    most_urgent = steps.most_urgent
-    claim_ready = steps.claim_ready
-    claim_tasks = steps.claim_tasks
-    claims_of = steps.claims_of
-    claims_of_slots = steps.claims_of_slots
-    lost_claims = steps.lost_claims
-    release_stale_tasks = steps.release_stale_tasks
-    is_held_by = steps.is_held_by
-    has_committed = steps.has_committed
+    claim_one = claiming.claim_one
+    most_urgent = claiming.most_urgent
+    claim_ready = claiming.claim_ready
+    claim_tasks = claiming.claim_tasks
+    claims_of = leases.claims_of
+    claims_of_slots = leases.claims_of_slots
+    lost_claims = leases.lost_claims
+    release_stale_tasks = leases.release_stale_tasks
+    is_held_by = leases.is_held_by
+    has_committed = leases.has_committed
 
-    heads = steps.heads
-    has_ready_steps = steps.has_ready
-    outstanding_hints = steps.outstanding_hints
-    mark_hinted = steps.mark_hinted
-    forget_hints = steps.forget_hints
+    heads = hints.heads
+    has_ready_steps = hints.has_ready
+    outstanding_hints = hints.outstanding
+    mark_hinted = hints.mark
+    forget_hints = hints.forget
 
-    due_timers = steps.due_timers
-    next_due = steps.next_due
-    drop_timers = steps.drop_timers
-    postpone_timer = steps.postpone_timer
+    due_timers = timers.due
+    next_due = timers.next_due
+    drop_timers = timers.drop
+    postpone_timer = timers.postpone
 
     trigger = triggers.get
     newest_definition = definitions.newest

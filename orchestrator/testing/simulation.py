@@ -23,8 +23,8 @@ from orchestrator.core.states import StepState
 from orchestrator.engine import Engine
 from orchestrator.exchange import Report, Wish, Work
 from orchestrator.settings import Settings
+from orchestrator.store.claiming import Worker
 from orchestrator.store.memory import MemoryStore, Moment, VirtualClock
-from orchestrator.store.steps import Worker
 from orchestrator.testing.acts import After, Before, Planned, Waiting
 from orchestrator.testing.crashes import Crashed, CrashPlan, Passing, Point
 from orchestrator.testing.parts import Cast, NobodyPlays

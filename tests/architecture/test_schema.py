@@ -25,26 +25,29 @@ from orchestrator.store import (
     apply,
     breakers,
     change_feed,
+    claiming,
     credentials,
     dispatch,
+    hints,
     instances,
+    leases,
     letters,
     listing,
     nonces,
     reading,
     removal,
     schedules,
-    steps,
     tables,
     task_events,
     tasks,
+    timers,
     usage,
     webhooks,
     worker_orders,
 )
+from orchestrator.store.claiming import Worker
 from orchestrator.store.prepared import Form, Prepared, texts_of
 from orchestrator.store.session import Store, Transaction
-from orchestrator.store.steps import Worker
 from tests.support.databases import copied
 
 INSTANCE = UUID(int=1)
@@ -165,20 +168,20 @@ def _newest_output(tx: Any, lane: tuple[int, ...] | None) -> None:
 QUERIES: dict[str, tuple[str, Callable[[Any], object]]] = {
     "the next ready step of a queue": (
         "steps_ready_idx",
-        lambda tx: steps.claim_ready(tx, "gpu", ["noop"], WORKER),
+        lambda tx: claiming.claim_ready(tx, "gpu", ["noop"], WORKER),
     ),
-    "the step a hint names": ("steps_id_key", lambda tx: steps.claim_one(tx, uuid4(), ["noop"], WORKER)),
+    "the step a hint names": ("steps_id_key", lambda tx: claiming.claim_one(tx, uuid4(), ["noop"], WORKER)),
     "a hinted step that yields": (
         "steps_id_key",
-        lambda tx: steps.claim_ready(tx, "gpu", ["noop"], WORKER, step_id=uuid4()),
+        lambda tx: claiming.claim_ready(tx, "gpu", ["noop"], WORKER, step_id=uuid4()),
     ),
-    "the highest priority that waits": ("steps_ready_idx", lambda tx: steps.most_urgent(tx, ["gpu"], ["noop"])),
+    "the highest priority that waits": ("steps_ready_idx", lambda tx: claiming.most_urgent(tx, ["gpu"], ["noop"])),
     "tasks for a polling worker": (
         "steps_ready_idx",
-        lambda tx: steps.claim_tasks(tx, queue="gpu", is_named=True, handler="render", tenant_id=None, takers=["w"]),
+        lambda tx: claiming.claim_tasks(tx, queue="gpu", is_named=True, handler="render", tenant_id=None, takers=["w"]),
     ),
-    "the heads of all queues": ("steps_ready_idx", lambda tx: steps.heads(tx, ["noop"], timedelta(seconds=15), 500)),
-    "hints that are out": ("steps_ready_idx", lambda tx: steps.outstanding_hints(tx, timedelta(seconds=15))),
+    "the heads of all queues": ("steps_ready_idx", lambda tx: hints.heads(tx, ["noop"], timedelta(seconds=15), 500)),
+    "hints that are out": ("steps_ready_idx", lambda tx: hints.outstanding(tx, timedelta(seconds=15))),
     "events due to an address": (
         "webhook_outbox_due_idx",
         lambda tx: webhooks.claim_due(tx, "u", lease=timedelta(seconds=30), limit=32),
@@ -207,10 +210,10 @@ QUERIES: dict[str, tuple[str, Callable[[Any], object]]] = {
         "worker_commands_worker_id_idx",
         lambda tx: worker_orders.commands_of(tx, "w", 100),
     ),
-    "timers that are due": ("timers_due_at_idx", lambda tx: steps.due_timers(tx, 200)),
-    "the next timer": ("timers_due_at_idx", steps.next_due),
-    "claims of a worker": ("steps_claimed_idx", lambda tx: steps.claims_of(tx, WORKER.id or INSTANCE)),
-    "lost claims": ("steps_claimed_idx", lambda tx: steps.lost_claims(tx, timedelta(seconds=6), 200)),
+    "timers that are due": ("timers_due_at_idx", lambda tx: timers.due(tx, 200)),
+    "the next timer": ("timers_due_at_idx", timers.next_due),
+    "claims of a worker": ("steps_claimed_idx", lambda tx: leases.claims_of(tx, WORKER.id or INSTANCE)),
+    "lost claims": ("steps_claimed_idx", lambda tx: leases.lost_claims(tx, timedelta(seconds=6), 200)),
     "the newest output of a block": ("outputs_newest_idx", lambda tx: _newest_output(tx, None)),
     "the newest output of a block in a lane": ("outputs_newest_idx", lambda tx: _newest_output(tx, (3,))),
     "open gates": (
@@ -336,9 +339,7 @@ def _forms_of(module: Any) -> Iterator[Form]:
 
 READ_WHOLE = ("workers", "routing_rules")
 """Tables of a few rows, of which all are wanted."""
-KEPT = [
-    form for form in (*_forms_of(apply), *_forms_of(reading), *_forms_of(breakers), *_forms_of(steps)) if form.prepare
-]
+KEPT = [form for module in (apply, reading, breakers, claiming, leases) for form in _forms_of(module) if form.prepare]
 
 
 @pytest.mark.parametrize("form", KEPT, ids=lambda form: form.name)

@@ -144,7 +144,7 @@ def test_the_core_and_the_language_are_pure(path: Path) -> None:
         "from os import environ",
         "import structlog",
         "from random import choice",
-        "from orchestrator.store import steps",
+        "from orchestrator.store import timers",
         "x = datetime.now()",
         "def f():\n    global x\n    x = 1",
     ],

@@ -37,9 +37,9 @@ from orchestrator.core.outcomes import Completed
 from orchestrator.core.plan import Plan
 from orchestrator.core.slice import ABSENT, Needs, Slice
 from orchestrator.core.states import InstanceState, StepState
+from orchestrator.store.claiming import Worker
 from orchestrator.store.reading import ITEMS_AHEAD
 from orchestrator.store.rows import claim_of
-from orchestrator.store.steps import Worker
 from sequences.document import parse_definition
 
 BARS = {"flat": 20_000, "six levels deep": 10_000}

@@ -21,9 +21,9 @@ from orchestrator.core.outcomes import Completed
 from orchestrator.engine import Engine
 from orchestrator.exchange import NewInstance, Report, Wish
 from orchestrator.settings import Settings
+from orchestrator.store.claiming import Worker
 from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.session import Store, Transaction
-from orchestrator.store.steps import Worker
 from tests.benchmarks.handlers import BUILT_IN
 from tests.benchmarks.ours import define, flat, new_database
 

@@ -12,8 +12,8 @@ import pytest
 from orchestrator.core.outcomes import Completed, Failed, Outcome
 from orchestrator.engine import Engine
 from orchestrator.exchange import Report, Wish
-from orchestrator.store import steps
-from orchestrator.store.steps import Worker
+from orchestrator.store import timers
+from orchestrator.store.claiming import Worker
 from tests.support.waiting import wait_until
 
 _names = itertools.count(1)
@@ -186,13 +186,13 @@ class Api:
         with self.engine.store.transaction() as tx:
             tx.execute("UPDATE timers SET due_at = clock_timestamp() - interval '1 second'")
             tx.execute("UPDATE steps SET wake_at = clock_timestamp() - interval '1 second' WHERE wake_at IS NOT NULL")
-            due = steps.due_timers(tx, 1000)
+            due = timers.due(tx, 1000)
         self.engine.fire(due)
 
     def fire_due(self) -> None:
         """Fire the timers that are due."""
         with self.engine.store.transaction() as tx:
-            due = steps.due_timers(tx, 1000)
+            due = timers.due(tx, 1000)
         self.engine.fire(due)
 
     def step_row(self, instance_id: str) -> Any:

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.core.outcomes import Completed, Failed, FailureKind, Outcome
 from orchestrator.exchange import Report, Wish
-from orchestrator.store.steps import Worker
+from orchestrator.store.claiming import Worker
 from tests.contract.client import TENANT, Api, step
 
 OTHER = {"X-Tenant-Id": "other"}

@@ -16,7 +16,7 @@ from orchestrator.engine import Engine
 from orchestrator.exchange import Wish
 from orchestrator.renewal import Renewer
 from orchestrator.settings import Settings
-from orchestrator.store.steps import Worker
+from orchestrator.store.claiming import Worker
 from tests.contract.client import CALL, TENANT, Api, step
 from tests.support.serving import Reception
 from tests.support.token_server import TokenServer, token_server

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from orchestrator.embedded import Servers
-from orchestrator.store import steps
+from orchestrator.store import leases
 from tests.contract.client import CALL, TENANT, Api, definition, step
 from tests.support.fleet import Fleet, Worker
 from tests.support.stack import Stack
@@ -125,7 +125,7 @@ def test_api_13_2_many_workers_of_which_half_die_lose_nothing(api: Api, address:
         assert {task["id"] for task in fleet.held} <= lost
         with api.engine.store.transaction() as tx:
             tx.execute("UPDATE steps SET heartbeat_at = heartbeat_at - interval '10 minutes'")
-            steps.release_stale_tasks(tx, timedelta(seconds=60), 1000)
+            leases.release_stale_tasks(tx, timedelta(seconds=60), 1000)
         wait_until(lambda: len(fleet.finished) == count, lambda: repr(stats(api.http)))
     assert {task for task, epoch in fleet.handouts if epoch == 2} == lost
     assert first | lost == {task for task, _ in fleet.finished}

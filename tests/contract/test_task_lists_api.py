@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from orchestrator.store import steps
+from orchestrator.store import leases
 from orchestrator.store import workers as worker_rows
 from tests.contract.client import Api, step
 from tests.contract.worker_tasks import TASK, release_all
@@ -67,13 +67,13 @@ def test_api_13_7_pages_of_open_and_ended_tasks_together_are_the_whole_list(api:
     whole = api.http.get("/workers/tasks").json()
     assert len(whole) == 7
     read: list[int] = []
-    held_tasks = steps.held_tasks
+    held_tasks = leases.held_tasks
 
     def noting(tx: Any, ids: Any) -> Any:
         read.append(len(ids))
         return held_tasks(tx, ids)
 
-    monkeypatch.setattr(steps, "held_tasks", noting)
+    monkeypatch.setattr(leases, "held_tasks", noting)
     pages = [api.http.get(f"/workers/tasks?offset={offset}&limit=3").json() for offset in (0, 3, 6, 9)]
     assert [task for page in pages for task in page] == whole
     assert [len(page) for page in pages] == [3, 3, 1, 0]

@@ -10,8 +10,8 @@ import pytest
 
 from orchestrator.engine import Engine
 from orchestrator.exchange import Report, Wish
+from orchestrator.store.claiming import Worker
 from orchestrator.store.postgres import PostgresTransaction
-from orchestrator.store.steps import Worker
 from tests.contract.client import TENANT, Api, definition, step
 from tests.contract.signing import signed
 from workers.attempt import run

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from orchestrator.store import steps
+from orchestrator.store import leases
 from tests.contract.client import Api
 
 TASK = [
@@ -34,4 +34,4 @@ def release_all(api: Api) -> None:
     """End all leases, as the reaper does after a minute of silence."""
     with api.engine.store.transaction() as tx:
         tx.execute("UPDATE steps SET heartbeat_at = heartbeat_at - interval '10 minutes'")
-        steps.release_stale_tasks(tx, timedelta(seconds=60), 100)
+        leases.release_stale_tasks(tx, timedelta(seconds=60), 100)

@@ -20,9 +20,9 @@ from orchestrator.core.turn import Turn
 from orchestrator.engine import Engine
 from orchestrator.exchange import NewInstance, Report, Wish, Work
 from orchestrator.store import instances
+from orchestrator.store.claiming import Worker
 from orchestrator.store.instances import Profile
 from orchestrator.store.session import Store
-from orchestrator.store.steps import Worker
 from orchestrator.timers import Timers
 from tests.faults import checkers
 from tests.faults.journey import (

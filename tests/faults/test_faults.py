@@ -19,7 +19,7 @@ import orjson
 import pytest
 
 from orchestrator.core.model import Claim
-from orchestrator.store import steps as step_rows
+from orchestrator.store import leases
 from tests.faults import checkers
 from tests.faults.journey import BLOCKS, EFFECTS, INSTANCES, ITEMS, STEPS, Fault, Run, StepKey, record
 from tests.faults.slowness import Slowness, measured
@@ -235,11 +235,11 @@ def taken_away(stack: Stack, worker_id: UUID) -> list[Claim]:
     """
     stop_with_claim(stack, "worker-1", lambda: stack.children("worker-1"))
     with stack.store.transaction() as tx:
-        held = step_rows.claims_of(tx, worker_id)
+        held = leases.claims_of(tx, worker_id)
     stack.kill_child("worker-1")
     wait_until(lambda: not held_tokens(stack) & {claim.token for claim in held}, "the claims to be taken away")
     with stack.store.transaction() as tx:
-        return [claim for claim in held if not step_rows.has_committed(tx, claim)]
+        return [claim for claim in held if not leases.has_committed(tx, claim)]
 
 
 def held_tokens(stack: Stack) -> set[UUID]:

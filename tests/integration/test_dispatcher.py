@@ -7,7 +7,7 @@ from orchestrator.dispatcher import Dispatcher
 from orchestrator.engine import Engine
 from orchestrator.exchange import NewInstance
 from orchestrator.settings import Settings
-from orchestrator.store import definitions, steps, workers
+from orchestrator.store import definitions, hints, workers
 from orchestrator.store.definitions import StoredDefinition
 from orchestrator.store.session import Store
 from queues.broker import Hint
@@ -91,7 +91,7 @@ def test_no_more_hints_are_out_than_the_workers_have_room_for(store: Store, engi
     definition = define(store)
     engine.start_many([NewInstance(sequence_id=definition.id, tenant_id="t", namespace="default")] * 10)
     with store.transaction() as tx:
-        steps.forget_hints(tx)
+        hints.forget(tx)
     dispatcher = Dispatcher(store, bell, EpochMark(connect(settings.redis_url), "test"), settings)
     for _ in range(3):
         dispatcher.tick()

@@ -9,10 +9,10 @@ from orchestrator.core.outcomes import Completed
 from orchestrator.engine import Engine
 from orchestrator.exchange import NewInstance, Report, Wish
 from orchestrator.settings import Settings
+from orchestrator.store.claiming import Worker
 from orchestrator.store.instances import Profile
 from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.session import Store, Transaction
-from orchestrator.store.steps import Worker
 from orchestrator.turnstile import Turnstile
 from tests.support.drive import StoredWorld, fail, for_each, parallel, step
 from tests.support.stack import NAMESPACE, TENANT, define

@@ -10,10 +10,10 @@ import pytest
 from orchestrator import errands
 from orchestrator.core.model import ROOT_KEY, Instance
 from orchestrator.settings import Settings
-from orchestrator.store import letters, steps, workers
+from orchestrator.store import hints, letters, timers, workers
 from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.session import Transaction
-from orchestrator.store.steps import Due
+from orchestrator.store.timers import Due
 from tests.support.blocked import LONG, wait_until_blocked
 from tests.support.drive import Flow, StoredWorld, loop, parallel, step, sub_sequence
 
@@ -77,7 +77,7 @@ def test_all_hints_are_forgotten_without_waiting_for_a_step_that_is_being_writte
         assert held_rows(other, "steps", busy.id)
         with world.store.transaction() as tx:
             at_once(tx)
-            assert steps.forget_hints(tx) == 1
+            assert hints.forget(tx) == 1
     assert [flow.steps()[0].hinted_at is None for flow in (busy, free)] == [False, True]
 
 
@@ -107,7 +107,7 @@ def test_spent_timers_are_dropped_without_waiting_for_one_that_is_being_written(
         assert held_rows(other, "timers", flows[1].id)
         with world.store.transaction() as tx:
             at_once(tx)
-            steps.drop_timers(tx, due)
+            timers.drop(tx, due)
     assert [bool(world._all_timers(flow.id)) for flow in flows] == [False, True, False]
 
 

@@ -11,7 +11,7 @@ from orchestrator.core.letters import Letter, ParentLetsGo, SignalSent
 from orchestrator.engine import Engine
 from orchestrator.postman import Postman
 from orchestrator.settings import Settings
-from orchestrator.store import letters, steps
+from orchestrator.store import letters, timers
 from orchestrator.store.session import Store
 from sequences.signals import Control, Custom
 from tests.support.drive import StoredWorld, gate, step, sub_sequence
@@ -65,7 +65,7 @@ def test_a_child_that_was_not_started_is_started_by_its_timer(world: StoredWorld
     assert child.check().state == "scheduled"
     world.restart()
     with world.store.transaction() as tx:
-        due = steps.due_timers(tx, 10)
+        due = timers.due(tx, 10)
     assert world.engine.fire(due) == 1
     assert child.check().state == "waiting"
 

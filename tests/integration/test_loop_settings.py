@@ -14,10 +14,10 @@ from orchestrator.reconciler import Reconciler
 from orchestrator.retention import Retention
 from orchestrator.settings import Settings
 from orchestrator.store import installation, workers
+from orchestrator.store.hints import Head
 from orchestrator.store.instances import Profile
 from orchestrator.store.postgres import postgres_of
 from orchestrator.store.session import Store
-from orchestrator.store.steps import Head
 from orchestrator.timers import Timers
 from sequences.signals import Control
 from tests.support.stack import NAMESPACE, TENANT, define

@@ -11,7 +11,7 @@ from orchestrator.core.model import ROOT_KEY
 from orchestrator.settings import Settings
 from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.session import Store
-from orchestrator.store.steps import Due
+from orchestrator.store.timers import Due
 from tests.model.campaign import crash_points
 from tests.model.generate import program_of
 from tests.model.match import Match

@@ -8,10 +8,10 @@ import pytest
 from orchestrator.engine import Engine
 from orchestrator.errors import ConfigurationError
 from orchestrator.exchange import NewInstance
-from orchestrator.store import installation, steps, workers
+from orchestrator.store import claiming, installation, workers
+from orchestrator.store.claiming import Worker
 from orchestrator.store.instances import Profile
 from orchestrator.store.session import Store
-from orchestrator.store.steps import Worker
 from tests.support.stack import NAMESPACE, TENANT, define
 
 SILENT = timedelta(seconds=12)
@@ -36,7 +36,7 @@ def test_hints_and_claims_of_the_former_time_are_left_behind(engine: Engine, sto
         assert after == installation.identity(tx)
         assert installation.read(tx, "broker_epoch") is None
         assert tx.query("SELECT hinted_at, hints FROM steps") == [(None, 0)]
-        [(_, step)] = steps.claim_ready(tx, "default", ["known"], Worker(id=uuid4(), name="w", slot=1)).steps
+        [(_, step)] = claiming.claim_ready(tx, "default", ["known"], Worker(id=uuid4(), name="w", slot=1)).steps
         assert step.claim_epoch == 7 + installation.EPOCHS_AHEAD + 1
 
 

@@ -10,9 +10,9 @@ from orchestrator.core.outcomes import Completed
 from orchestrator.engine import Engine
 from orchestrator.exchange import NewInstance, Report, Wish
 from orchestrator.settings import Settings
-from orchestrator.store import steps
+from orchestrator.store import claiming
+from orchestrator.store.claiming import Worker
 from orchestrator.store.session import Store
-from orchestrator.store.steps import Worker
 from tests.support.stack import NAMESPACE, TENANT, define
 
 pytestmark = pytest.mark.shares_database
@@ -129,5 +129,5 @@ def test_a_limit_holds_although_the_planner_takes_the_table_for_empty(engine: En
     with store.transaction() as tx:
         for choice in ("hashjoin", "mergejoin", "material", "indexscan", "bitmapscan"):
             tx.execute(f"SET LOCAL enable_{choice} = off")
-        claimed = steps.claim_ready(tx, "default", ["noop"], CHILD, together=["noop"], limit=3).steps
+        claimed = claiming.claim_ready(tx, "default", ["noop"], CHILD, together=["noop"], limit=3).steps
         assert len(claimed) == 3

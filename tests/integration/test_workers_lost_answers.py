@@ -15,7 +15,7 @@ from orchestrator.engine import Engine
 from orchestrator.errors import StoreUnavailable
 from orchestrator.exchange import Wish, Work
 from orchestrator.settings import Settings
-from orchestrator.store import instances, steps
+from orchestrator.store import claiming, hints, instances
 from orchestrator.store.session import Store, Transaction
 from tests.integration.test_workers_claims import start
 from tests.support.hands import hands_of
@@ -175,7 +175,7 @@ def test_claims_that_cannot_be_taken_in_are_run_after_all(
     briefing = engine._briefing
     remember, takings = briefing.remember, itertools.count(1)
 
-    def failing(taken: steps.Taken) -> None:
+    def failing(taken: claiming.Taken) -> None:
         if next(takings) == 1:
             raise RuntimeError("not understood")
         remember(taken)
@@ -247,7 +247,7 @@ def test_what_breaks_the_worker_itself_is_parked_in_the_end(
         hands.answer("default", None)
     with store.transaction() as tx:
         [(state, reason)] = tx.query("SELECT state, parked_reason FROM instances WHERE id = %s", (instance_id,))
-        assert steps.backlog(tx) == [("default", "held", 1)]
+        assert hints.backlog(tx) == [("default", "held", 1)]
     assert (state, "a bug of ours" in reason) == ("paused", True)
 
 

@@ -11,8 +11,8 @@ from orchestrator.errors import StoreUnavailable
 from orchestrator.reconciler import Reconciler
 from orchestrator.settings import Settings
 from orchestrator.store import workers
+from orchestrator.store.claiming import Worker
 from orchestrator.store.session import Store
-from orchestrator.store.steps import Worker
 from tests.integration.test_workers_claims import STEP, claim, start
 
 

@@ -11,10 +11,10 @@ from orchestrator.core.outcomes import Completed
 from orchestrator.engine import Engine
 from orchestrator.exchange import NewInstance, Report, Wish
 from orchestrator.settings import Settings
-from orchestrator.store import instances, steps
+from orchestrator.store import hints, instances
+from orchestrator.store.claiming import Worker
 from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.session import Store, Transaction
-from orchestrator.store.steps import Worker
 from sequences.signals import Control
 from tests.support.stack import NAMESPACE, TENANT, define
 
@@ -130,7 +130,7 @@ def test_a_step_whose_claim_was_given_back_is_not_stored(hands: Hands) -> None:
     assert list(hands.run(robbed)) == ["s0"]
     assert hands.state(flow) == ("waiting", 0, 0)
     with hands.store.transaction() as tx:
-        assert [row[1:] for row in steps.backlog(tx)] == [("ready", 1)]
+        assert [row[1:] for row in hints.backlog(tx)] == [("ready", 1)]
 
 
 def test_what_cannot_be_written_at_once_is_written_under_the_lock(hands: Hands) -> None:

@@ -15,7 +15,7 @@ from orchestrator.loops import Loop, LoopRunner
 from orchestrator.postman import Postman
 from orchestrator.reconciler import Reconciler
 from orchestrator.slices import Plans
-from orchestrator.store.steps import Worker
+from orchestrator.store.claiming import Worker
 from orchestrator.timers import Timers
 from tests.simulation.hands import Bystander, time_limit
 from tests.simulation.scheduler import Process

@@ -6,7 +6,7 @@ from uuid import uuid4
 from orchestrator.credential_use import CredentialUse
 from orchestrator.engine import Engine
 from orchestrator.settings import Settings
-from orchestrator.store.steps import Worker
+from orchestrator.store.claiming import Worker
 from workers.executor import Executor
 from workers.overtime import Overtime
 from workers.registry import HandlerSource

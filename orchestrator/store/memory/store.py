@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
 
-from orchestrator.store.memory import emitting, hints, letters, reading, steps, workers, writing
+from orchestrator.store.memory import claiming, emitting, hints, leases, letters, reading, timers, workers, writing
 from orchestrator.store.memory.base import Base
 from orchestrator.store.memory.clock import VirtualClock
 from orchestrator.store.memory.tables import Journal, Tables
@@ -45,16 +45,16 @@ class MemoryTransaction(Base):
     look_at = reading.look_at
     items_in_progress = reading.items_in_progress
 
-    claim_one = steps.claim_one
-    most_urgent = steps.most_urgent
-    claim_ready = steps.claim_ready
-    claim_tasks = steps.claim_tasks
-    claims_of = steps.claims_of
-    claims_of_slots = steps.claims_of_slots
-    lost_claims = steps.lost_claims
-    release_stale_tasks = steps.release_stale_tasks
-    is_held_by = steps.is_held_by
-    has_committed = steps.has_committed
+    claim_one = claiming.claim_one
+    most_urgent = claiming.most_urgent
+    claim_ready = claiming.claim_ready
+    claim_tasks = claiming.claim_tasks
+    claims_of = leases.claims_of
+    claims_of_slots = leases.claims_of_slots
+    lost_claims = leases.lost_claims
+    release_stale_tasks = leases.release_stale_tasks
+    is_held_by = leases.is_held_by
+    has_committed = leases.has_committed
 
     heads = hints.heads
     has_ready_steps = hints.has_ready
@@ -62,10 +62,10 @@ class MemoryTransaction(Base):
     mark_hinted = hints.mark
     forget_hints = hints.forget
 
-    due_timers = steps.due_timers
-    next_due = steps.next_due
-    drop_timers = steps.drop_timers
-    postpone_timer = steps.postpone_timer
+    due_timers = timers.due
+    next_due = timers.next_due
+    drop_timers = timers.drop
+    postpone_timer = timers.postpone
 
     trigger = emitting.trigger
     newest_definition = emitting.newest_definition

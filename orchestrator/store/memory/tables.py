@@ -4,7 +4,7 @@ JSON is kept as text, as in PostgreSQL: what is stored is what orjson writes, an
 the stored one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final, NamedTuple, TypeVar
@@ -22,6 +22,7 @@ from orchestrator.core.changes import (
 )
 from orchestrator.core.model import Instance, ItemKey, Node, NodeKey, OutputKey, Step
 from orchestrator.core.plan import Injection
+from orchestrator.core.states import StepState
 from orchestrator.store.definitions import StoredDefinition
 from orchestrator.store.effects import EffectDone
 from orchestrator.store.instances import IdempotencyKey
@@ -225,3 +226,10 @@ class Tables:
     definitions: dict[UUID, StoredDefinition] = field(default_factory=dict)
     workers: dict[UUID, WorkerRow] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
+
+    def steps_in(self, state: StepState) -> Iterator[tuple[UUID, StepRow]]:
+        """Give the open steps in a state, each with the instance it belongs to."""
+        for owner, rows in self.instances.items():
+            for row in rows.steps.values():
+                if row.step.state is state:
+                    yield owner, row

@@ -15,7 +15,7 @@ from orchestrator import embedded
 from orchestrator.core.model import Claim
 from orchestrator.embedded import Servers, without_driver
 from orchestrator.errors import StoreUnavailable
-from orchestrator.store import steps as step_rows
+from orchestrator.store import leases
 from tests.faults.journey import BLOCKS
 from tests.faults.nightly.judge import GRACE_SECONDS
 from tests.faults.nightly.load import Load
@@ -133,7 +133,7 @@ class Site:
         """List the claims of all workers."""
         with self.stack.store.transaction() as tx:
             ids = [row[0] for row in tx.query("SELECT id FROM workers")]
-            return [claim for worker_id in ids for claim in step_rows.claims_of(tx, worker_id)]
+            return [claim for worker_id in ids for claim in leases.claims_of(tx, worker_id)]
 
     def has_waiting_steps(self) -> bool:
         """Tell whether a step could be claimed."""
@@ -143,7 +143,7 @@ class Site:
         """Give those of the claims that were taken away: their outcome was not committed, and cannot be any more."""
         with self.stack.store.transaction() as tx:
             held = {row[0] for row in tx.query("SELECT token FROM steps WHERE state = 'claimed'")}
-            return [claim for claim in claims if claim.token not in held and not step_rows.has_committed(tx, claim)]
+            return [claim for claim in claims if claim.token not in held and not leases.has_committed(tx, claim)]
 
     def completed_after(self, moment: float, ids: Sequence[UUID]) -> float | None:
         """Say when the first step of some instances was completed after a moment (seconds since 1970)."""

@@ -9,7 +9,7 @@ from uuid import uuid4
 from orchestrator.core.outcomes import Completed, Outcome
 from orchestrator.engine import Engine
 from orchestrator.exchange import Report, Wish
-from orchestrator.store.steps import Worker
+from orchestrator.store.claiming import Worker
 
 WORKER = Worker(id=uuid4(), name="hands", slot=1)
 GREET = {"id": "greet", "blocks": [{"handler": "noop"}, {"handler": "charge", "queue_name": "gpu"}]}

@@ -6,7 +6,7 @@ from orchestrator.client import Patience
 from orchestrator.core.outcomes import Completed, Outcome
 from orchestrator.engine import Engine
 from orchestrator.exchange import Report, Wish
-from orchestrator.store.steps import Worker
+from orchestrator.store.claiming import Worker
 
 QUICK = Patience(tries=4, first=0.001, longest=0.002)
 WORKER = Worker(id=uuid4(), name="hands", slot=1)

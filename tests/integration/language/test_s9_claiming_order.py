@@ -9,7 +9,7 @@ from orchestrator.carry import CarryOn
 from orchestrator.core.outcomes import Completed
 from orchestrator.exchange import Report, Wish
 from orchestrator.settings import Settings
-from orchestrator.store.steps import Worker
+from orchestrator.store.claiming import Worker
 from tests.support.drive import StoredWorld, step
 
 pytestmark = pytest.mark.shares_database

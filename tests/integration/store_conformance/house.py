@@ -15,12 +15,12 @@ from orchestrator.core.plan import Plan
 from orchestrator.core.slice import Needs, Slice
 from orchestrator.core.states import Activity, InstanceState, StepState
 from orchestrator.store import definitions, sessions
+from orchestrator.store.claiming import Worker
 from orchestrator.store.instances import Profile
 from orchestrator.store.interface import Store
 from orchestrator.store.memory import MemoryStore
 from orchestrator.store.memory.tables import to_text
 from orchestrator.store.postgres import PostgresStore
-from orchestrator.store.steps import Worker
 from tests.support.drive import definition_of, step
 
 KEY = NodeKey("a")

@@ -8,8 +8,8 @@ import pytest
 from orchestrator.core.changes import AttemptRecorded, ContextPut, StepGone, StepPut
 from orchestrator.core.model import Claim, NodeKey, Step
 from orchestrator.core.states import StepState
+from orchestrator.store.claiming import Worker
 from orchestrator.store.instances import Profile
-from orchestrator.store.steps import Worker
 from orchestrator.store.workers import Beat
 from tests.integration.store_conformance.house import ALL, KEY, House
 

@@ -20,8 +20,8 @@ from orchestrator.core.changes import (
 from orchestrator.core.model import Claim, Instance, ItemKey, Node, NodeKey, Step
 from orchestrator.core.slice import ABSENT, Needs
 from orchestrator.core.states import InstanceState, NodeState
+from orchestrator.store.claiming import Worker
 from orchestrator.store.instances import IdempotencyKey
-from orchestrator.store.steps import Worker
 from tests.integration.store_conformance.house import ALL, KEY, NEWEST, House, output, put
 
 

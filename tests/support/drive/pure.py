@@ -79,8 +79,8 @@ from orchestrator.core.steps import runs_in_process
 from orchestrator.core.turn import Turn
 from orchestrator.engine import _refused
 from orchestrator.exchange import OtherFlow, Restart, Work
+from orchestrator.store.claiming import Worker
 from orchestrator.store.rows import claim_of
-from orchestrator.store.steps import Worker
 from sequences.references import ALL, References
 from sequences.signals import parse_signal
 from tests.support.drive.flow import START, TENANT, Flow, Row, definition_of, handlers_with, outcome_of, shown_tree

@@ -13,10 +13,11 @@ from orchestrator.engine import Engine
 from orchestrator.exchange import NewInstance, Wish
 from orchestrator.settings import Settings
 from orchestrator.slices import Plans
+from orchestrator.store.claiming import Worker
 from orchestrator.store.instances import Profile
 from orchestrator.store.memory import MemoryStore, VirtualClock
 from orchestrator.store.memory.tables import Rows, from_text, to_text
-from orchestrator.store.steps import Due, Worker
+from orchestrator.store.timers import Due
 from sequences.document import SequenceDefinition
 from tests.support.drive.flow import START, TENANT, Row, definition_of, handlers_with, shown_tree
 from tests.support.drive.stored import StoredWorld

@@ -23,14 +23,15 @@ from orchestrator.exchange import NewInstance, Report, Restart, Wish, Work
 from orchestrator.postman import Postman
 from orchestrator.settings import Settings
 from orchestrator.slices import Plans
-from orchestrator.store import checkpoints, instances, sessions, steps
+from orchestrator.store import checkpoints, claiming, instances, sessions
 from orchestrator.store import definitions as stored_definitions
+from orchestrator.store.claiming import Worker
 from orchestrator.store.definitions import StoredDefinition
 from orchestrator.store.instances import Profile
 from orchestrator.store.reading import fill
 from orchestrator.store.rows import NODE_COLUMNS, STEP_COLUMNS, node_of, step_of
 from orchestrator.store.session import Store
-from orchestrator.store.steps import Due, Worker
+from orchestrator.store.timers import Due
 from orchestrator.timers import Timers
 from sequences.document import SequenceDefinition, to_document
 from sequences.signals import parse_signal
@@ -215,7 +216,7 @@ class StoredWorld:
 
     def claim(self, instance_id: UUID, step: Step) -> Claim | None:
         with self.store.transaction() as tx:
-            claim = steps.claim_one(tx, step.id, [step.handler], self.worker)
+            claim = claiming.claim_one(tx, step.id, [step.handler], self.worker)
         if claim is not None:
             self.engine._forget([claim])
         return claim

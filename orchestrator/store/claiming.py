@@ -1,7 +1,7 @@
-"""Open steps: claiming them, and the marks that keep a claim alive.
+"""Claiming ready steps: one that is named, the most urgent of a queue, or tasks for workers that poll over HTTP.
 
-These writes do not take the instance's lock: a claim changes nothing that the core decides on. They touch only rows in
-the state they expect, skip rows that others hold, and so never wait.
+A claim does not take the instance's lock: it changes nothing that the core decides on. It touches only rows in the
+state it expects, skips rows that others hold, and so never waits.
 """
 
 from collections.abc import Collection, Sequence
@@ -11,25 +11,21 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.core.changes import ContextPut
-from orchestrator.core.model import Claim, Instance, NodeKey, Step
+from orchestrator.core.model import Claim, Instance, Step
 from orchestrator.core.routing import Routes
-from orchestrator.store import payloads, task_events
+from orchestrator.store import payloads
+from orchestrator.store.leases import HELD_TASK_OF_S, STEP_OF_S, HeldTask, claims_in, held_task_of
 from orchestrator.store.prepared import array_of, form
 from orchestrator.store.rows import (
     INSTANCE_COLUMNS,
     INSTANCE_WIDTH,
-    STEP_COLUMNS,
     STEP_WIDTH,
-    claim_of,
     context_of,
     instance_of,
     step_of,
 )
-from orchestrator.store.sealing import private
 from orchestrator.store.session import Transaction
 from orchestrator.store.worker_orders import HANDLERS, ROUTES, routes_of
-
-_STEP = ", ".join(f"s.{name.strip()}" for name in STEP_COLUMNS.split(","))
 
 # MATERIALIZED: as the inner side of a join, a sub-select is run anew for each row, and each time gives other free rows,
 # so that more are claimed than its limit says.
@@ -41,12 +37,16 @@ SET state = 'claimed', token = gen_random_uuid(), worker_id = %(worker_id)s, wor
     expires_at = LEAST(COALESCE(s.expires_at, clock_timestamp() + s.timeout), s.deadline_at + interval '1 second')
 FROM free
 WHERE s.id = free.id
-RETURNING s.instance_id, {_STEP}
+RETURNING s.instance_id, {STEP_OF_S}
 """
+
+
 _FREE_STEP = """
 SELECT id FROM steps WHERE id = %(step_id)s AND state = 'ready' AND handler = ANY(%(handlers)s)
 FOR UPDATE SKIP LOCKED
 """
+
+
 # Kept by the server, so of a text that suits any number of steps, and without a join, whose plan depends on it.
 # What was claimed is noted for the statement behind it, which sees what was committed until then: the instance as it is
 # with the step in it. A look in this statement would be at the moment before it.
@@ -83,9 +83,17 @@ claimed AS (
 SELECT set_config('orchestrator.claimed', coalesce((SELECT array_agg(id) FROM claimed)::text, '{}'), true)
 """,
 )
+
+
 _OF_INSTANCE = slice(1 + STEP_WIDTH, 1 + STEP_WIDTH + INSTANCE_WIDTH)
+
+
 _OF_CONTEXT = slice(_OF_INSTANCE.stop, _OF_INSTANCE.stop + 4)
+
+
 _INSTANCE = ", ".join(f"i.{name}" for name in INSTANCE_COLUMNS.split(", "))
+
+
 # OFFSET 0: a join whose plan is kept goes from each step to its instance, whatever the tables were when it was made.
 _CLAIMED = form(
     "claimed",
@@ -96,7 +104,7 @@ WITH s AS MATERIALIZED (
         row_number() OVER own AS place, bool_or(handler = ANY($1)) OVER own AS reads
     FROM (SELECT * FROM steps WHERE id = ANY(current_setting('orchestrator.claimed', true)::uuid[]) OFFSET 0) AS found
     WINDOW own AS (PARTITION BY instance_id))
-SELECT s.instance_id, {_STEP}, {_INSTANCE}, c.instance_id, c.data, c.config, c.audit,
+SELECT s.instance_id, {STEP_OF_S}, {_INSTANCE}, c.instance_id, c.data, c.config, c.audit,
     CASE WHEN is_first AND $2 IS NOT NULL THEN {HANDLERS.format("$2")} END,
     CASE WHEN is_first AND $2 IS NOT NULL THEN {ROUTES} END
 FROM s
@@ -104,6 +112,8 @@ LEFT JOIN LATERAL (SELECT * FROM instances WHERE id = s.instance_id AND s.place 
 LEFT JOIN LATERAL (SELECT * FROM contexts WHERE instance_id = i.id AND s.reads OFFSET 0) AS c ON true
 """,
 )
+
+
 # One priority after the other: the index gives the tasks of each in order, while to order those of all, the whole
 # backlog of the queue would be read at each poll. What is locked beyond the limit is let go with the commit. The server
 # keeps it, so it does not join, as above.
@@ -134,7 +144,7 @@ SET state = 'claimed', token = gen_random_uuid(), worker_id = NULL, slot = NULL,
     claimed_at = clock_timestamp(), heartbeat_at = clock_timestamp(), claim_epoch = s.claim_epoch + 1,
     expires_at = LEAST(COALESCE(s.expires_at, clock_timestamp() + s.timeout), s.deadline_at + interval '1 second')
 WHERE s.id = ANY(ARRAY(SELECT id FROM free))
-RETURNING s.instance_id, s.heartbeat_at, s.checkpoint, s.checkpoint_seq, {_STEP}
+RETURNING {HELD_TASK_OF_S}
 """,
 )
 
@@ -165,31 +175,11 @@ class Taken:
     known: tuple[frozenset[str], Routes] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldTask:
-    """A claimed step with the marks of the worker protocol."""
-
-    instance_id: UUID
-    step: Step
-    heartbeat_at: datetime | None
-    checkpoint: Any
-    checkpoint_seq: int
-
-    @property
-    def claim(self) -> Claim:
-        """The claim it stands for."""
-        return claim_of(self.instance_id, self.step)
-
-
-def _claimed(rows: Sequence[Sequence[Any]]) -> list[Claim]:
-    return [claim_of(row[0], step_of(row[1:])) for row in rows]
-
-
 def claim_one(tx: Transaction, step_id: UUID, handlers: Sequence[str], worker: Worker) -> Claim | None:
     """Claim a certain step; None if it is no longer ready, or its handler is not among those: a normal ending."""
     parameters = {**_worker(worker), "step_id": step_id, "handlers": list(handlers)}
-    claims = _claimed(tx.query(_CLAIM.format(_FREE_STEP), parameters))
-    return claims[0] if claims else None
+    rows = tx.query(_CLAIM.format(_FREE_STEP), parameters)
+    return claims_in(rows)[0] if rows else None
 
 
 def claim_ready(
@@ -279,252 +269,9 @@ def claim_tasks(
         rank: Of their version, as `orchestrator.versions` gives it; None for workers without one.
     """
     values = (queue, is_named, handler, tenant_id, None if rank is None else tuple(rank), array_of(takers))
-    claimed = [_held(row) for row in tx.ask(_CLAIM_TASKS, values)]
+    claimed = [held_task_of(row) for row in tx.ask(_CLAIM_TASKS, values)]
     return sorted(claimed, key=lambda task: (_ready_at(task.step), task.step.id))
 
 
 def _worker(worker: Worker) -> dict[str, Any]:
     return {"worker_id": worker.id, "worker_name": worker.name, "slot": worker.slot}
-
-
-_HELD = form(
-    "held_tasks",
-    ["uuid[]"],
-    f"SELECT s.instance_id, s.heartbeat_at, s.checkpoint, s.checkpoint_seq, {_STEP} FROM steps s WHERE s.id = ANY($1)",
-)
-
-
-def held_tasks(tx: Transaction, step_ids: Sequence[UUID]) -> list[HeldTask]:
-    """Read open steps by id; those that have ended are left out."""
-    return [_held(row) for row in tx.ask(_HELD, (array_of(step_ids),))]
-
-
-def _held(row: Sequence[Any]) -> HeldTask:
-    return HeldTask(
-        instance_id=row[0], heartbeat_at=row[1], checkpoint=row[2], checkpoint_seq=row[3], step=step_of(row[4:])
-    )
-
-
-def has_committed(tx: Transaction, claim: Claim) -> bool:
-    """Tell whether the outcome of this very claim is stored already: a report whose answer was lost.
-
-    The history also keeps claims that ended without a report; those are lost.
-    """
-    return bool(
-        tx.query(
-            "SELECT 1 FROM attempts WHERE instance_id = %s AND token = %s AND outcome IN ('completed', 'failed') "
-            "LIMIT 1",
-            (claim.instance_id, claim.token),
-        )
-    )
-
-
-def is_held_by(tx: Transaction, step_id: UUID, token: UUID) -> bool:
-    """Tell whether a claim still stands."""
-    return bool(tx.query("SELECT 1 FROM steps WHERE id = %s AND token = %s AND state = 'claimed'", (step_id, token)))
-
-
-def beat(tx: Transaction, step_id: UUID, token: UUID) -> bool:
-    """Renew the lease of a claim; False if it has ended."""
-    return bool(
-        tx.execute(
-            "UPDATE steps SET heartbeat_at = clock_timestamp() WHERE id = %s AND token = %s AND state = 'claimed'",
-            (step_id, token),
-        )
-    )
-
-
-def save_checkpoint(tx: Transaction, step_id: UUID, token: UUID, checkpoint: Any, sequence: int) -> bool:
-    """Store a worker's checkpoint and raise its number; False if the claim or the number is no longer current."""
-    return bool(
-        tx.execute(
-            "UPDATE steps SET heartbeat_at = clock_timestamp(), checkpoint = %s, checkpoint_seq = checkpoint_seq + 1 "
-            "WHERE id = %s AND token = %s AND state = 'claimed' AND checkpoint_seq = %s",
-            (private(checkpoint), step_id, token, sequence),
-        )
-    )
-
-
-def release_stale_tasks(tx: Transaction, stale_after: timedelta, limit: int) -> int:
-    """Give tasks of silent HTTP workers back to their queue: same id, attempt and checkpoint; returns how many.
-
-    Tasks claimed by workers of our own are left to `lost_claims`: their heartbeat is the process's.
-    """
-    taken = tx.query(
-        "WITH stale AS MATERIALIZED (SELECT id, worker_name, claimed_at FROM steps WHERE state = 'claimed' "
-        "AND worker_id IS NULL AND heartbeat_at < clock_timestamp() - %s ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED) "
-        "UPDATE steps s SET state = 'ready', token = NULL, worker_id = NULL, worker_name = NULL, claimed_at = NULL, "
-        "heartbeat_at = NULL FROM stale WHERE s.id = stale.id "
-        "RETURNING s.instance_id, s.id, s.claim_epoch, stale.worker_name, stale.claimed_at, clock_timestamp()",
-        (stale_after, limit),
-    )
-    if taken:
-        task_events.note_reclaimed(tx, [row[:5] for row in taken], taken[0][5])
-    return len(taken)
-
-
-def lost_claims(tx: Transaction, dead_after: timedelta, limit: int) -> list[Claim]:
-    """List claims of worker processes that have stopped their heartbeat, or have left no row at all."""
-    return _claimed(
-        tx.query(
-            f"SELECT s.instance_id, {_STEP} FROM steps s LEFT JOIN workers w ON w.id = s.worker_id "
-            "WHERE s.state = 'claimed' AND s.worker_id IS NOT NULL "
-            "AND (w.id IS NULL OR w.heartbeat_at < clock_timestamp() - %s) ORDER BY s.id LIMIT %s",
-            (dead_after, limit),
-        )
-    )
-
-
-def claims_of(tx: Transaction, worker_id: UUID) -> list[Claim]:
-    """List the claims of one worker process."""
-    return _claimed(
-        tx.query(
-            f"SELECT s.instance_id, {_STEP} FROM steps s WHERE s.worker_id = %s AND s.state = 'claimed'",
-            (worker_id,),
-        )
-    )
-
-
-def claims_of_slots(tx: Transaction, worker_id: UUID) -> list[tuple[int, Claim]]:
-    """List the claims of one worker process with the child that holds each."""
-    claims = tx.query(
-        f"SELECT s.instance_id, {_STEP} FROM steps s WHERE s.worker_id = %s AND s.state = 'claimed'",
-        (worker_id,),
-    )
-    return [(step.slot, claim_of(row[0], step)) for row in claims if (step := step_of(row[1:])).slot is not None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
-    """A ready step that waits for a hint."""
-
-    step_id: UUID
-    queue: str
-    handler: str
-    tenant_id: str
-    priority: int
-    attempt: int
-    hints: int
-
-
-def heads(tx: Transaction, handlers: Sequence[str], again_after: timedelta, limit: int) -> list[Head]:
-    """List ready steps of known handlers that have no hint out, or whose hint is older than `again_after`.
-
-    At most `limit` for each queue, in claiming order.
-    """
-    rows = tx.query(
-        "SELECT h.id, q.queue, h.handler, h.tenant_id, h.priority, h.attempt, h.hints FROM "
-        "(SELECT DISTINCT queue FROM steps WHERE state = 'ready') AS q CROSS JOIN LATERAL ("
-        "SELECT id, handler, tenant_id, priority, attempt, hints, ready_at FROM steps s WHERE s.state = 'ready' "
-        "AND s.queue = q.queue AND s.handler = ANY(%s) "
-        "AND (s.hinted_at IS NULL OR s.hinted_at < clock_timestamp() - %s) "
-        "ORDER BY priority DESC, ready_at LIMIT %s) AS h",
-        (list(handlers), again_after, limit),
-    )
-    return [
-        Head(
-            step_id=row[0],
-            queue=row[1],
-            handler=row[2],
-            tenant_id=row[3],
-            priority=row[4],
-            attempt=row[5],
-            hints=row[6],
-        )
-        for row in rows
-    ]
-
-
-def has_ready(tx: Transaction) -> bool:
-    """Tell whether any step is ready, hinted or not."""
-    return bool(tx.query("SELECT 1 FROM steps WHERE state = 'ready' LIMIT 1"))
-
-
-def outstanding_hints(tx: Transaction, fresh_for: timedelta) -> dict[str, int]:
-    """Count, for each queue, the hints that are out and have not been answered by a claim."""
-    return dict(
-        tx.query(
-            "SELECT queue, count(*) FROM steps WHERE state = 'ready' AND hinted_at >= clock_timestamp() - %s "
-            "GROUP BY queue",
-            (fresh_for,),
-        )
-    )
-
-
-def mark_hinted(tx: Transaction, step_ids: Sequence[UUID]) -> None:
-    """Note that a hint for these steps is on its way."""
-    tx.execute(
-        "UPDATE steps SET hinted_at = clock_timestamp(), hints = hints + 1 WHERE id IN "
-        "(SELECT id FROM steps WHERE id = ANY(%s::uuid[]) AND state = 'ready' ORDER BY id FOR UPDATE SKIP LOCKED)",
-        (list(step_ids),),
-    )
-
-
-def forget_hints(tx: Transaction) -> int:
-    """Forget all hints: the broker has lost them. Returns how many ready steps will be hinted anew.
-
-    A step that somebody is writing at this moment is passed over: it may have ended, and else its hint gets old.
-    """
-    return tx.execute(
-        "WITH hinted AS MATERIALIZED (SELECT id FROM steps WHERE state = 'ready' AND hinted_at IS NOT NULL "
-        "ORDER BY id FOR UPDATE SKIP LOCKED) UPDATE steps s SET hinted_at = NULL FROM hinted WHERE s.id = hinted.id"
-    )
-
-
-def backlog(tx: Transaction) -> list[tuple[str, str, int]]:
-    """Count open steps by queue and state."""
-    return [
-        (row[0], row[1], row[2])
-        for row in tx.query("SELECT queue, state, count(*) FROM steps GROUP BY queue, state ORDER BY queue, state")
-    ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Due:
-    """A timer whose moment has come."""
-
-    instance_id: UUID
-    key: NodeKey
-    due_at: datetime
-
-
-def due_timers(tx: Transaction, limit: int) -> list[Due]:
-    """List timers whose moment has come, the oldest first."""
-    rows = tx.query(
-        "SELECT instance_id, block_id, iteration, due_at FROM timers WHERE due_at <= statement_timestamp() "
-        "ORDER BY due_at LIMIT %s",
-        (limit,),
-    )
-    return [Due(instance_id=row[0], key=NodeKey(row[1], tuple(row[2])), due_at=row[3]) for row in rows]
-
-
-def drop_timers(tx: Transaction, timers: Sequence[Due]) -> None:
-    """Remove timers that no longer mean anything, unless they were set anew since they were seen.
-
-    One that somebody is writing at this moment is passed over, and seen again if it stays.
-    """
-    if timers:
-        rows = [(due.instance_id, due.key.block_id, list(due.key.iteration), due.due_at) for due in timers]
-        keys = tx.values("(%s::uuid, %s::text, %s::int[], %s::timestamptz)", rows)
-        tx.execute(
-            "WITH spent AS MATERIALIZED (SELECT instance_id, block_id, iteration FROM timers "
-            f"WHERE (instance_id, block_id, iteration, due_at) IN (VALUES {keys}) "
-            "ORDER BY instance_id, block_id, iteration FOR UPDATE SKIP LOCKED) "
-            "DELETE FROM timers t USING spent s "
-            "WHERE t.instance_id = s.instance_id AND t.block_id = s.block_id AND t.iteration = s.iteration"
-        )
-
-
-def postpone_timer(tx: Transaction, due: Due, by: timedelta) -> None:
-    """Look at a timer again later, unless it was set anew since it was seen."""
-    tx.execute(
-        "UPDATE timers SET due_at = clock_timestamp() + %s "
-        "WHERE instance_id = %s AND block_id = %s AND iteration = %s::int[] AND due_at = %s",
-        (by, due.instance_id, due.key.block_id, list(due.key.iteration), due.due_at),
-    )
-
-
-def next_due(tx: Transaction) -> timedelta | None:
-    """Say how long until the next timer is due; None if there is none."""
-    rows = tx.query("SELECT min(due_at) - clock_timestamp() FROM timers")
-    return rows[0][0] if rows else None
