@@ -10,7 +10,7 @@ log = structlog.get_logger()
 
 
 class Consumer(consumer.Consumer):
-    """A consumer that no trouble with its broker ends, and that makes no queues for delayed messages.
+    """A consumer that no trouble with its broker ends or starves, and that makes no queues for delayed messages.
 
     kombu knows which errors are those of a lost connection; some reach Celery as others (an AttributeError of a client
     that was closed meanwhile), and end the whole worker with all steps that it runs. So whatever a consumer fails with
@@ -55,8 +55,9 @@ class Consumer(consumer.Consumer):
             self.connection = None
 
     class Blueprint(consumer.Consumer.Blueprint):  # type: ignore[misc, valid-type]  # a variable in its types
-        """All steps but that one."""
+        """All steps but that one, and a look for messages that do not come."""
 
         default_steps: ClassVar[list[str]] = [
-            step for step in consumer.Consumer.Blueprint.default_steps if "delayed_delivery" not in step
+            *(step for step in consumer.Consumer.Blueprint.default_steps if "delayed_delivery" not in step),
+            "queues.starvation:LookForStarvation",
         ]

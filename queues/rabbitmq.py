@@ -12,6 +12,7 @@ has deleted is therefore asked to be returned.
 import errno
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -51,7 +52,10 @@ class QueueGoneError(RecoverableConnectionError):
 
 
 class Channel(pyamqp.Channel):
-    """A channel that knows which of its publications RabbitMQ has not confirmed yet."""
+    """A channel that keeps count: of what RabbitMQ has not confirmed yet, and of what it was given.
+
+    `given` counts messages for each queue; `held` has the queue of each that is not answered, by its tag.
+    """
 
     def __init__(self, *positional: Any, **named: Any) -> None:
         super().__init__(*positional, **named)
@@ -60,6 +64,8 @@ class Channel(pyamqp.Channel):
         self.unconfirmed: set[int] = set()
         self.refused = 0
         self.returned: set[str] = set()
+        self.given: Counter[str] = Counter()
+        self.held: dict[int, str] = {}
 
     def basic_publish(self, *positional: Any, **named: Any) -> Any:
         """Publish one message; in time, or the connection is not used any more."""
@@ -71,21 +77,34 @@ class Channel(pyamqp.Channel):
             self.unconfirmed.add(self._published)
         return sent
 
-    def basic_consume(self, *positional: Any, **named: Any) -> Any:
+    def basic_consume(self, queue: str = "", *positional: Any, **named: Any) -> Any:
         """Consume a queue that anybody may write to: what cannot be read is dropped.
 
         Celery would end the worker.
         """
         if callback := named.get("callback"):
-            named["callback"] = partial(self._read, callback)
-        return super().basic_consume(*positional, **named)
+            named["callback"] = partial(self._read, callback, queue, is_held=not named.get("no_ack"))
+        return super().basic_consume(queue, *positional, **named)
 
-    def _read(self, callback: Callable[[Any], None], message: Any) -> None:
+    def _read(self, callback: Callable[[Any], None], queue: str, message: Any, *, is_held: bool) -> None:
+        self.given[queue] += 1
+        if is_held:
+            self.held[message.delivery_tag] = queue
         try:
             callback(message)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             log.warning("message_dropped", error=f"{type(error).__name__}: {error}")
             self.basic_reject(message.delivery_tag, requeue=False)
+
+    def basic_ack(self, delivery_tag: int, *positional: Any, **named: Any) -> Any:
+        """Acknowledge one message."""
+        self.held.pop(delivery_tag, None)
+        return super().basic_ack(delivery_tag, *positional, **named)
+
+    def basic_reject(self, delivery_tag: int, *positional: Any, **named: Any) -> Any:
+        """Reject one message."""
+        self.held.pop(delivery_tag, None)
+        return super().basic_reject(delivery_tag, *positional, **named)
 
     def begin_confirming(self) -> None:
         """Have RabbitMQ confirm what is published from now on."""

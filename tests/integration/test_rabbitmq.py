@@ -2,13 +2,15 @@
 
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from amqp.exceptions import ConsumerCancelled, PreconditionFailed
+from amqp import Channel as AmqpChannel
+from amqp.exceptions import ConsumerCancelled, PreconditionFailed, RecoverableConnectionError
 from celery.worker.loops import _quick_drain
-from kombu import Connection, Exchange, Queue
+from kombu import Connection, Consumer, Exchange, Message, Queue
 
 from orchestrator import embedded
 from orchestrator.doctor import examine
@@ -16,6 +18,7 @@ from orchestrator.settings import Settings
 from queues import rabbitmq
 from queues.broker import Broker, Hint, client_app
 from queues.connection import NoMark, Presence, mark_of
+from queues.starvation import Watch
 from tests.support.proxy import Proxy, Trouble
 from tests.support.rabbitmq import RabbitMQ, broking
 from tests.support.stack import Stack, WorkerSpec
@@ -138,6 +141,61 @@ def test_its_queues_are_deleted(stack: Stack, broker: RabbitMQ) -> None:
         channel.queue_delete("default")
     ids = stack.start_instances(stack.define([{"type": "step", "id": "a", "handler": "effect"}]), 5)
     assert set(stack.wait_for_end(ids).values()) == {"completed"}
+
+
+def test_a_worker_that_is_given_nothing_although_messages_wait_connects_anew(broker: RabbitMQ) -> None:
+    with Connection(broker.url) as connection, connection.channel() as channel:
+        queue = rabbitmq.quorum_queue("starved")(channel)
+        queue.declare()
+        queue.purge()
+        channel.basic_qos(0, 1, False)
+        unseen: list[object] = []
+        # As if RabbitMQ had lost the delivery: it takes the message for given, and our channel knows of none.
+        AmqpChannel.basic_consume(channel, "starved", callback=unseen.append)
+        watch = Watch(channel, lambda: ["starved"])
+        watch.look()
+        watch.look()
+        for text in ("given", "waits"):
+            connection.Producer(channel).publish({}, routing_key="starved", correlation_id=text)
+        wait_until(lambda: _taken(connection, unseen), "one of them to be given")
+        watch.look()
+        with pytest.raises(RecoverableConnectionError, match="gives nothing from starved"):
+            watch.look()
+
+
+def _taken(connection: Connection, unseen: list[object]) -> bool:
+    with suppress(TimeoutError):
+        connection.drain_events(timeout=0.1)
+    return len(unseen) == 1
+
+
+def test_a_worker_that_is_busy_is_not_starved(broker: RabbitMQ) -> None:
+    with Connection(broker.url) as connection, connection.channel() as channel:
+        queue = rabbitmq.quorum_queue("busy")(channel)
+        queue.declare()
+        queue.purge()
+        channel.basic_qos(0, 1, False)
+        taken: list[Message] = []
+        consumer = Consumer(channel, [queue], on_message=taken.append)
+        consumer.consume()
+        watch = Watch(channel, lambda: ["busy"])
+        for _ in range(3):
+            connection.Producer(channel).publish({}, routing_key="busy")
+        wait_until(lambda: _taken(connection, taken), "one of them to be given")
+        watch.look()
+        watch.look()
+        taken.pop().ack()
+        assert not channel.held
+        wait_until(lambda: _taken(connection, taken), "the next to be given")
+        watch.look()
+        taken.pop().ack()
+
+
+def test_a_worker_whose_queue_is_gone_connects_anew(broker: RabbitMQ) -> None:
+    with Connection(broker.url) as connection:
+        watch = Watch(connection.channel(), lambda: ["gone"])
+        with pytest.raises(RecoverableConnectionError, match="queue gone cannot be looked at"):
+            watch.look()
 
 
 def test_an_api_that_needs_the_broker_is_ready_while_it_answers(broker: RabbitMQ) -> None:
