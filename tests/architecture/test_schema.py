@@ -113,6 +113,11 @@ def test_a_column_that_no_migration_makes_would_be_noticed(store: Store) -> None
         connection.rollback()
 
 
+def test_every_table_is_removed_with_its_instance_or_outlives_it() -> None:
+    named = {table.name for table in tables.metadata.tables.values() if "instance_id" in table.columns}
+    assert set(removal.OF_INSTANCES) == named - {"usage_events", "webhook_outbox", "webhook_attempts"}
+
+
 def test_every_index_says_or_shows_whom_it_serves() -> None:
     for table in tables.metadata.tables.values():
         assert isinstance(table, Table)
