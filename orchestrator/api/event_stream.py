@@ -20,12 +20,17 @@ KEEP_ALIVE_SECONDS = 15.0
 SEND_SECONDS = 30.0
 """A client that has taken nothing for so long is left."""
 _COMMENT: Final = b":\n\n"
+_LINE_ENDS_OF_READERS: Final = (("\x85", rb"\u0085"), ("\u2028", rb"\u2028"), ("\u2029", rb"\u2029"))
+"""Line ends of Unicode that JSON may hold as they are, and its escapes of them. Python's readers end lines there."""
 
 
 def event(name: str, data: Any, *, cursor: str | None = None) -> bytes:
     """Write one event; `cursor` is what a client that comes back names as `Last-Event-ID`."""
     line = b"" if cursor is None else b"id: " + cursor.encode() + b"\n"
-    return b"event: " + name.encode() + b"\n" + line + b"data: " + json_bytes(data, options=orjson.OPT_UTC_Z) + b"\n\n"
+    written = json_bytes(data, options=orjson.OPT_UTC_Z)
+    for character, escaped in _LINE_ENDS_OF_READERS:
+        written = written.replace(character.encode(), escaped)
+    return b"event: " + name.encode() + b"\n" + line + b"data: " + written + b"\n\n"
 
 
 class EventStream(Response):

@@ -55,6 +55,17 @@ def test_api_12_a_stream_tells_of_states_and_outputs_and_how_it_ended(api: Api):
     assert rest[-1] == Seen(name="done", data={"state": "completed"})
 
 
+def test_api_12_data_are_one_line_however_lines_are_read(api: Api):
+    said = "".join(map(chr, (*range(1, 0x20), 0x85, 0xA0, 0x2028, 0x2029, 0x2030))) + r"\u2028"
+    instance_id = api.start(step("a"))
+    api.complete({"text": said})
+    with follow(api, instance_id) as events:
+        assert outputs_of(list(events)) == api.outputs(instance_id)
+    assert api.outputs(instance_id)[0]["output"] == {"text": said}
+    text = api.http.get(f"/instances/{instance_id}/stream").text
+    assert text.splitlines() == text.split("\n")[:-1]
+
+
 def test_api_12_a_stream_of_what_has_ended_shows_everything_and_ends(api: Api):
     instance_id = three_steps(api)
     for n in range(2):
