@@ -4,17 +4,18 @@ The binding of an item is a scope, never written: steps see it because they are 
 laid over what they read. Of a for_each that may have several items in progress none is shown.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from orchestrator.core.context import merged
-from orchestrator.core.model import NodeKey
 from orchestrator.core.plan import Plan
+from orchestrator.core.states import TERMINAL_INSTANCE_STATES
 from orchestrator.slices import Plans
 from orchestrator.store.instances import Record
 from orchestrator.store.interface import Transaction
+from orchestrator.store.pages import Listed
 
 
 def shown(tx: Transaction, plans: Plans, records: Sequence[Record]) -> list[Record]:
@@ -31,17 +32,31 @@ def laid_over(tx: Transaction, plan_of: Mapping[UUID, Plan], records: Sequence[R
     Args:
         plan_of: By instance; those without one are given as they are.
     """
-    may_show = {r.instance.id for r in records if not r.instance.state.is_terminal}
-    asked = [instance_id for instance_id in may_show if instance_id in plan_of and plan_of[instance_id].item_vars]
-    items = tx.items_in_progress(asked) if asked else {}
-    return [
-        _with_items(r, plan_of[r.instance.id], items[r.instance.id]) if r.instance.id in items else r for r in records
-    ]
+    bound = _bound(tx, plan_of, [r.instance.id for r in records if not r.instance.state.is_terminal])
+    return [_with_items(r, bound[r.instance.id]) if r.instance.id in bound else r for r in records]
 
 
-def _with_items(record: Record, plan: Plan, items: Sequence[tuple[NodeKey, Any]]) -> Record:
-    """Lay items over the data of an instance: the inner ones, which come last, over the outer ones."""
-    bound = {plan.item_vars[key.block_id]: item for key, item in items if key.block_id in plan.item_vars}
-    if not bound:
-        return record
-    return replace(record, profile=replace(record.profile, data=merged(record.profile.data, bound)))
+def _with_items(record: Record, items: Mapping[str, Any]) -> Record:
+    return replace(record, profile=replace(record.profile, data=merged(record.profile.data, items)))
+
+
+def listed(tx: Transaction, plans: Plans, rows: Sequence[Listed]) -> list[Listed]:
+    """Give the instances of a page as clients read them, as `shown` does."""
+    open_ones = [row for row in rows if row.state not in TERMINAL_INSTANCE_STATES]
+    bound = _bound(tx, plans.of_instances(tx, open_ones), [row.id for row in open_ones]) if open_ones else {}
+    return [row._replace(data=merged(row.data, bound[row.id])) if row.id in bound else row for row in rows]
+
+
+def _bound(tx: Transaction, plan_of: Mapping[UUID, Plan], open_ones: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
+    """Read what the items of open instances are bound to, by the name of the variable.
+
+    Inner items, which come last, go before outer ones.
+    """
+    asked = [each for each in open_ones if each in plan_of and plan_of[each].item_vars]
+    found = tx.items_in_progress(asked) if asked else {}
+    names = {each: plan_of[each].item_vars for each in found}
+    bound = {
+        each: {names[each][key.block_id]: item for key, item in items if key.block_id in names[each]}
+        for each, items in found.items()
+    }
+    return {each: items for each, items in bound.items() if items}

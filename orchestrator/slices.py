@@ -3,9 +3,9 @@
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from threading import Lock
+from typing import Protocol
 from uuid import UUID
 
-from orchestrator.core.model import Instance
 from orchestrator.core.plan import Plan
 from orchestrator.core.slice import Slice
 from orchestrator.errors import SequenceGone
@@ -14,6 +14,17 @@ from sequences.document import parse_definition
 
 MAX_SLICES = 2000
 MAX_PLANS = 500
+
+
+class Planned(Protocol):
+    """What tells which plan an instance follows."""
+
+    @property
+    def id(self) -> UUID: ...  # noqa: D102
+    @property
+    def sequence_id(self) -> UUID: ...  # noqa: D102
+    @property
+    def injected(self) -> int: ...  # noqa: D102
 
 
 class Slices:
@@ -55,7 +66,7 @@ class Plans:
         self._own_plans: OrderedDict[tuple[UUID, UUID, int], Plan] = OrderedDict()
         self._lock = Lock()
 
-    def of_instances(self, tx: Transaction, instances: Collection[Instance]) -> dict[UUID, Plan]:
+    def of_instances(self, tx: Transaction, instances: Collection[Planned]) -> dict[UUID, Plan]:
         """Give the plan of each instance, by its id: its definition and what was injected into it.
 
         An instance whose definition is gone is left out: it goes the same way.
@@ -66,7 +77,7 @@ class Plans:
         grown = [instance for instance in instances if instance.injected]
         return plans | self._with_injections(tx, grown, definitions_of) if grown else plans
 
-    def at_hand(self, instances: Iterable[Instance]) -> dict[UUID, Plan]:
+    def at_hand(self, instances: Iterable[Planned]) -> dict[UUID, Plan]:
         """Give the plans of those instances whose definition is compiled already and that nothing was injected into."""
         with self._lock:
             return {
@@ -76,7 +87,7 @@ class Plans:
             }
 
     def _with_injections(
-        self, tx: Transaction, instances: Sequence[Instance], definitions_of: Mapping[UUID, Plan]
+        self, tx: Transaction, instances: Sequence[Planned], definitions_of: Mapping[UUID, Plan]
     ) -> dict[UUID, Plan]:
         with self._lock:
             plans = {i.id: self._own_plans[_own(i)] for i in instances if _own(i) in self._own_plans}
@@ -131,5 +142,5 @@ class Plans:
                 self._plans.popitem(last=False)
 
 
-def _own(instance: Instance) -> tuple[UUID, UUID, int]:
+def _own(instance: Planned) -> tuple[UUID, UUID, int]:
     return (instance.id, instance.sequence_id, instance.injected)

@@ -22,11 +22,19 @@ from orchestrator.api.instance_shapes import (
 )
 from orchestrator.api.instances import check_owned
 from orchestrator.api.services import Services, Serving
-from orchestrator.api.views import attempt_view, audit_view, effect_view, instance_view, output_views, timeline_entry
+from orchestrator.api.views import (
+    attempt_view,
+    audit_view,
+    effect_view,
+    instance_view,
+    listed_view,
+    output_views,
+    timeline_entry,
+)
 from orchestrator.core import tree
 from orchestrator.core.states import InstanceState
 from orchestrator.errors import InvalidArgument, NotFound
-from orchestrator.store import effects, instances
+from orchestrator.store import effects, instances, pages
 from orchestrator.store.listing import Filter
 
 router = APIRouter(tags=["instances"])
@@ -101,8 +109,8 @@ def _states(written: str | None) -> tuple[str, ...] | None:
 def _find(serving: Services, which: Filter, *, offset: int, limit: int) -> list[dict[str, Any]]:
     with serving.store.reading(which.tenant_id) as tx:
         instances.freeze(tx)
-        found = instances.find(tx, which, offset=offset, limit=limit)
-        return [instance_view(record) for record in bindings.shown(tx, serving.plans, found)]
+        found = bindings.listed(tx, serving.plans, pages.find(tx, which, offset=offset, limit=limit))
+    return [listed_view(row) for row in found]
 
 
 @router.get("/instances/{id}", responses={200: {"model": TaskInstance}})

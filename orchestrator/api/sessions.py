@@ -17,10 +17,10 @@ from orchestrator.api.instance_shapes import TaskInstance
 from orchestrator.api.services import Services, Serving
 from orchestrator.api.session_shapes import CreateSession, SessionView, SetSessionData, SetSessionState
 from orchestrator.api.shapes import Count
-from orchestrator.api.views import instance_view
+from orchestrator.api.views import listed_view
 from orchestrator.core.states import InstanceState
 from orchestrator.errors import AlreadyExists, InvalidArgument, NotFound, PayloadTooLarge
-from orchestrator.store import instances, listing, sessions
+from orchestrator.store import instances, listing, pages, sessions
 from orchestrator.store.listing import Filter
 from orchestrator.store.sessions import Session
 from sequences.signals import Control
@@ -111,10 +111,9 @@ def list_session_instances(serving: Serving, caller: CallerDependency, session_i
     _owned(serving, caller, session_id)
     with serving.store.reading(caller.tenant) as tx:
         instances.freeze(tx)
-        found = bindings.shown(
-            tx, serving.plans, instances.find(tx, Filter(session_id=session_id), offset=0, limit=MAX_LISTED)
-        )
-    return Json([instance_view(record) for record in found])
+        rows = pages.find(tx, Filter(session_id=session_id), offset=0, limit=MAX_LISTED)
+        found = bindings.listed(tx, serving.plans, rows)
+    return Json([listed_view(row) for row in found])
 
 
 @router.post("/sessions/{id}/cancel", responses={200: {"model": Count}})

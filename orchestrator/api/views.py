@@ -1,31 +1,44 @@
 """How things of the store read on the wire (contract, api §10.1, §10.4)."""
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from orchestrator.api.instance_shapes import PRIORITIES
+from orchestrator.core.model import Instance
 from orchestrator.core.sections import context_view, runtime_section
 from orchestrator.store.effects import EffectDone
-from orchestrator.store.instances import Record
+from orchestrator.store.instances import Profile, Record
+from orchestrator.store.pages import Listed
 
 _HIDDEN_ROWS = frozenset({"__in_progress__", "__retry__"})
 
 
 def instance_view(record: Record) -> dict[str, Any]:
     """Show an instance."""
-    instance, profile = record.instance, record.profile
+    return _instance_view(record.instance, record.profile, due_at=record.due_at, attempt=record.attempt)
+
+
+def listed_view(row: Listed) -> dict[str, Any]:
+    """Show an instance of a list."""
+    return _instance_view(row, row, due_at=row.due_at, attempt=row.attempt)
+
+
+def _instance_view(
+    instance: Instance | Listed, profile: Profile | Listed, *, due_at: datetime | None, attempt: int
+) -> dict[str, Any]:
     view = {
         "id": instance.id,
         "sequence_id": instance.sequence_id,
         "tenant_id": instance.tenant_id,
         "namespace": instance.namespace,
         "state": instance.state,
-        "next_fire_at": record.due_at,
+        "next_fire_at": due_at,
         "priority": PRIORITIES[instance.priority],
         "timezone": instance.timezone,
         "metadata": profile.metadata,
         "context": context_view(
-            profile.data, profile.config, runtime_section(instance, attempt=record.attempt), audit=profile.audit
+            profile.data, profile.config, runtime_section(instance, attempt=attempt), audit=profile.audit
         ),
         "concurrency_key": profile.concurrency_key,
         "max_concurrency": profile.max_concurrency,

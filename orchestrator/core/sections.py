@@ -1,12 +1,32 @@
 """The sections of a context as clients and handlers see them (sequences contract §8.1)."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
+from uuid import UUID
 
-from orchestrator.core.model import Instance
+
+class Progress(Protocol):
+    """What the runtime section tells of an instance."""
+
+    @property
+    def id(self) -> UUID: ...  # noqa: D102
+    @property
+    def run_id(self) -> UUID | str | None: ...  # noqa: D102
+    @property
+    def current_step(self) -> str | None: ...  # noqa: D102
+    @property
+    def current_step_started_at(self) -> datetime | None: ...  # noqa: D102
+    @property
+    def total_steps(self) -> int: ...  # noqa: D102
+    @property
+    def dry_run(self) -> bool: ...  # noqa: D102
+    @property
+    def dry_run_auto_approve(self) -> bool: ...  # noqa: D102
+    @property
+    def started_at(self) -> datetime | None: ...  # noqa: D102
 
 
-def runtime_section(instance: Instance, *, attempt: int) -> dict[str, Any]:
+def runtime_section(instance: Progress, *, attempt: int) -> dict[str, Any]:
     """Give the runtime section of a context, as clients and handlers see it (sequences contract §8.1)."""
     return {
         "current_step": instance.current_step,

@@ -8,8 +8,7 @@ from uuid import UUID
 
 from orchestrator.core.asides import RESULT_REF
 from orchestrator.core.model import BESIDE, Instance
-from orchestrator.store import listing, payloads
-from orchestrator.store.listing import Filter
+from orchestrator.store import payloads
 from orchestrator.store.prepared import form
 from orchestrator.store.rows import INSTANCE_COLUMNS, INSTANCE_WIDTH, instance_of
 from orchestrator.store.session import Transaction, to_json
@@ -91,18 +90,18 @@ def reserve_keys(tx: Transaction, wanted: Mapping[IdempotencyKey, UUID]) -> dict
 
 # Moments of what is beside the flow (`BESIDE`) are none of those an instance waits for. The one that a client has
 # chosen for the whole instance (`ROOT_KEY`) goes before those of its steps: until then none of them starts.
-_RECORD_COLUMNS = ", ".join(f"i.{name.strip()}" for name in INSTANCE_COLUMNS.split(",")) + (
-    ", c.data, c.config, c.metadata, c.audit, c.idempotency_key, c.concurrency_key, c.max_concurrency, "
-    "c.parent_instance_id, CASE WHEN i.state = 'scheduled' THEN "
+DUE_AT = (
+    "CASE WHEN i.state = 'scheduled' THEN "
     "(SELECT coalesce(min(t.due_at) FILTER (WHERE t.block_id = ''), min(t.due_at)) FROM timers t "
-    "WHERE t.instance_id = i.id AND t.iteration[1] IS DISTINCT FROM -1) END, "
-    "coalesce((SELECT max(s.attempt) FROM steps s WHERE s.instance_id = i.id AND s.block_id = i.current_step), 0)"
+    "WHERE t.instance_id = i.id AND t.iteration[1] IS DISTINCT FROM -1) END"
 )
-_RECORD = f"SELECT {_RECORD_COLUMNS} FROM instances i JOIN contexts c ON c.instance_id = i.id"
-# The order is one that only the index of instances has: whatever the planner has last seen, it looks nowhere else.
-_RECORDS = (
-    f"SELECT {_RECORD_COLUMNS} FROM instances i CROSS JOIN LATERAL (SELECT * FROM contexts c "
-    "WHERE c.instance_id BETWEEN i.id AND i.id ORDER BY c.instance_id LIMIT 1) AS c"
+"""SQL of `Record.due_at`, of an instance `i`."""
+ATTEMPT = "coalesce((SELECT max(s.attempt) FROM steps s WHERE s.instance_id = i.id AND s.block_id = i.current_step), 0)"
+"""SQL of `Record.attempt`."""
+_RECORD = (
+    f"SELECT {', '.join(f'i.{name.strip()}' for name in INSTANCE_COLUMNS.split(','))}, c.data, c.config, c.metadata, "
+    f"c.audit, c.idempotency_key, c.concurrency_key, c.max_concurrency, c.parent_instance_id, {DUE_AT}, {ATTEMPT} "
+    "FROM instances i JOIN contexts c ON c.instance_id = i.id"
 )
 
 
@@ -180,17 +179,6 @@ def tenant_of(tx: Transaction, instance_id: UUID) -> str | None:
     """Say whose instance it is; None if there is none."""
     rows = tx.ask(_TENANT_OF, (instance_id,))
     return rows[0][0] if rows else None
-
-
-def find(tx: Transaction, which: Filter, *, offset: int, limit: int) -> list[Record]:
-    """List instances, newest change first; only what the page shows is read in full.
-
-    The transaction is one of a single moment (`freeze`). The page is found by a statement of its own: in one with what
-    it shows, a planner that has last seen few instances would find the page anew for each of them.
-    """
-    ids = listing.page(tx, which, offset=offset, limit=limit)
-    rows = tx.query(f"{_RECORDS} WHERE i.id = ANY(%s::uuid[]) ORDER BY i.updated_at DESC, i.id DESC", (ids,))
-    return _records(tx, rows)
 
 
 def children(tx: Transaction, parent_id: UUID, *, limit: int | None = None) -> list[Record]:

@@ -164,12 +164,13 @@ class Transaction:
     def _execution(self, form: Form, values: Sequence[Any]) -> bytes:
         """Write the execution of a statement; the server learns it first if this connection has not used it before."""
         text: bytes
-        # Of a statement that is kept, the plan is made anew when the role is another one than before.
-        has_own_role = self.reader is not None and self.reader.role is not None
         if not self._goes_by_index:
             self._goes_by_index = True
             self._waiting.append(_BY_INDEX)
-        if has_own_role or not form.prepare or not self._connection.keeps_session:
+        if self.reader is not None and self.reader.role is not None:
+            # A plan serves one role: under one name, it would be made anew whenever the role is another one.
+            form = form.called(f"{form.name}_of_tenant")
+        if not form.prepare or not self._connection.keeps_session:
             texts = enumerate(texts_of(values), 1)
             text = self.cursor.mogrify(form.whole, {str(number): each for number, each in texts})
             return text

@@ -34,7 +34,7 @@ from tests.benchmarks.wire import Connection
 from tests.benchmarks.works import percentile
 
 BAR_MS = 20.0
-PORTION = 50_000
+PORTION = 20_000
 """Instances of one transaction."""
 LARGE, SMALL = "tenant-0", "tenant-13"
 SEQUENCES = 3 * 20

@@ -1,0 +1,78 @@
+"""Pages of lists: instances as clients read them, of the columns that are shown and no more."""
+
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from orchestrator.store import listing, payloads
+from orchestrator.store.instances import ATTEMPT, DUE_AT
+from orchestrator.store.listing import Filter
+from orchestrator.store.prepared import array_of, form
+from orchestrator.store.session import Transaction
+
+
+class Listed(NamedTuple):
+    """An instance as a list shows it, under the names of `Instance`, `Profile` and `Record`.
+
+    A page has a hundred of them, so it is the row itself. Ids that are only shown are the text they are shown as.
+    """
+
+    id: UUID
+    sequence_id: UUID
+    tenant_id: str
+    namespace: str
+    state: str
+    priority: int
+    timezone: str
+    parked_reason: str | None
+    run_id: str | None
+    current_step: str | None
+    current_step_started_at: datetime | None
+    total_steps: int
+    dry_run: bool
+    dry_run_auto_approve: bool
+    started_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    session_id: str | None
+    budget: Any
+    injected: int
+    data: Any
+    config: Any
+    metadata: Any
+    audit: Any
+    idempotency_key: str | None
+    concurrency_key: str | None
+    max_concurrency: int | None
+    parent_instance_id: str | None
+    due_at: datetime | None
+    attempt: int
+
+
+_SHOWN_AS_TEXT: Final = ("run_id", "session_id", "parent_instance_id")
+_OF_CONTEXT: Final = Listed._fields[Listed._fields.index("data") : Listed._fields.index("due_at")]
+_COLUMNS: Final = ", ".join(
+    {"due_at": DUE_AT, "attempt": ATTEMPT}.get(name)
+    or f"{'c' if name in _OF_CONTEXT else 'i'}.{name}{'::text' if name in _SHOWN_AS_TEXT else ''}"
+    for name in Listed._fields
+)
+# The order is one that only the index of instances has: whatever the planner has last seen, it looks nowhere else.
+_SHOW: Final = form(
+    "show_page",
+    ["uuid[]"],
+    f"SELECT {_COLUMNS} FROM instances i CROSS JOIN LATERAL (SELECT * FROM contexts c "
+    "WHERE c.instance_id BETWEEN i.id AND i.id ORDER BY c.instance_id LIMIT 1) AS c "
+    "WHERE i.id = ANY($1) ORDER BY i.updated_at DESC, i.id DESC",
+)
+
+
+def find(tx: Transaction, which: Filter, *, offset: int, limit: int) -> list[Listed]:
+    """List instances, newest change first; only what the page shows is read in full.
+
+    The transaction is one of a single moment (`instances.freeze`). The page is found by a statement of its own: in one
+    with what it shows, a planner that has last seen few instances would find the page anew for each of them.
+    """
+    ids = listing.page(tx, which, offset=offset, limit=limit)
+    rows = [Listed._make(row) for row in tx.ask(_SHOW, (array_of(ids),))] if ids else []
+    whole = payloads.whole_data(tx, [(row.id, row.data) for row in rows])
+    return [row if row.data is data else row._replace(data=data) for row, data in zip(rows, whole, strict=True)]
