@@ -7,7 +7,6 @@ instances, these are looked at one by one instead, as a walk might meet none of 
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime
 from operator import itemgetter
 from typing import Any, Final
 from uuid import UUID
@@ -39,6 +38,12 @@ _ENTRIES: Final = "SELECT metadata_entry(u.key, u.text) FROM unnest(%s::text[], 
 _MERGED: Final = "SET LOCAL enable_nestloop = off; SET LOCAL enable_bitmapscan = off"
 _IN_ORDER: Final = "SET LOCAL enable_sort = off"
 
+PAGE: Final = "current_setting('orchestrator.page')::uuid[]"
+_FIND_PAGE: Final = (
+    "SELECT set_config('orchestrator.page', "
+    "coalesce((SELECT array_agg(page.id)::text FROM ({}) AS page), '{{}}'), true)"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
@@ -53,31 +58,33 @@ class Filter:
 
 
 def page(tx: Transaction, which: Filter, *, offset: int, limit: int) -> list[UUID]:
-    """Name the instances that a page shows, newest change first.
+    """Name the instances that a page shows, newest change first; see `find_page`."""
+    find_page(tx, which, offset=offset, limit=limit)
+    return [row[0] for row in tx.query(f"SELECT unnest({PAGE})")]
 
-    The transaction is one of a single moment (`instances.freeze`), or a page may lack some of its rows.
+
+def find_page(tx: Transaction, which: Filter, *, offset: int, limit: int) -> None:
+    """Let `PAGE` name the instances that a page shows, newest change first, for what follows in the transaction.
+
+    That is sent with the next statement, so most lists are one message. The transaction is one of a single moment
+    (`instances.freeze`), or a page may lack some of its rows.
     """
     tx.later(_BY_INDEX)
     if not which.metadata:
-        return _state_by_state(tx, which, offset, limit)
-    if (few := _few(tx, which)) is not None:
-        return _one_by_one(tx, few, which, offset, limit)
-    tx.later(_MERGED)
-    tx.later(_IN_ORDER)
-    if which.tenant_id is not None:
-        query, values = _walk(which, "%s", [which.tenant_id], offset, limit)
-        return [row[0] for row in tx.query(query, values)]
-    query, values = _walk(which, "t.tenant_id", [], 0, offset + limit)
-    tenants = [row[0] for row in tx.query(_TENANTS_OF_ENTRY, which.metadata[0])]
-    rows = tx.query(
-        f"SELECT found.id FROM unnest(%s::text[]) AS t (tenant_id) CROSS JOIN LATERAL ({query}) AS found "
-        "ORDER BY found.updated_at DESC, found.id DESC OFFSET %s LIMIT %s",
-        (tenants, *values, offset, limit),
-    )
-    return [row[0] for row in rows]
+        query, values = _state_by_state(which, offset, limit)
+    elif (few := _few(tx, which)) is not None:
+        query, values = _one_by_one(few, which, offset, limit)
+    else:
+        tx.later(_MERGED)
+        tx.later(_IN_ORDER)
+        if which.tenant_id is not None:
+            query, values = _walk(which, "%s", [which.tenant_id], offset, limit)
+        else:
+            query, values = _tenant_by_tenant(tx, which, offset, limit)
+    tx.later(_FIND_PAGE.format(query), values)
 
 
-def _state_by_state(tx: Transaction, which: Filter, offset: int, limit: int) -> list[UUID]:
+def _state_by_state(which: Filter, offset: int, limit: int) -> tuple[str, list[Any]]:
     """Ask the index of each state how far back the page goes, and read no further.
 
     `listed_at` is `updated_at` in steps, and never the later one of them: whatever stands in the page has been listed
@@ -85,31 +92,28 @@ def _state_by_state(tx: Transaction, which: Filter, offset: int, limit: int) -> 
     """
     states = [str(state) for state in dict.fromkeys(InstanceState if which.states is None else which.states)]
     conditions, parameters = _conditions(replace(which, states=None))
-    values: list[Any] = [*parameters, states]
-    conditions += " AND i.state = ANY(%s)"
-    if (last := _last_listed(tx, which, states, offset + limit)) is not None:
-        conditions += f" AND i.listed_at >= %s::timestamptz - interval '{STEP}'"
-        values.append(last)
-    rows = tx.query(
-        f"SELECT i.id FROM instances i WHERE {conditions} ORDER BY i.updated_at DESC, i.id DESC OFFSET %s LIMIT %s",
-        (*values, offset, limit),
+    count = offset + limit
+    newest = (
+        "SELECT newest.listed_at FROM unnest(%s::text[]) AS one (state) CROSS JOIN LATERAL (SELECT i.listed_at "
+        f"FROM instances i WHERE {conditions} AND i.state = one.state ORDER BY i.listed_at DESC LIMIT %s) AS newest "
+        "ORDER BY newest.listed_at DESC LIMIT %s"
     )
-    return [row[0] for row in rows]
+    query = (
+        f"SELECT i.id FROM instances i WHERE {conditions} AND i.state = ANY(%s::text[]) AND i.listed_at >= "
+        f"(SELECT min(listed_at) - interval '{STEP}' FROM ({newest}) AS newest) "
+        "ORDER BY i.updated_at DESC, i.id DESC OFFSET %s LIMIT %s"
+    )
+    return query, [*parameters, states, states, *parameters, count, count, offset, limit]
 
 
-def _last_listed(tx: Transaction, which: Filter, states: list[str], count: int) -> datetime | None:
-    """Read where the last of so many instances is listed; None if there are fewer."""
-    conditions, parameters = _conditions(replace(which, states=None))
-    branch = (
-        f"(SELECT i.listed_at FROM instances i WHERE {conditions} AND i.state = %s ORDER BY i.listed_at DESC LIMIT %s)"
+def _tenant_by_tenant(tx: Transaction, which: Filter, offset: int, limit: int) -> tuple[str, list[Any]]:
+    query, values = _walk(which, "t.tenant_id", [], 0, offset + limit)
+    tenants = [row[0] for row in tx.query(_TENANTS_OF_ENTRY, which.metadata[0])]
+    query = (
+        f"SELECT found.id FROM unnest(%s::text[]) AS t (tenant_id) CROSS JOIN LATERAL ({query}) AS found "
+        "ORDER BY found.updated_at DESC, found.id DESC OFFSET %s LIMIT %s"
     )
-    values = [value for state in states for value in (*parameters, state, count)]
-    nearest = " UNION ALL ".join([branch] * len(states))
-    rows = tx.query(
-        f"SELECT listed_at FROM ({nearest}) AS nearest ORDER BY listed_at DESC OFFSET %s LIMIT 1",
-        (*values, max(0, count - 1)),
-    )
-    return rows[0][0] if rows else None
+    return query, [tenants, *values, offset, limit]
 
 
 def _few(tx: Transaction, which: Filter) -> list[UUID] | None:
@@ -137,7 +141,7 @@ def _few(tx: Transaction, which: Filter) -> list[UUID] | None:
     )
 
 
-def _one_by_one(tx: Transaction, few: list[UUID], which: Filter, offset: int, limit: int) -> list[UUID]:
+def _one_by_one(few: list[UUID], which: Filter, offset: int, limit: int) -> tuple[str, list[Any]]:
     """Look at all entries of each instance, which is short work whatever the planner has last seen, and at itself."""
     members = _members(which)
     having = (
@@ -146,12 +150,11 @@ def _one_by_one(tx: Transaction, few: list[UUID], which: Filter, offset: int, li
         "GROUP BY m.instance_id HAVING count(DISTINCT m.entry) = %s"
     )
     conditions, others = _conditions(replace(which, metadata=()))
-    rows = tx.query(
+    query = (
         f"SELECT i.id FROM instances i WHERE i.id = ANY(ARRAY({having})) AND {conditions} "
-        "ORDER BY i.updated_at DESC, i.id DESC OFFSET %s LIMIT %s",
-        (few, *_texts(members), len(members), *others, offset, limit),
+        "ORDER BY i.updated_at DESC, i.id DESC OFFSET %s LIMIT %s"
     )
-    return [row[0] for row in rows]
+    return query, [few, *_texts(members), len(members), *others, offset, limit]
 
 
 def _walk(which: Filter, tenant: str, values: list[Any], offset: int, limit: int) -> tuple[str, list[Any]]:

@@ -7,7 +7,7 @@ from uuid import UUID
 from orchestrator.store import listing, payloads
 from orchestrator.store.instances import ATTEMPT, DUE_AT
 from orchestrator.store.listing import Filter
-from orchestrator.store.prepared import array_of, form
+from orchestrator.store.prepared import form
 from orchestrator.store.session import Transaction
 
 
@@ -59,10 +59,10 @@ _COLUMNS: Final = ", ".join(
 # The order is one that only the index of instances has: whatever the planner has last seen, it looks nowhere else.
 _SHOW: Final = form(
     "show_page",
-    ["uuid[]"],
+    [],
     f"SELECT {_COLUMNS} FROM instances i CROSS JOIN LATERAL (SELECT * FROM contexts c "
     "WHERE c.instance_id BETWEEN i.id AND i.id ORDER BY c.instance_id LIMIT 1) AS c "
-    "WHERE i.id = ANY($1) ORDER BY i.updated_at DESC, i.id DESC",
+    f"WHERE i.id = ANY({listing.PAGE}) ORDER BY i.updated_at DESC, i.id DESC",
 )
 
 
@@ -72,7 +72,7 @@ def find(tx: Transaction, which: Filter, *, offset: int, limit: int) -> list[Lis
     The transaction is one of a single moment (`instances.freeze`). The page is found by a statement of its own: in one
     with what it shows, a planner that has last seen few instances would find the page anew for each of them.
     """
-    ids = listing.page(tx, which, offset=offset, limit=limit)
-    rows = [Listed._make(row) for row in tx.ask(_SHOW, (array_of(ids),))] if ids else []
+    listing.find_page(tx, which, offset=offset, limit=limit)
+    rows = [Listed._make(row) for row in tx.ask(_SHOW, ())]
     whole = payloads.whole_data(tx, [(row.id, row.data) for row in rows])
     return [row if row.data is data else row._replace(data=data) for row, data in zip(rows, whole, strict=True)]

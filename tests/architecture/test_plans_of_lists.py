@@ -40,9 +40,14 @@ class Measuring:
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
-        self.later = tx.later
         self.execute = tx.execute
         self.reads: dict[str, int] = {}
+
+    def later(self, statement: str, parameters: Any = None) -> None:
+        if statement.startswith("SELECT"):
+            self.query(statement, parameters)
+        else:
+            self._tx.later(statement, parameters)
 
     def query(self, statement: str, parameters: Any = None) -> list[tuple[Any, ...]]:
         [(plans,)] = self._tx.query("EXPLAIN (ANALYZE, FORMAT JSON) " + statement, parameters)
