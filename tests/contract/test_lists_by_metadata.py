@@ -104,8 +104,7 @@ def test_api_10_4_a_list_by_metadata_has_the_newest_change_first_over_hours(api:
     with store.transaction() as tx:
         for instance, age in zip(instances, ages, strict=True):
             [(moment,)] = tx.query(
-                "UPDATE instances SET updated_at = now() - %s * interval '1 second' WHERE id = %s "
-                "RETURNING updated_at",
+                "UPDATE instances SET updated_at = now() - %s * interval '1 second' WHERE id = %s RETURNING updated_at",
                 (age, instance),
             )
             tx.execute("UPDATE metadata_entries SET minute = %s WHERE instance_id = %s", (minute_of(moment), instance))
