@@ -127,7 +127,7 @@ def test_a_claim_that_takes_effect_after_the_question_is_found_by_the_next_one(
         with whole(**options) as tx:
             yield tx
 
-    monkeypatch.setattr("workers.executor.DOUBT_SECONDS", 0.5)
+    monkeypatch.setattr("workers.holdings.DOUBT_SECONDS", 0.5)
     with monkeypatch.context() as patch:
         patch.setattr(store, "transaction", transaction)
         hands.answer_for_sure("default", None)
@@ -197,7 +197,7 @@ def test_what_an_error_leaves_behind_is_found_again(
 
     def failing(self: Executor, claims: Sequence[Claim], until: float) -> list[Claim]:
         if next(runs) == 2:
-            self._release(claim.token for claim in claims)
+            self._holdings.release(claim.token for claim in claims)
             raise StoreUnavailable("the store is away")
         return run(self, claims, until)
 
