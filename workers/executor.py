@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from random import Random
+from typing import TypeVar
 from uuid import UUID
 
 import structlog
@@ -47,6 +48,8 @@ from workers.step_events import StepEvents
 from workers.urgency import Urgency
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 CLAIM_PATIENCE_SECONDS = 60.0
 REPORT_PATIENCE_SECONDS = 600.0
@@ -171,7 +174,7 @@ class Executor:
         limit = min(self._settings.batch_size, room) if room else 1
         together = self._quick | self._awaitable if room else self._quick
         wish = Wish(queue=queue, handlers=self._names, together=together, readers=self._readers, limit=limit)
-        patience = Patience(CLAIM_PATIENCE_SECONDS, self._machine, self._random)
+        patience = self._patience(CLAIM_PATIENCE_SECONDS)
         while (term := self._lasting_term()) is not None:
             try:
                 with self._holdings.making:
@@ -179,12 +182,9 @@ class Executor:
                     claims = self._holdings.note(
                         adopted or self._engine.claim(self._worker, wish, step_id=step_id), term
                     )
-            except StoreUnavailable as error:
+            except Exception as error:  # noqa: BLE001 - goes on unless it passes; something may be claimed
                 self._holdings.doubt_commit()
                 patience.wait(error)
-            except Exception:
-                self._holdings.doubt()  # whatever was claimed is committed
-                raise
             else:
                 if len(self._queues) == 1 and not adopted:
                     self._urgency.noted()
@@ -273,22 +273,25 @@ class Executor:
                 self._engine.lose(left, f"worker process {os.getpid()} was told to end")
         log.info("steps_stopped", count=len(left))
 
-    def _inputs(self, claims: Sequence[Claim]) -> list[Work]:
-        patience = Patience(REPORT_PATIENCE_SECONDS, self._machine, self._random)
+    def _patience(self, seconds: float) -> Patience:
+        return Patience(seconds, self._machine, self._random, self._engine.store.is_passing)
+
+    def _patiently(self, act: Callable[[], T]) -> T:
+        """Ask the store for something that steps are held for, however long it takes to come back."""
+        patience = self._patience(REPORT_PATIENCE_SECONDS)
         while True:
             try:
-                return self._engine.inputs(claims)
-            except StoreUnavailable as error:
+                return act()
+            except Exception as error:  # noqa: BLE001 - goes on unless it passes
                 patience.wait(error)
+
+    def _inputs(self, claims: Sequence[Claim]) -> list[Work]:
+        return self._patiently(lambda: self._engine.inputs(claims))
 
     def _filled(self, work: Work) -> Work:
         """Put credentials into params; work that is done already must not be lost because the store is away."""
-        patience = Patience(REPORT_PATIENCE_SECONDS, self._machine, self._random)
-        while True:
-            try:
-                return work if self._use is None else self._use.filled(work)
-            except StoreUnavailable as error:
-                patience.wait(error)
+        use = self._use
+        return work if use is None else self._patiently(lambda: use.filled(work))
 
     def _in_time(self, work: Work) -> Work:
         """Fail work whose time has passed before it began: others go on with the step then."""
@@ -352,7 +355,7 @@ class Executor:
         return list(finished.claims)
 
     def _commit(self, reports: Sequence[Report], carry_on: CarryOn | None) -> Finished:
-        patience = Patience(REPORT_PATIENCE_SECONDS, self._machine, self._random)
+        patience = self._patience(REPORT_PATIENCE_SECONDS)
         while True:
             try:
                 if carry_on is None:
@@ -363,7 +366,9 @@ class Executor:
                     # First noted, then asked: what this commit has claimed is not to be adopted, and run, once more.
                     self._holdings.note(finished.claims, term)
                 break
-            except StoreUnavailable as error:
+            except Exception as error:
+                if len(reports) > 1 and not isinstance(error, StoreUnavailable):
+                    raise  # each is tried alone: it may be one of them that the store cannot bear
                 if carry_on is not None:
                     self._holdings.doubt_commit()
                 patience.wait(error)
@@ -371,7 +376,7 @@ class Executor:
         return replace(finished, claims=(*finished.claims, *adopted)) if adopted else finished
 
     def _adopted_patiently(self, patience: Patience) -> list[Claim]:
-        """Adopt what is not known of; a store that does not answer costs nothing that is known already.
+        """Adopt what is not known of; whatever the question fails with costs nothing that is known already.
 
         The commit before is not repeated for it: the answer to a second report names no claims.
         """
@@ -380,11 +385,11 @@ class Executor:
                 with self._holdings.making:
                     term = self._term()
                     return self._holdings.note(self._holdings.unknown(), term)
-            except StoreUnavailable as error:
+            except Exception as error:  # noqa: BLE001 - it is asked again later
                 self._holdings.doubt()
                 try:
                     patience.wait(error)
-                except StoreUnavailable:
+                except Exception:  # noqa: BLE001
                     log.warning("claims_not_asked_for", error=str(error))
                     break
         return []
@@ -404,13 +409,7 @@ class Executor:
             raise
 
     def _give_back(self, claims: Sequence[Claim]) -> None:
-        patience = Patience(REPORT_PATIENCE_SECONDS, self._machine, self._random)
-        while True:
-            try:
-                self._engine.give_back(claims)
-                break
-            except StoreUnavailable as error:
-                patience.wait(error)
+        self._patiently(lambda: self._engine.give_back(claims))
         log.info("claims_given_back", count=len(claims))
 
     def _let_go(self, claims: Sequence[Claim]) -> None:
