@@ -81,6 +81,7 @@ def fill(tx: Transaction, wanted: Wanted, *, lock: bool = False) -> None:
     """Put into each slice what it needs; what does not exist is marked as absent.
 
     What a slice knows already stays: it may come from a decision of the same transaction that is not written yet.
+    Nothing is marked before it was looked for: a slice may go on to be used after the question has failed.
 
     Args:
         lock: Hold the step rows that are read, so that no worker claims them meanwhile. The instances must be locked.
@@ -135,10 +136,11 @@ def _fill_nodes(tx: Transaction, wanted: Wanted) -> None:
     keys = _keys(wanted, lambda needs: needs.nodes)
     if not keys:
         return
+    rows = _of_keys(tx, keys, _ONE_NODE, f"{_NODES} WHERE {{}}")
     for current, needs in wanted:
         current.nodes.update(dict.fromkeys(needs.nodes))
     slices = _by_id(wanted)
-    for row in _of_keys(tx, keys, _ONE_NODE, f"{_NODES} WHERE {{}}"):
+    for row in rows:
         node = node_of(row[1:])
         slices[row[0]].nodes[node.key] = node
 
@@ -147,11 +149,12 @@ def _fill_steps(tx: Transaction, wanted: Wanted, *, lock: bool) -> None:
     keys = _keys(wanted, lambda needs: needs.steps)
     if not keys:
         return
+    one = _ONE_STEP_LOCKED if lock else _ONE_STEP
+    rows = _of_keys(tx, keys, one, f"{_STEPS} WHERE {{}}{_locking(lock)}")
     for current, needs in wanted:
         current.steps.update(dict.fromkeys(needs.steps))
     slices = _by_id(wanted)
-    one = _ONE_STEP_LOCKED if lock else _ONE_STEP
-    for row in _of_keys(tx, keys, one, f"{_STEPS} WHERE {{}}{_locking(lock)}"):
+    for row in rows:
         step = step_of(row[1:])
         slices[row[0]].steps[step.key] = step
 
@@ -164,8 +167,6 @@ def _fill_outputs(tx: Transaction, wanted: Wanted) -> None:
     keys = [(current, key) for current, needs in wanted for key in needs.outputs]
     if not keys:
         return
-    for current, key in keys:
-        current.outputs[key] = ABSENT
     in_lane = [(c.instance.id, k.block_id, list(k.lane)) for c, k in keys if k.lane is not None]
     anywhere = [(c.instance.id, k.block_id) for c, k in keys if k.lane is None]
     own = " AND o.lane[1] IS DISTINCT FROM -1"
@@ -179,8 +180,10 @@ def _fill_outputs(tx: Transaction, wanted: Wanted) -> None:
         (owner, OutputKey(block_id, None), output)
         for owner, block_id, output in _newest(tx, anywhere, "(%s::uuid, %s::text)", own, "instance_id, block_id")
     ]
-    slices = _by_id(wanted)
     whole = payloads.whole_outputs(tx, [(owner, output) for owner, _, output in rows])
+    for current, key in keys:
+        current.outputs[key] = ABSENT
+    slices = _by_id(wanted)
     for (owner, key, _), output in zip(rows, whole, strict=True):
         slices[owner].outputs[key] = output
 
@@ -201,12 +204,7 @@ def _newest(
 def _fill_state(tx: Transaction, wanted: Wanted) -> None:
     known = {current.instance.id: frozenset(current.state) for current, _ in wanted}
     whole = [current for current, needs in wanted if needs.whole_state]
-    for current in whole:
-        current.whole_state = True
     names = [(current, name) for current, needs in wanted for name in needs.state]
-    for current, name in names:
-        current.state[name] = ABSENT
-    slices = _by_id(wanted)
     rows = []
     if names:
         keys = tx.values("(%s::uuid, %s::text)", [(current.instance.id, name) for current, name in names])
@@ -218,6 +216,11 @@ def _fill_state(tx: Transaction, wanted: Wanted) -> None:
             "SELECT instance_id, name, value FROM state_values WHERE instance_id = ANY(%s::uuid[])",
             ([current.instance.id for current in whole],),
         )
+    for current in whole:
+        current.whole_state = True
+    for current, name in names:
+        current.state[name] = ABSENT
+    slices = _by_id(wanted)
     for owner, name, value in rows:
         if name not in known[owner]:
             slices[owner].state[name] = value
@@ -398,24 +401,24 @@ def _fill_letters(tx: Transaction, wanted: Wanted) -> None:
 def _fill_row_counts(tx: Transaction, wanted: Wanted) -> None:
     for current, needs in wanted:
         if needs.rows_of:
-            current.row_counts.update(dict.fromkeys(needs.rows_of, 0))
             counted = tx.query(
                 "SELECT block_id, count(*) FROM outputs WHERE instance_id = %s AND block_id = ANY(%s) "
                 "GROUP BY block_id",
                 (current.instance.id, list(needs.rows_of)),
             )
-            current.row_counts.update(dict(counted))
+            current.row_counts.update({**dict.fromkeys(needs.rows_of, 0), **dict(counted)})
 
 
 def _fill_timers(tx: Transaction, wanted: Wanted) -> None:
     keys = _keys(wanted, lambda needs: needs.timers)
     if not keys:
         return
+    rows = tx.query(
+        "SELECT instance_id, block_id, iteration, due_at FROM timers "
+        f"WHERE (instance_id, block_id, iteration) IN (VALUES {tx.values(_KEYS, keys)})"
+    )
     for current, needs in wanted:
         current.timers.update(dict.fromkeys(needs.timers))
     slices = _by_id(wanted)
-    for owner, block_id, iteration, due_at in tx.query(
-        "SELECT instance_id, block_id, iteration, due_at FROM timers "
-        f"WHERE (instance_id, block_id, iteration) IN (VALUES {tx.values(_KEYS, keys)})"
-    ):
+    for owner, block_id, iteration, due_at in rows:
         slices[owner].timers[key_of(block_id, iteration)] = due_at

@@ -10,9 +10,10 @@ from orchestrator import ahead
 from orchestrator.core.outcomes import Outcome
 from orchestrator.core.states import InstanceState
 from orchestrator.engine import Engine
+from orchestrator.errors import StoreUnavailable
 from orchestrator.exchange import Finished, NewInstance, Report
 from orchestrator.settings import Settings
-from orchestrator.store import instances, sessions
+from orchestrator.store import instances, reading, sessions
 from orchestrator.store.instances import Profile
 from orchestrator.store.session import Store
 from sequences.signals import Control
@@ -270,3 +271,31 @@ def test_steps_ahead_are_told_to_those_who_watch(hands: Hands, monkeypatch: pyte
     monkeypatch.setattr(events, "ended", lambda claim, _: told.append(f"{claim.key.block_id} ends"))
     hands.run([step("a"), step("b")])
     assert told == ["a begins", "a ends", "b begins", "b ends"]
+
+
+def test_what_could_not_be_read_for_a_step_ahead_is_not_taken_for_absent(
+    hands: Hands, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is lost while an output is read, and the commit finds another one."""
+    read, losses = reading._newest, [StoreUnavailable("the connection was lost")]
+
+    def losing(*positional: Any) -> Any:
+        if losses and hands.plain_runs == 2:
+            raise losses.pop()
+        return read(*positional)
+
+    def in_doubt(reports: Sequence[Report], carry_on: Any = None) -> Finished:
+        """Report as a process does that has not run the steps before."""
+        if current := engine._turnstile.take(reports[0].claim.instance_id):
+            current.outputs.clear()
+            engine._turnstile.keep(current)
+        return finish(reports, carry_on)
+
+    finish = engine.finish
+    monkeypatch.setattr(engine, "finish", in_doubt)
+    monkeypatch.setattr(reading, "_newest", losing)
+    transform = step("c", "transform", params={"seen": "{{ outputs.a.block }}"})
+    instance_id = hands.run([step("a", "plain"), step("b", "plain"), transform])
+    assert not losses
+    assert hands.commits == [["a", "|"], ["b", "|"], ["c", "|"]]
+    assert (hands.state(instance_id), hands.outputs(instance_id)["c"]) == ("completed", {"seen": "a"})
