@@ -37,7 +37,7 @@ def laid_over(tx: Transaction, plan_of: Mapping[UUID, Plan], records: Sequence[R
 
 
 def _with_items(record: Record, items: Mapping[str, Any]) -> Record:
-    return replace(record, profile=replace(record.profile, data=merged(record.profile.data, items)))
+    return replace(record, profile=record.profile._replace(data=merged(record.profile.data, items)))
 
 
 def listed(tx: Transaction, plans: Plans, rows: Sequence[Listed]) -> list[Listed]:

@@ -1,9 +1,9 @@
 """What is handed through the door: requests for instances, wishes for work, work, and reports of it."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from orchestrator.core.model import Claim, Instance
@@ -18,14 +18,13 @@ from sequences.scope import Scope
 from sequences.signals import SignalType
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewInstance:
+class NewInstance(NamedTuple):
     """A request for one instance; its sequence exists and its data fit the sequence's `input_schema`."""
 
     sequence_id: UUID
     tenant_id: str
     namespace: str
-    profile: Profile = field(default_factory=Profile)
+    profile: Profile = Profile()
     priority: int = 1
     timezone: str = "UTC"
     dry_run: bool = False
@@ -43,11 +42,10 @@ class NewInstance:
 
     def under(self, instance_id: UUID) -> "NewInstance":
         """Give the request for an instance of a certain id; without one it gets an id when it is accepted."""
-        return replace(self, id=instance_id)
+        return self._replace(id=instance_id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
+class Started(NamedTuple):
     """An accepted instance; `is_duplicate` when its idempotency key was known and this is the first one's id."""
 
     id: UUID

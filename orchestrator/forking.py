@@ -6,7 +6,6 @@ answered by themselves. It has nothing of what makes the source unique: its idem
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -80,4 +79,4 @@ def copy(
 
 
 def _profile_of(profile: Profile, metadata: dict[str, Any]) -> Profile:
-    return replace(profile, metadata=metadata, idempotency_key=None, parent_instance_id=None)
+    return profile._replace(metadata=metadata, idempotency_key=None, parent_instance_id=None)

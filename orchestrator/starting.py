@@ -66,19 +66,20 @@ class Starter:
     def _accept(
         self, tx: Transaction, requests: Sequence[NewInstance], now: datetime
     ) -> tuple[list[Started], list[_Accepted]]:
-        ids = [request.id or self._turnstile.new_id(now) for request in requests]
+        made = self._turnstile.new_ids(now, len(requests))
+        ids = [request.id or new_id for request, new_id in zip(requests, made, strict=True)]
+        keys = [request.idempotency_key for request in requests]
         first: dict[IdempotencyKey, UUID] = {}
-        for instance_id, request in zip(ids, requests, strict=True):
-            if (key := request.idempotency_key) is not None:
+        for instance_id, key in zip(ids, keys, strict=True):
+            if key is not None:
                 first.setdefault(key, instance_id)
         first |= tx.reserve_keys(first)
         started, accepted = [], []
-        for instance_id, request in zip(ids, requests, strict=True):
-            key = request.idempotency_key
-            of_key = instance_id if key is None else first[key]
-            if of_key == instance_id:
+        for instance_id, key, request in zip(ids, keys, requests, strict=True):
+            is_duplicate = key is not None and first[key] != instance_id
+            started.append(Started(first[key] if key is not None else instance_id, is_duplicate))
+            if not is_duplicate:
                 accepted.append(_Accepted(instance_id, request))
-            started.append(Started(id=of_key, is_duplicate=of_key != instance_id))
         return started, accepted
 
 
@@ -135,11 +136,7 @@ class _Start:
         beginning = common(plan, self._new(group[0]), not_before, self._facts)
         if beginning is None:
             return False
-        new_id, now, step, rows = self._turnstile.new_id, self._now, beginning.step, beginning.transitions
-        members = [
-            Member(each.id, new_id(now), new_id(now), tuple([new_id(now) for _ in rows]), each.request.profile)
-            for each in group
-        ]
+        members, step = self._members(group, len(beginning.transitions)), beginning.step
         hinted = 0
         if step is not None and step.state is StepState.READY:
             hinted = self._ready.rung_of(step, len(members))
@@ -149,6 +146,13 @@ class _Start:
             ]
         self._alike.append(Alike(beginning=beginning, members=members, hinted=hinted))
         return True
+
+    def _members(self, group: Sequence[_Accepted], transitions: int) -> list[Member]:
+        run_ids, step_ids, *audit_ids = (self._turnstile.new_ids(self._now, len(group)) for _ in range(2 + transitions))
+        return [
+            Member(each.id, run_id, step_id, transition_ids, each.request.profile)
+            for each, run_id, step_id, *transition_ids in zip(group, run_ids, step_ids, *audit_ids, strict=True)
+        ]
 
     def _alone(self, plan: Plan, accepted: _Accepted, not_before: datetime | None) -> None:
         profile, instance = accepted.request.profile, self._new(accepted)

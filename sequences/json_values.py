@@ -144,15 +144,19 @@ def json_bytes(value: Any, *, options: int = 0) -> bytes:
     return text.encode()
 
 
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+_CONTAINERS: Final = (list, dict, Mapping)
+
+
 def is_deeper(value: Any, levels: int) -> bool:
     """Tell whether arrays and objects are nested deeper than so many levels. Never recurses."""
-    level = [value] if isinstance(value, list | Mapping) else []
+    level = [value] if isinstance(value, _CONTAINERS) else []
     for _ in range(levels):
         level = [
             inside
             for outside in level
-            for inside in (outside.values() if isinstance(outside, Mapping) else outside)
-            if isinstance(inside, list | Mapping)
+            for inside in (outside if isinstance(outside, list) else outside.values())
+            if type(inside) not in _SCALARS and isinstance(inside, _CONTAINERS)
         ]
         if not level:
             return False

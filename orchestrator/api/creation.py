@@ -33,7 +33,7 @@ def check_names(caller: Caller, *, tenant_id: str, namespace: str, idempotency_k
 
 def heads_of(serving: Services, ids: Iterable[UUID]) -> dict[UUID, Head]:
     """Read what must be known of the sequences to be started; unknown ids are left out."""
-    with serving.store.transaction() as tx:
+    with serving.store.transaction(is_single=True) as tx:
         return definitions.heads(tx, list(set(ids)))
 
 

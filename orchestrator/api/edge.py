@@ -166,7 +166,7 @@ async def _find_key(services: Services, secret: str) -> KeyInForce | None:
 
 
 def _request_id(scope: Scope) -> str:
-    written = _headers(scope).get("x-request-id", "")
+    written = _text(dict(scope["headers"]).get(b"x-request-id", b""))
     return _NOT_IN_IDS.sub("", written)[:_MAX_ID] or str(uuid.uuid4())
 
 

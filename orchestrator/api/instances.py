@@ -1,9 +1,10 @@
 """Endpoints that create and change instances (contract, api §10.2, §10.3, §10.5)."""
 
-from typing import Any
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter
+from pydantic import FailFast, TypeAdapter, ValidationError
 from starlette.responses import Response
 
 from orchestrator.api.addresses import InstanceId
@@ -37,6 +38,7 @@ from orchestrator.store.session import patiently
 
 router = APIRouter(tags=["instances"])
 MAX_BATCH = 10_000
+_ENTRIES: Final = TypeAdapter(Annotated[list[CreateInstance], FailFast()])
 
 
 @router.post(
@@ -72,11 +74,10 @@ def create_batch(serving: Serving, caller: CallerDependency, body: Body, ids: bo
     written = body.read(CreateBatch).instances
     if len(written) > MAX_BATCH:
         raise InvalidArgument(f"a batch holds at most {MAX_BATCH} instances")
-    requests = [_batch_entry(index, entry) for index, entry in enumerate(written)]
+    requests = _batch_entries(written)
     if not requests:
         return Json({"count": 0})
-    for request in requests:
-        _check_names(request, caller)
+    _check_all_names(requests, caller)
     heads = heads_of(serving, (request.sequence_id for request in requests))
     new = []
     for index, request in enumerate(requests):
@@ -91,11 +92,29 @@ def create_batch(serving: Serving, caller: CallerDependency, body: Body, ids: bo
     return Json(answer, status_code=201)
 
 
+def _batch_entries(written: list[Any]) -> list[CreateInstance]:
+    """Check the shapes of all entries together; what does not fit is named by the check of its entry alone."""
+    try:
+        return _ENTRIES.validate_python(written)
+    except ValidationError:
+        return [_batch_entry(index, entry) for index, entry in enumerate(written)]
+
+
 def _batch_entry(index: int, entry: Any) -> CreateInstance:
     try:
         return shaped(entry, CreateInstance)
     except Rejection as rejection:
         raise Rejection(rejection.status, f"instances[{index}]: {rejection.text}") from rejection
+
+
+def _check_all_names(requests: list[CreateInstance], caller: Caller) -> None:
+    """Check the names of all entries, in their order; those of a tenant and namespace once."""
+    checked: set[tuple[str, str]] = set()
+    for request in requests:
+        names = (request.tenant_id, request.namespace)
+        if request.idempotency_key is not None or names not in checked:
+            _check_names(request, caller)
+            checked.add(names)
 
 
 @router.post(

@@ -8,11 +8,15 @@ of order.
 
 from datetime import UTC, datetime, timedelta
 from random import Random
-from uuid import UUID
+from uuid import UUID, SafeUUID
+
+from orchestrator.core.values import overwrite
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _COUNTER_BITS = 30
+_COUNTER_END = 1 << _COUNTER_BITS
+_UNKNOWN = SafeUUID.unknown
 _RANDOM_BITS = 32
 
 
@@ -24,6 +28,8 @@ class IdMaker:
     >>> first, second, later = make(moment), make(moment), make(moment + _MICROSECOND)
     >>> first < second < later, first.version
     (True, 7)
+    >>> second < min(some := make.many(moment, 3)), some == sorted(some)
+    (True, True)
     """
 
     def __init__(self, random: Random) -> None:
@@ -36,8 +42,29 @@ class IdMaker:
         """Make the id of something that happens at `moment` (aware UTC)."""
         if moment != self._moment:
             self._moment, self._of_moment = moment, moment_bits(moment)
-        self._counter = (self._counter + 1) % (1 << _COUNTER_BITS)
-        return UUID(int=self._of_moment | self._counter << _RANDOM_BITS | self._random.getrandbits(_RANDOM_BITS))
+        self._counter = (self._counter + 1) % _COUNTER_END
+        return uuid_of(self._of_moment | self._counter << _RANDOM_BITS | self._random.getrandbits(_RANDOM_BITS))
+
+    def many(self, moment: datetime, count: int) -> list[UUID]:
+        """Make the ids of some things that happen at `moment`, in their order."""
+        first, of_moment, chance = self._counter + 1, moment_bits(moment), self._random.getrandbits
+        self._counter = (self._counter + count) % _COUNTER_END
+        return [
+            uuid_of(of_moment | (number % _COUNTER_END) << _RANDOM_BITS | chance(_RANDOM_BITS))
+            for number in range(first, first + count)
+        ]
+
+
+def uuid_of(bits: int) -> UUID:
+    """Give the UUID of 128 bits: `UUID(int=bits)`, which takes three times as long to look at all that it may be given.
+
+    >>> uuid_of(7) == UUID(int=7)
+    True
+    """
+    made = object.__new__(UUID)
+    overwrite(made, "int", bits)
+    overwrite(made, "is_safe", _UNKNOWN)
+    return made
 
 
 def moment_bits(moment: datetime) -> int:

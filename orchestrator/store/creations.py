@@ -31,12 +31,12 @@ AT_ONCE = 1000
 
 
 class Member(NamedTuple):
-    """What one of several instances that begin alike has for itself; ids in the order they were made."""
+    """What one of several instances that begin alike has for itself."""
 
     id: UUID
     run_id: UUID
     step_id: UUID
-    transition_ids: tuple[UUID, ...]
+    transition_ids: Sequence[UUID]
     profile: Profile
 
 

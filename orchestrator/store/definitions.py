@@ -117,6 +117,13 @@ def hold(tx: Transaction, ids: Iterable[UUID]) -> None:
         raise SequenceGone(min(gone))
 
 
+_HEADS = form(
+    "heads",
+    ["uuid[]"],
+    "SELECT id, tenant_id, namespace, name, version, deprecated, content_hash FROM sequences WHERE id = ANY($1)",
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
     """What starting an instance has to know of a sequence, without its document."""
@@ -132,13 +139,8 @@ class Head:
 
 def heads(tx: Transaction, ids: Sequence[UUID]) -> dict[UUID, Head]:
     """Read the heads of some versions; unknown ids are left out."""
-    rows = tx.query(
-        "SELECT id, tenant_id, namespace, name, version, deprecated, content_hash FROM sequences "
-        "WHERE id = ANY(%s::uuid[])",
-        (list(ids),),
-    )
     names = ("id", "tenant_id", "namespace", "name", "version", "deprecated", "content_hash")
-    return {row[0]: Head(**dict(zip(names, row, strict=True))) for row in rows}
+    return {row[0]: Head(**dict(zip(names, row, strict=True))) for row in tx.ask(_HEADS, [array_of(ids)])}
 
 
 def highest_version(tx: Transaction, tenant_id: str, namespace: str, name: str) -> int:

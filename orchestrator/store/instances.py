@@ -14,8 +14,7 @@ from orchestrator.store.rows import INSTANCE_COLUMNS, INSTANCE_WIDTH, instance_o
 from orchestrator.store.session import Transaction, to_json
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
+class Profile(NamedTuple):
     """What is kept of an instance beside its hot row; apart from the context it never changes."""
 
     data: Any = None

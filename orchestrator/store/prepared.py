@@ -130,12 +130,13 @@ def texts_of(row: Sequence[Any]) -> list[str | None]:
 def literals_of(row: Sequence[Any]) -> str | None:
     """Write the values of a row as SQL literals; None if the driver has to, which takes five times as long.
 
-    What holds no quote, no backslash and nothing but ASCII means the same in every literal of every session.
+    What holds no quote, no backslash and nothing but ASCII means the same in every literal of every session; between
+    dollars also the other two (PostgreSQL, "Dollar-quoted String Constants").
 
     >>> literals_of([True, (1, 2), "plain", None])
     "'t', '{1,2}', 'plain', NULL"
-    >>> literals_of(["it's"]), literals_of(["a\\\\b"]), literals_of(["é"])
-    (None, None, None)
+    >>> literals_of(["it's"]), literals_of(["$q it's"]), literals_of(["é"])
+    ("$q$it's$q$", None, None)
     """
     literals = [_LITERALS[type(value)](value) for value in row]
     return None if None in literals else ", ".join(literals)  # type: ignore[arg-type]  # none of them is None
@@ -159,13 +160,13 @@ def _elements(values: Sequence[Any]) -> list[str]:
     """Write the elements of an array; those of a column of one type without looking at each of them.
 
     >>> _elements(["a", "b"]), _elements(["a", 'b"']), _elements(["a", None])
-    (['"a","b"'], ['"a"', '"b\\\\""'], ['"a"', 'NULL'])
+    (['"a","b"'], ['"a","b\\\\""'], ['"a"', 'NULL'])
     """
     match [*set(map(type, values))]:
-        case [kind] if kind is str:
-            joined = '","'.join(values)
-            if "\\" not in joined and joined.count('"') == 2 * (len(values) - 1):
-                return [f'"{joined}"']
+        case [kind] if issubclass(kind, str):
+            joined = "\0".join(values)
+            if joined.count("\0") == len(values) - 1:
+                return [_quoted(joined).replace("\0", '","')]
         case [kind] if kind is UUID:
             return [f"{value.int:032x}" for value in values]
         case [kind] if kind is datetime:
@@ -222,8 +223,11 @@ def _quoted(value: object) -> str:
 
 
 def _literal(text: str) -> str | None:
-    is_plain = text.isascii() and "'" not in text and "\\" not in text and "\0" not in text
-    return f"'{text}'" if is_plain else None
+    if not text.isascii() or "\0" in text:
+        return None
+    if "'" not in text and "\\" not in text:
+        return f"'{text}'"
+    return None if "$q" in text else f"$q${text}$q$"
 
 
 _BARE: dict[type, Write[str]] = {bool: _truth, int: str, UUID: attrgetter("hex")}

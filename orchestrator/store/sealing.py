@@ -103,9 +103,12 @@ for _kind in (Private, PrivateOf, PrivateAlike, PrivateBeside, PrivateText):
     register_adapter(_kind, QuotedString)
 
 
+_NULL: Final = Private("null")
+
+
 def private(value: Any) -> Private:
     """Write a value as private JSON text."""
-    return Private(_written(value))
+    return _NULL if value is None else Private(_written(value))
 
 
 def private_json(text: str) -> Private:

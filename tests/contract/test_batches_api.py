@@ -103,6 +103,24 @@ def test_api_10_3_keys_inside_a_batch_and_of_others_before_it(api: Api):
     assert len(api.http.get("/instances").json()["items"]) == 5
 
 
+def test_api_10_3_the_first_entry_that_is_refused_is_named(api: Api):
+    """Shapes come before names, and both go by the order of the entries."""
+    good = api.body(api.sequence(step("a", "noop")))
+    shapes = [good, {**good, "priority": "Urgent"}, {**good, "sequence_id": 7}, 7]
+    names = [good, {**good, "idempotency_key": "k" * 5000}, {**good, "namespace": " "}, {**good, "tenant_id": ""}]
+    for entries, status, told in (
+        (shapes, 422, "instances[1]: Failed to deserialize the JSON body: priority: "),
+        ([good, *shapes[2:]], 422, "instances[1]: Failed to deserialize the JSON body: sequence_id: "),
+        ([*names, 7], 422, "instances[4]: Failed to deserialize the JSON body: "),
+        (names, 400, "idempotency_key is longer than"),
+        ([good, good, *names[2:]], 400, "namespace must not be empty"),
+        ([good, names[3], names[2]], 400, "tenant_id must not be empty"),
+    ):
+        answer = api.http.post("/instances/batch", json={"instances": entries})
+        assert (answer.status_code, told in answer.text) == (status, True), answer.text
+    assert api.http.get("/instances").json()["items"] == []
+
+
 @pytest.mark.needs_own_server("nobody may run its steps in between")
 def test_api_10_3_many_batches_at_once(api: Api):
     """Every connection learns the statements for itself, and none waits for another one."""

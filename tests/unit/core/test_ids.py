@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from random import Random
+from uuid import UUID
 
 from orchestrator.core.ids import IdMaker
 
@@ -14,6 +15,15 @@ def test_many_ids_of_one_moment_sort_in_the_order_they_were_made() -> None:
     ids = [make(MOMENT) for _ in range(40_000)]
     assert ids == sorted(ids)
     assert len(set(ids)) == len(ids)
+
+
+def test_ids_made_together_sort_between_those_before_and_after_them() -> None:
+    make = IdMaker(Random(1))
+    ids = [make(MOMENT), *make.many(MOMENT, 40_000), make(MOMENT), *make.many(MOMENT, 2)]
+    assert ids == sorted(ids)
+    assert len(set(ids)) == len(ids)
+    assert make.many(MOMENT, 0) == []
+    assert all(each == UUID(str(each)) and each.version == 7 for each in ids[-5:])
 
 
 def test_ids_of_different_processes_sort_by_the_microsecond() -> None:
