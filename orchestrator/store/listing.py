@@ -7,7 +7,7 @@ instances, these are looked at one by one instead, as a walk might meet none of 
 """
 
 from dataclasses import dataclass, replace
-from operator import itemgetter
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -16,6 +16,8 @@ from orchestrator.store.session import Transaction
 
 FEW: Final = 1000
 """So many instances are looked at one by one before a walk is begun: both take some milliseconds."""
+PROBED: Final = 32
+"""To look for an entry of one member takes as long as to walk so many of them."""
 JOINED: Final = 3
 """So many members of metadata are walked together; planning takes longer with each. Others are looked up."""
 
@@ -72,16 +74,34 @@ def find_page(tx: Transaction, which: Filter, *, offset: int, limit: int) -> Non
     tx.later(_BY_INDEX)
     if not which.metadata:
         query, values = _state_by_state(which, offset, limit)
-    elif (few := _few(tx, which)) is not None:
-        query, values = _one_by_one(few, which, offset, limit)
     else:
-        tx.later(_MERGED)
-        tx.later(_IN_ORDER)
-        if which.tenant_id is not None:
-            query, values = _walk(which, "%s", [which.tenant_id], offset, limit)
-        else:
-            query, values = _tenant_by_tenant(tx, which, offset, limit)
+        query, values = _by_metadata(tx, which, offset, limit)
     tx.later(_FIND_PAGE.format(query), values)
+
+
+def _by_metadata(tx: Transaction, which: Filter, offset: int, limit: int) -> tuple[str, list[Any]]:
+    """Look at each instance that one of several conditions leaves, where these are few; else walk the entries.
+
+    Of several members the one whose entries are farthest apart is walked, and those of which there are many more are
+    looked up.
+    """
+    sources, spans = _sources(which), dict[tuple[str, str], timedelta]()
+    if len(sources) > 1:
+        found = _survey(tx, which, sources)
+        (count, _), fewest = min(zip(found, sources, strict=True), key=lambda pair: pair[0][0])
+        if count < FEW:
+            return _one_by_one(fewest, which, offset, limit)
+        spans = {
+            source.member: span for source, (_, span) in zip(sources, found, strict=True) if source.member and span
+        }
+    tx.later(_MERGED)
+    tx.later(_IN_ORDER)
+    if which.tenant_id is None:
+        return _tenant_by_tenant(tx, which, offset, limit)
+    seldom_first = sorted(spans, key=spans.__getitem__, reverse=True)
+    merged = sum(spans[each] * PROBED > spans[seldom_first[0]] for each in seldom_first)
+    which = replace(which, metadata=(*seldom_first, *which.metadata))
+    return _walk(which, "%s", [which.tenant_id], offset, limit, merged=merged or JOINED)
 
 
 def _state_by_state(which: Filter, offset: int, limit: int) -> tuple[str, list[Any]]:
@@ -116,37 +136,54 @@ def _tenant_by_tenant(tx: Transaction, which: Filter, offset: int, limit: int) -
     return query, [tenants, *values, offset, limit]
 
 
-def _few(tx: Transaction, which: Filter) -> list[UUID] | None:
-    """Name the instances that one of several conditions leaves, where these are few: those of each are counted first.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """What one condition leaves: one member of the metadata, or all that is not metadata.
 
-    One condition is one member of the metadata, or all that is not metadata.
+    Args:
+        query: Gives `id` and, of a member, `minute`.
     """
+
+    query: str
+    values: list[Any]
+    member: tuple[str, str] | None = None
+
+
+def _sources(which: Filter) -> list[_Source]:
     others = replace(which, metadata=())
     conditions, parameters = _conditions(others)
-    sources = [] if others == Filter(tenant_id=which.tenant_id) else [("instances i", "i.id", conditions, parameters)]
+    query = f"SELECT i.id, NULL::timestamptz AS minute FROM instances i WHERE {conditions}"
+    sources = [] if others == Filter(tenant_id=which.tenant_id) else [_Source(query=query, values=parameters)]
     of_tenant, tenant = ("", []) if which.tenant_id is None else (" AND m.tenant_id = %s", [which.tenant_id])
-    for member in _members(which)[:JOINED]:
-        condition = f"m.entry = metadata_entry(%s, %s){of_tenant}"
-        sources.append(("metadata_entries m", "m.instance_id", condition, [*member, *tenant]))
-    if len(sources) == 1:
-        return None
-    counts = ", ".join(
-        f"(SELECT count(*) FROM (SELECT FROM {table} WHERE {condition} LIMIT {FEW}) AS listed)"
-        for table, _, condition, _ in sources
+    query = (
+        "SELECT m.instance_id AS id, m.minute FROM metadata_entries m "
+        f"WHERE m.entry = metadata_entry(%s, %s){of_tenant}"
     )
-    [found] = tx.query(f"SELECT {counts}", [value for *_, values in sources for value in values])
-    count, (table, column, condition, values) = min(zip(found, sources, strict=True), key=itemgetter(0))
-    return (
-        [row[0] for row in tx.query(f"SELECT {column} FROM {table} WHERE {condition}", values)] if count < FEW else None
-    )
+    return sources + [
+        _Source(query=query, values=[*member, *tenant], member=member) for member in _members(which)[:JOINED]
+    ]
 
 
-def _one_by_one(few: list[UUID], which: Filter, offset: int, limit: int) -> tuple[str, list[Any]]:
+def _survey(tx: Transaction, which: Filter, sources: list[_Source]) -> list[tuple[int, timedelta | None]]:
+    """Count what each source has, up to `FEW`, and tell how far these are apart; None of what has no minutes."""
+    order = "" if which.tenant_id is None else " ORDER BY minute DESC"
+    tables = [
+        "(SELECT count(*) AS count, max(minute) - min(minute) AS span "
+        f"FROM ({source.query}{order} LIMIT {FEW}) AS newest) AS source{number}"
+        for number, source in enumerate(sources)
+    ]
+    values = [value for source in sources for value in source.values]
+    [row] = tx.query(f"SELECT * FROM {', '.join(tables)}", values)
+    return list(zip(row[::2], row[1::2], strict=True))
+
+
+def _one_by_one(few: _Source, which: Filter, offset: int, limit: int) -> tuple[str, list[Any]]:
     """Look at all entries of each instance, which is short work whatever the planner has last seen, and at itself."""
     members = _members(which)
     having = (
         "SELECT m.instance_id FROM (SELECT m.instance_id, m.entry FROM metadata_entries m "
-        f"WHERE m.instance_id = ANY(%s::uuid[]) OFFSET 0) AS m WHERE m.entry = ANY(ARRAY({_ENTRIES})) "
+        f"WHERE m.instance_id = ANY(ARRAY(SELECT few.id FROM ({few.query}) AS few)) OFFSET 0) AS m "
+        f"WHERE m.entry = ANY(ARRAY({_ENTRIES})) "
         "GROUP BY m.instance_id HAVING count(DISTINCT m.entry) = %s"
     )
     conditions, others = _conditions(replace(which, metadata=()))
@@ -154,23 +191,34 @@ def _one_by_one(few: list[UUID], which: Filter, offset: int, limit: int) -> tupl
         f"SELECT i.id FROM instances i WHERE i.id = ANY(ARRAY({having})) AND {conditions} "
         "ORDER BY i.updated_at DESC, i.id DESC OFFSET %s LIMIT %s"
     )
-    return query, [few, *_texts(members), len(members), *others, offset, limit]
+    return query, [*few.values, *_texts(members), len(members), *others, offset, limit]
 
 
-def _walk(which: Filter, tenant: str, values: list[Any], offset: int, limit: int) -> tuple[str, list[Any]]:
+def _walk(
+    which: Filter, tenant: str, values: list[Any], offset: int, limit: int, *, merged: int = JOINED
+) -> tuple[str, list[Any]]:
     """Give the query, and its parameters, that walks the entries of all members in their common order.
 
     Where they meet, the instance is looked at by its id: an order is asked for that only this index has. When the
     planner has last seen few instances, it takes those of the whole tenant for as few, and would look at all of them
     for each entry.
+
+    Args:
+        merged: So many of the members are walked; it is looked whether the next ones have an entry there.
     """
     members = _members(which)
-    walked = members[:JOINED]
-    entries, parameters = _entries(members)
+    walked, probed = members[:JOINED][:merged], members[merged:JOINED]
+    entries, parameters = _entries(walked)
     conditions, others = _conditions(replace(which, metadata=tuple(members[JOINED:])))
     begins = "".join(f" AND m{number}.minute <= begin.minute" for number in range(len(walked)))
+    probes = "".join(
+        " CROSS JOIN LATERAL (SELECT FROM metadata_entries m WHERE m.entry = metadata_entry(%s, %s) "
+        "AND m.tenant_id = m0.tenant_id AND m.minute = m0.minute AND m.instance_id = m0.instance_id "
+        f"ORDER BY m.minute, m.instance_id LIMIT 1) AS p{number}"
+        for number in range(len(probed))
+    )
     met = (
-        f"SELECT m0.minute, m0.instance_id FROM ({_begin(len(walked), tenant)}) AS begin, {entries} "
+        f"SELECT m0.minute, m0.instance_id FROM ({_begin(len(walked), tenant)}) AS begin, {entries}{probes} "
         f"WHERE m0.entry = metadata_entry(%s, %s) AND m0.tenant_id = {tenant}{begins} "
         "ORDER BY m0.minute DESC, m0.instance_id DESC"
     )
@@ -180,7 +228,8 @@ def _walk(which: Filter, tenant: str, values: list[Any], offset: int, limit: int
         "ORDER BY m0.minute DESC, i.updated_at DESC, i.id DESC OFFSET %s LIMIT %s"
     )
     newest = [value for member in walked for value in (*member, *values)]
-    return query, [*newest, *parameters, *members[0], *values, *others, offset, limit]
+    looked_up = [text for member in probed for text in member]
+    return query, [*newest, *parameters, *looked_up, *members[0], *values, *others, offset, limit]
 
 
 def _begin(members: int, tenant: str) -> str:

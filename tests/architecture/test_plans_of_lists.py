@@ -127,7 +127,13 @@ def test_a_list_reads_little_more_than_its_page(filled: Store) -> None:
     assert too_many == {}
 
 
-def test_a_page_shows_what_looking_at_everything_would(filled: Store) -> None:
+@pytest.mark.parametrize(("few", "probed"), [(listing.FEW, listing.PROBED), (50, 4), (0, 10**6)])
+def test_a_page_shows_what_looking_at_everything_would(
+    filled: Store, monkeypatch: pytest.MonkeyPatch, few: int, probed: int
+) -> None:
+    """Also where many instances are walked, and where entries of a member that many have are looked up."""
+    monkeypatch.setattr(listing, "FEW", few)
+    monkeypatch.setattr(listing, "PROBED", probed)
     with filled.transaction() as tx:
         rows = tx.query(
             "SELECT i.id, i.tenant_id, i.namespace, i.sequence_id, i.state, c.metadata FROM instances i "
