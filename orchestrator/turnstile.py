@@ -263,6 +263,8 @@ class Turnstile:
             current = self._slices.take(instance_id)
             if len(sequence) > 1 and instance_id in self._contended:
                 continue  # decided under the lock, where others have probably changed it since it was loaded
+            if current is not None and _ends_claims(current, sequence):
+                continue  # whoever has the step by now is told of in its history
             result = decide_all(current, sequence, self.facts(now)) if current is not None else None
             # Claims do not raise the version, so a slice may not know of one: only the store can call a claim stale.
             if result is not None and not any(decision.is_stale for decision in result.decisions):
@@ -427,6 +429,12 @@ def first_needs(events: Sequence[Event]) -> Callable[[Plan], Needs]:
         return Needs(steps=own, nodes=around, letters=has_mail, timers=timers)
 
     return needs
+
+
+def _ends_claims(current: Slice, events: Sequence[Event]) -> bool:
+    """Tell whether the time of a step is up that may be claimed, by whom only the store knows."""
+    fired = [current.steps.get(event.key) for event in events if isinstance(event, TimerFired)]
+    return any(step is not None and step.state in {StepState.READY, StepState.CLAIMED} for step in fired)
 
 
 def claims_of(events: Sequence[Event]) -> list[Claim]:

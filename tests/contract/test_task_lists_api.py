@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 
+from orchestrator.engine import Engine
 from orchestrator.store import leases
 from orchestrator.store import workers as worker_rows
 from tests.contract.client import Api, step
@@ -178,6 +179,19 @@ def test_api_13_7_attempts_of_a_task_that_ran_out_of_time(api: Api):
     api.pass_time()
     events = story(api, task["id"])
     assert events == [("claimed", 1, "w1", None), ("timed_out", 1, "w1", "task timed out (timeout_ms exceeded)")]
+
+
+@pytest.mark.parametrize("limit", [{"timeout": 60_000}, {"deadline": 1}])
+def test_api_13_7_a_process_that_saw_no_claim_tells_of_it_when_the_task_runs_out_of_time(api: Api, limit):
+    api.start(step("a", delay={"duration": 1_000}, **limit))
+    elsewhere = Api(api.http, Engine(api.engine.store, lambda _hints: None, api.engine.settings))
+    elsewhere.pass_time()
+    (task,) = api.poll()
+    elsewhere.pass_time()
+    (ended,) = api.http.get("/workers/tasks", params={"state": "failed"}).json()
+    assert (ended["id"], ended["claim_epoch"], ended["worker_id"]) == (task["id"], 1, "w1")
+    assert ended["claimed_at"] == task["claimed_at"]
+    assert [event[:3] for event in story(api, task["id"])] == [("claimed", 1, "w1"), ("timed_out", 1, "w1")]
 
 
 def test_api_13_7_attempts_of_unknown_and_foreign_tasks_and_of_steps_that_are_no_tasks_are_404(api: Api):
