@@ -6,6 +6,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "docs" / "howto" / "test-a-sequence.md"
 
@@ -16,24 +18,28 @@ def test_that_fails(harness):
 """
 
 
-def run_pytest(folder: Path, content: str) -> subprocess.CompletedProcess[str]:
-    (folder / "test_page.py").write_text(content)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "orchestrator.testing.plugin", "-p", "no:cacheprovider", "."]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200, check=False)
-
-
-def test_the_documentation_runs(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What pytest says of the page, and of a test that fails."""
+    folder = tmp_path_factory.mktemp("plugin")
     blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    done = run_pytest(tmp_path, "\n\n".join(blocks))
-    assert done.returncode == 0, done.stdout
-    assert f"{sum(block.count('def test_') for block in blocks)} passed" in done.stdout
+    (folder / "test_page.py").write_text("\n\n".join(blocks))
+    (folder / "test_failing.py").write_text(FAILING)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "orchestrator.testing.plugin", "-p", "no:cacheprovider", "."]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    return done.stdout
 
 
-def test_a_failed_comparison_of_a_state_shows_the_tree(tmp_path: Path) -> None:
-    done = run_pytest(tmp_path, FAILING)
-    assert done.returncode == 1
-    assert re.search(r"E +AssertionError: assert 'failed' == 'completed'", done.stdout), done.stdout
-    assert re.search(r"E +a +fail +FAILED ! no luck", done.stdout), done.stdout
+def test_the_documentation_runs(told: str) -> None:
+    count = PAGE.read_text().count("def test_")
+    assert count
+    assert f"1 failed, {count} passed" in told, told
+
+
+def test_a_failed_comparison_of_a_state_shows_the_tree(told: str) -> None:
+    assert re.search(r"E +AssertionError: assert 'failed' == 'completed'", told), told
+    assert re.search(r"E +a +fail +FAILED ! no luck", told), told
 
 
 def test_the_plugin_is_announced_under_the_name_of_its_module() -> None:
