@@ -29,6 +29,10 @@ from workers.registry import Handler
 log = structlog.get_logger()
 
 CANCEL_POLL_SECONDS = 0.5
+AGAIN_SECONDS = 0.5
+SHARED_SECONDS = 0.01
+"""How long an alarm is put off that would cut into what the next step needs as well."""
+SHARED = ("orchestrator.store.", "orchestrator.handlers_known", "queues.")
 
 TimeLimit = Callable[[float | None], AbstractContextManager[None]]
 """Raises `TimedOut` inside a block that takes longer than so many seconds; None for no limit."""
@@ -113,17 +117,29 @@ def time_limit(seconds: float | None) -> Iterator[None]:
         yield
         return
 
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+    def interrupt(_signal: int, frame: FrameType | None) -> None:
+        if _is_shared(frame):
+            signal.setitimer(signal.ITIMER_REAL, SHARED_SECONDS, AGAIN_SECONDS)
+            return
         raise TimedOut
 
     former = signal.signal(signal.SIGALRM, interrupt)
     # A second alarm follows if the handler swallows the first one.
-    signal.setitimer(signal.ITIMER_REAL, seconds, 0.5)
+    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_SECONDS)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, former)
+
+
+def _is_shared(frame: FrameType | None) -> bool:
+    """Tell whether what is running is not the handler's alone: it would leave a lock, or a place in a pool, taken."""
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith(SHARED):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def context_of(work: Work, engine: Engine) -> StepContext:

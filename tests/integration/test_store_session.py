@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from orchestrator.errors import StoreUnavailable
 from orchestrator.store.pool import Pool, Pooler
 from orchestrator.store.prepared import form, prepared
 from orchestrator.store.session import Store, Transaction, is_unavailable
+from workers.attempt import TimedOut, time_limit
 
 COLUMNS = (
     "id int, name text, path int[], token uuid, is_held boolean, moment timestamptz, lasts interval, document json"
@@ -307,6 +309,33 @@ def test_who_waits_too_long_for_a_connection_is_told(store: Store, monkeypatch: 
     pool.give(taken)
     pool.give(pool.take())
     pool.close()
+
+
+def test_a_handler_whose_time_is_over_takes_no_connection_with_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The alarm rings while it is being lent one."""
+    monkeypatch.setattr("orchestrator.store.pool.WAIT_SECONDS", 0.1)
+    own = Store(store.url)
+    lend = own._pool._free.acquire
+
+    def lend_at_the_end(*positional: Any, **named: Any) -> bool:
+        is_lent = lend(*positional, **named)
+        os.kill(os.getpid(), signal.SIGALRM)
+        return is_lent
+
+    def handle() -> None:
+        with own.transaction() as tx:
+            assert tx.query("SELECT 1") == [(1,)]
+        time.sleep(30)
+
+    monkeypatch.setattr(own._pool._free, "acquire", lend_at_the_end)
+    with pytest.raises(TimedOut), time_limit(60):
+        handle()
+    monkeypatch.setattr(own._pool._free, "acquire", lend)
+    with own.transaction() as tx:
+        assert tx.query("SELECT 1") == [(1,)]
+    own.close()
 
 
 def test_old_connections_are_not_used_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
