@@ -38,7 +38,7 @@ _TENANTS_OF_ENTRY: Final = (
 )
 _ENTRIES: Final = "SELECT metadata_entry(u.key, u.text) FROM unnest(%s::text[], %s::text[]) AS u (key, text)"
 _MERGED: Final = "SET LOCAL enable_nestloop = off; SET LOCAL enable_bitmapscan = off"
-_IN_ORDER: Final = "SET LOCAL enable_sort = off"
+IN_ORDER: Final = "SET LOCAL enable_sort = off"
 
 PAGE: Final = "current_setting('orchestrator.page')::uuid[]"
 _FIND_PAGE: Final = (
@@ -95,7 +95,7 @@ def _by_metadata(tx: Transaction, which: Filter, offset: int, limit: int) -> tup
             source.member: span for source, (_, span) in zip(sources, found, strict=True) if source.member and span
         }
     tx.later(_MERGED)
-    tx.later(_IN_ORDER)
+    tx.later(IN_ORDER)
     if which.tenant_id is None:
         return _tenant_by_tenant(tx, which, offset, limit)
     seldom_first = sorted(spans, key=spans.__getitem__, reverse=True)

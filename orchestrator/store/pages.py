@@ -56,13 +56,15 @@ _COLUMNS: Final = ", ".join(
     or f"{'c' if name in _OF_CONTEXT else 'i'}.{name}{'::text' if name in _SHOWN_AS_TEXT else ''}"
     for name in Listed._fields
 )
-# The order is one that only the index of instances has: whatever the planner has last seen, it looks nowhere else.
+# Orders are asked for that only the indexes of ids have: whatever the planner has last seen, it looks nowhere else. It
+# would take a tenant that is new to it for one instance, and look for each of the page among all that the tenant has.
 _SHOW: Final = form(
     "show_page",
     [],
-    f"SELECT {_COLUMNS} FROM instances i CROSS JOIN LATERAL (SELECT * FROM contexts c "
+    f"SELECT {_COLUMNS} FROM unnest({listing.PAGE}) AS page (id) CROSS JOIN LATERAL (SELECT * FROM instances i "
+    "WHERE i.id BETWEEN page.id AND page.id ORDER BY i.id LIMIT 1) AS i CROSS JOIN LATERAL (SELECT * FROM contexts c "
     "WHERE c.instance_id BETWEEN i.id AND i.id ORDER BY c.instance_id LIMIT 1) AS c "
-    f"WHERE i.id = ANY({listing.PAGE}) ORDER BY i.updated_at DESC, i.id DESC",
+    "ORDER BY i.updated_at DESC, i.id DESC",
 )
 
 
@@ -73,6 +75,7 @@ def find(tx: Transaction, which: Filter, *, offset: int, limit: int) -> list[Lis
     with what it shows, a planner that has last seen few instances would find the page anew for each of them.
     """
     listing.find_page(tx, which, offset=offset, limit=limit)
+    tx.later(listing.IN_ORDER)
     rows = [Listed._make(row) for row in tx.ask(_SHOW, ())]
     whole = payloads.whole_data(tx, [(row.id, row.data) for row in rows])
     return [row if row.data is data else row._replace(data=data) for row, data in zip(rows, whole, strict=True)]

@@ -11,7 +11,7 @@ statement is sent whole, with the same texts in it.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from operator import attrgetter
@@ -41,15 +41,6 @@ class Form:
     prepare: str
     execute: str
     whole: str
-
-    def called(self, name: str) -> "Form":
-        """Give the same statement under another name.
-
-        >>> form("half", ["int"], "SELECT $1 % 2").called("other").prepare
-        'PREPARE other (int) AS SELECT $1 % 2'
-        """
-        prepare, execute = (text.replace(self.name, name, 1) if text else text for text in (self.prepare, self.execute))
-        return replace(self, name=name, prepare=prepare, execute=execute)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

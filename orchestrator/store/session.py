@@ -164,13 +164,12 @@ class Transaction:
     def _execution(self, form: Form, values: Sequence[Any]) -> bytes:
         """Write the execution of a statement; the server learns it first if this connection has not used it before."""
         text: bytes
+        # A plan that was kept for a role would be the one for the tenant it was made for, who may have next to nothing.
+        has_own_role = self.reader is not None and self.reader.role is not None
         if not self._goes_by_index:
             self._goes_by_index = True
             self._waiting.append(_BY_INDEX)
-        if self.reader is not None and self.reader.role is not None:
-            # A plan serves one role: under one name, it would be made anew whenever the role is another one.
-            form = form.called(f"{form.name}_of_tenant")
-        if not form.prepare or not self._connection.keeps_session:
+        if has_own_role or not form.prepare or not self._connection.keeps_session:
             texts = enumerate(texts_of(values), 1)
             text = self.cursor.mogrify(form.whole, {str(number): each for number, each in texts})
             return text

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from orchestrator.store import installation, listing, observed, upkeep
+from orchestrator.store import installation, instances, listing, observed, pages, upkeep
 from orchestrator.store.listing import Filter
 from orchestrator.store.session import Store, Transaction
 
@@ -175,6 +175,16 @@ def test_each_entry_is_read_once_although_the_planner_has_last_seen_one_instance
             listing.page(transaction, which, offset=0, limit=LIMIT)
             measuring.reads |= {f"page: {scan}": rows for scan, rows in transaction.reads.items()}
         assert max(measuring.reads.values()) <= READ_AT_MOST, name
+
+
+def test_no_plan_made_for_a_tenant_without_any_is_followed_for_one_with_many(filled: Store) -> None:
+    with filled.reading("nobody") as tx:
+        instances.freeze(tx)
+        assert pages.find(tx, Filter(tenant_id="nobody"), offset=0, limit=LIMIT) == []
+    with filled.reading("t1") as tx:
+        instances.freeze(tx)
+        assert len(pages.find(tx, Filter(tenant_id="t1"), offset=0, limit=LIMIT)) == LIMIT
+        assert tx.query("SELECT name FROM pg_prepared_statements WHERE name LIKE 'show%'") == []
 
 
 def test_a_list_without_an_index_would_be_noticed(filled: Store) -> None:
