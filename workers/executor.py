@@ -9,21 +9,16 @@ done.
 
 A worker that is not heard of is taken for dead, and its steps are given to others. So nothing is claimed, and no
 handler called, once its last heartbeat is too long ago; a step that was claimed before is given back then.
-
-A commit may take effect although its answer is lost. What it has claimed is then held by this process without its
-knowledge, for as long as the process lives; so after every such doubt it asks the store what it holds, and once more
-when the commit cannot be under way any longer.
 """
 
-import math
 import os
-import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from random import Random
+from typing import TypeVar
 from uuid import UUID
 
 import structlog
@@ -43,6 +38,7 @@ from orchestrator.store.session import first_line
 from workers.attempt import TimeLimit, context_of, run, seconds_left, time_limit, timed_out
 from workers.batch import Batch, Bystander, Settle, Watch
 from workers.coroutines import Coroutines, Ended
+from workers.holdings import Holdings
 from workers.outputs import check_outcome
 from workers.overtime import Overtime
 from workers.pace import Pace
@@ -53,12 +49,11 @@ from workers.urgency import Urgency
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 CLAIM_PATIENCE_SECONDS = 60.0
 REPORT_PATIENCE_SECONDS = 600.0
 LEASE_POLL_SECONDS = 0.05
-DOUBT_SECONDS = 35.0
-"""A commit whose connection was cut takes effect by then, or never: PostgreSQL notices that nobody is there after 30 s,
-and ends a statement, or a transaction that is idle, after 15 s."""
 
 
 class Executor:
@@ -119,12 +114,9 @@ class Executor:
         self._pace = Pace()
         self._urgency = Urgency(lambda: engine.most_urgent(self._queues, names), monotonic=machine.monotonic)
         self._bystander = bystander(self._settle)
-        self._coroutines = Coroutines(settings.async_capacity, self._report_coroutines, self._may_begin)
+        self._holdings = Holdings(lambda: engine.held_by(worker), term, machine)
+        self._coroutines = Coroutines(settings.async_capacity, self._report_coroutines, self._holdings.may_begin)
         self._rounds: Counter[UUID] = Counter()
-        self._mine: dict[UUID, float | None] = {}
-        self._is_unsure = False
-        self._ask_again_at = math.inf
-        self._claiming = threading.Lock()
         self._parent = os.getppid()
         self.is_stopping = False
 
@@ -136,13 +128,13 @@ class Executor:
         try:
             self.answer(queue, step_id)
         finally:
-            while self._is_unsure and not self.has_to_stop():
+            while self._holdings.is_unsure and not self.has_to_stop():
                 with suppress(StoreUnavailable):
                     self.answer(queue, None)
 
     def has_to_ask(self) -> bool:
         """Tell whether it is time to look once more for what a commit without an answer has claimed."""
-        return self._machine.monotonic() >= self._ask_again_at and not self.has_to_stop()
+        return self._holdings.is_due and not self.has_to_stop()
 
     def answer(self, queue: str, step_id: UUID | None) -> int:
         """Answer a doorbell: run what is ready on the queue, for one time slice; returns how many steps were run."""
@@ -176,66 +168,28 @@ class Executor:
             self._machine.sleep(LEASE_POLL_SECONDS)
         return term
 
-    def _may_begin(self, claim: Claim) -> bool:
-        """Tell whether a claim was made in the time that goes on."""
-        term = self._term()
-        return term is not None and self._mine.get(claim.token) == term
-
     def _claim(self, queue: str, step_id: UUID | None) -> list[Claim]:
         self._rounds.clear()
         room = self._coroutines.room()
         limit = min(self._settings.batch_size, room) if room else 1
         together = self._quick | self._awaitable if room else self._quick
         wish = Wish(queue=queue, handlers=self._names, together=together, readers=self._readers, limit=limit)
-        patience = Patience(CLAIM_PATIENCE_SECONDS, self._machine, self._random)
+        patience = self._patience(CLAIM_PATIENCE_SECONDS)
         while (term := self._lasting_term()) is not None:
             try:
-                with self._claiming:
-                    adopted = self._adopted()
-                    claims = self._take(adopted or self._engine.claim(self._worker, wish, step_id=step_id), term)
-            except StoreUnavailable as error:
-                self._doubt()
+                with self._holdings.making:
+                    adopted = self._holdings.unknown()
+                    claims = self._holdings.note(
+                        adopted or self._engine.claim(self._worker, wish, step_id=step_id), term
+                    )
+            except Exception as error:  # noqa: BLE001 - goes on unless it passes; something may be claimed
+                self._holdings.doubt_commit()
                 patience.wait(error)
-            except Exception:
-                self._is_unsure = True  # whatever was claimed is committed
-                raise
             else:
                 if len(self._queues) == 1 and not adopted:
                     self._urgency.noted()
                 return claims
         return []
-
-    def _take(self, claims: Sequence[Claim], term: float | None) -> list[Claim]:
-        """Note claims as known; called under the lock that their making was.
-
-        Args:
-            term: What it was before they were asked for.
-        """
-        self._mine.update((claim.token, term) for claim in claims)
-        return list(claims)
-
-    def _release(self, tokens: Iterable[UUID]) -> None:
-        """Note claims as known no longer."""
-        for token in tokens:
-            self._mine.pop(token, None)
-
-    def _doubt(self) -> None:
-        """Note that a commit may have claimed something, or may do so yet."""
-        self._is_unsure = True
-        self._ask_again_at = self._machine.monotonic() + DOUBT_SECONDS
-
-    def _adopted(self) -> list[Claim]:
-        """Give the claims of this process that it does not know of: the answer that would have named them was lost."""
-        is_due = self._machine.monotonic() >= self._ask_again_at
-        if not self._is_unsure and not is_due:
-            return []
-        self._is_unsure = False
-        if is_due:
-            self._ask_again_at = math.inf
-        unknown = [claim for claim in self._engine.held_by(self._worker) if claim.token not in self._mine]
-        if unknown:
-            log.warning("claims_adopted", count=len(unknown))
-        return unknown
 
     def _run_groups(self, groups: Sequence[Sequence[Claim]], until: float) -> list[Claim]:
         """Run groups of claims one after the other; returns the claims made in the commits of their outcomes."""
@@ -245,8 +199,8 @@ class Executor:
                 following += self._run(left.popleft(), until)
         except BaseException:
             # Nobody runs these any more: what is not known is found by asking.
-            self._release(claim.token for group in (*left, following) for claim in group)
-            self._is_unsure = True
+            self._holdings.release(claim.token for group in (*left, following) for claim in group)
+            self._holdings.doubt()
             raise
         return following
 
@@ -256,16 +210,16 @@ class Executor:
         try:
             return self._run_and_report(claims, until, awaiting)
         except StoreUnavailable:
-            self._is_unsure = True
+            self._holdings.doubt()
             raise
         except Exception as error:
             log.exception("claims_given_up", count=len(claims))
-            self._is_unsure = True
+            self._holdings.doubt()
             left = [claim for claim in claims if claim.token not in awaiting]
             self._engine.lose(left, f"the worker could not run the step: {type(error).__name__}: {first_line(error)}")
             return []
         finally:
-            self._release(claim.token for claim in claims if claim.token not in awaiting)
+            self._holdings.release(claim.token for claim in claims if claim.token not in awaiting)
 
     def _run_and_report(self, claims: Sequence[Claim], until: float, awaiting: set[UUID]) -> list[Claim]:
         batch = Batch(self._inputs(claims))
@@ -293,7 +247,9 @@ class Executor:
                     context = context_of(work, self._engine)
                     awaiting.add(work.claim.token)
                     self._coroutines.start(work, handler, context)
-                elif (outcome := self._outcome(work, handler, partial(self._may_begin, work.claim))) is not None:
+                elif (
+                    outcome := self._outcome(work, handler, partial(self._holdings.may_begin, work.claim))
+                ) is not None:
                     batch.add(Report(claim=work.claim, outcome=outcome, logs=work.log.lines()))
                 else:
                     unbegun.append(work.claim)
@@ -317,22 +273,25 @@ class Executor:
                 self._engine.lose(left, f"worker process {os.getpid()} was told to end")
         log.info("steps_stopped", count=len(left))
 
-    def _inputs(self, claims: Sequence[Claim]) -> list[Work]:
-        patience = Patience(REPORT_PATIENCE_SECONDS, self._machine, self._random)
+    def _patience(self, seconds: float) -> Patience:
+        return Patience(seconds, self._machine, self._random, self._engine.store.is_passing)
+
+    def _patiently(self, act: Callable[[], T]) -> T:
+        """Ask the store for something that steps are held for, however long it takes to come back."""
+        patience = self._patience(REPORT_PATIENCE_SECONDS)
         while True:
             try:
-                return self._engine.inputs(claims)
-            except StoreUnavailable as error:
+                return act()
+            except Exception as error:  # noqa: BLE001 - goes on unless it passes
                 patience.wait(error)
+
+    def _inputs(self, claims: Sequence[Claim]) -> list[Work]:
+        return self._patiently(lambda: self._engine.inputs(claims))
 
     def _filled(self, work: Work) -> Work:
         """Put credentials into params; work that is done already must not be lost because the store is away."""
-        patience = Patience(REPORT_PATIENCE_SECONDS, self._machine, self._random)
-        while True:
-            try:
-                return work if self._use is None else self._use.filled(work)
-            except StoreUnavailable as error:
-                patience.wait(error)
+        use = self._use
+        return work if use is None else self._patiently(lambda: use.filled(work))
 
     def _in_time(self, work: Work) -> Work:
         """Fail work whose time has passed before it began: others go on with the step then."""
@@ -396,39 +355,41 @@ class Executor:
         return list(finished.claims)
 
     def _commit(self, reports: Sequence[Report], carry_on: CarryOn | None) -> Finished:
-        patience = Patience(REPORT_PATIENCE_SECONDS, self._machine, self._random)
+        patience = self._patience(REPORT_PATIENCE_SECONDS)
         while True:
             try:
                 if carry_on is None:
                     return self._engine.finish(reports, None)
-                with self._claiming:
+                with self._holdings.making:
                     term = self._term()
                     finished = self._engine.finish(reports, carry_on)
                     # First noted, then asked: what this commit has claimed is not to be adopted, and run, once more.
-                    self._take(finished.claims, term)
+                    self._holdings.note(finished.claims, term)
                 break
-            except StoreUnavailable as error:
+            except Exception as error:
+                if len(reports) > 1 and not isinstance(error, StoreUnavailable):
+                    raise  # each is tried alone: it may be one of them that the store cannot bear
                 if carry_on is not None:
-                    self._doubt()
+                    self._holdings.doubt_commit()
                 patience.wait(error)
         adopted = self._adopted_patiently(patience)
         return replace(finished, claims=(*finished.claims, *adopted)) if adopted else finished
 
     def _adopted_patiently(self, patience: Patience) -> list[Claim]:
-        """Adopt what is not known of; a store that does not answer costs nothing that is known already.
+        """Adopt what is not known of; whatever the question fails with costs nothing that is known already.
 
         The commit before is not repeated for it: the answer to a second report names no claims.
         """
-        while self._is_unsure:
+        while self._holdings.is_unsure:
             try:
-                with self._claiming:
+                with self._holdings.making:
                     term = self._term()
-                    return self._take(self._adopted(), term)
-            except StoreUnavailable as error:
-                self._is_unsure = True
+                    return self._holdings.note(self._holdings.unknown(), term)
+            except Exception as error:  # noqa: BLE001 - it is asked again later
+                self._holdings.doubt()
                 try:
                     patience.wait(error)
-                except StoreUnavailable:
+                except Exception:  # noqa: BLE001
                     log.warning("claims_not_asked_for", error=str(error))
                     break
         return []
@@ -442,19 +403,13 @@ class Executor:
                 self._give_back([work.claim for work in waiting])
         except Exception:
             # Nobody else would look after these: what is still claimed is found by asking, and run after all.
-            self._release(report.claim.token for report in reports)
-            self._release(work.claim.token for work in waiting)
-            self._is_unsure = True
+            self._holdings.release(report.claim.token for report in reports)
+            self._holdings.release(work.claim.token for work in waiting)
+            self._holdings.doubt()
             raise
 
     def _give_back(self, claims: Sequence[Claim]) -> None:
-        patience = Patience(REPORT_PATIENCE_SECONDS, self._machine, self._random)
-        while True:
-            try:
-                self._engine.give_back(claims)
-                break
-            except StoreUnavailable as error:
-                patience.wait(error)
+        self._patiently(lambda: self._engine.give_back(claims))
         log.info("claims_given_back", count=len(claims))
 
     def _let_go(self, claims: Sequence[Claim]) -> None:
@@ -490,10 +445,10 @@ class Executor:
                 self._finish(reports, None)
             self._let_go([work.claim for work, outcome in ended if outcome is None])
         except Exception:
-            self._is_unsure = True
+            self._holdings.doubt()
             raise
         finally:
-            self._release(work.claim.token for work, _ in ended)
+            self._holdings.release(work.claim.token for work, _ in ended)
 
     def close(self, timeout: float) -> None:
         """Take nothing more, and wait for coroutine handlers that are running."""

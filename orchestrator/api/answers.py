@@ -26,7 +26,7 @@ from orchestrator.errors import (
     Unprocessable,
     UpstreamFailed,
 )
-from orchestrator.store.session import is_retryable, sqlstate
+from orchestrator.store.session import is_passing, sqlstate
 from sequences.json_values import json_bytes
 
 _CLASSES: Final[dict[type[RequestError], tuple[int, str]]] = {
@@ -43,7 +43,6 @@ _CLASSES: Final[dict[type[RequestError], tuple[int, str]]] = {
 }
 _WRONG_METHOD: Final = 405
 _TOO_SLOW: Final = 408
-_STATEMENT_TIMEOUT: Final = "57014"
 _UNSTORABLE: Final = ("22", "54")
 """Classes of SQLSTATE for values PostgreSQL refuses: out of range, too long for an index."""
 
@@ -88,7 +87,7 @@ async def _unavailable(_request: Request, _error: Exception) -> Response:
 async def _store_refused(request: Request, refusal: Exception) -> Response:
     """Answer what PostgreSQL refused; anything but a busy row or a value of the client is a bug, and the edge's."""
     state = sqlstate(refusal) or ""
-    if is_retryable(refusal) or state == _STATEMENT_TIMEOUT:
+    if is_passing(refusal):
         return await _unavailable(request, refusal)
     if state.startswith(_UNSTORABLE):
         return error(400, "invalid argument: a value is out of range or too long to be stored")

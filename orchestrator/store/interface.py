@@ -355,3 +355,6 @@ class Store(Protocol):
 
     def is_retryable(self, error: Exception) -> bool:
         """Tell whether the same transaction may succeed when tried again: it stood in the way of another one."""
+
+    def is_passing(self, error: Exception) -> bool:
+        """Tell whether an error is one of the moment, and says nothing about what was to be written."""

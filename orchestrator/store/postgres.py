@@ -169,6 +169,10 @@ class PostgresStore(session.Store):
         """Tell whether the same transaction may succeed when tried again: deadlock, serialization, lock time-out."""
         return session.is_retryable(error)
 
+    def is_passing(self, error: Exception) -> bool:
+        """Tell whether an error is one of the moment: rows that others hold for long, or a server that takes long."""
+        return session.is_passing(error)
+
 
 def postgres_of(store: interface.Store) -> PostgresStore:
     """Give the PostgreSQL store behind an engine, for those who read it with SQL.

@@ -26,6 +26,9 @@ from sequences.json_values import json_bytes
 
 _RETRYABLE = frozenset({"40001", "40P01", "55P03"})
 _UNAVAILABLE_CLASSES = ("08", "53", "57P")
+_TIMED_OUT = "57014"
+_READ_ONLY = "25006"
+"""What a server answers that takes no writes: it follows another one by now, or is told so."""
 _SESSION_CHANGED = frozenset({"26000", "42P05"})
 """What we have prepared is not there, or another has prepared it: a pooler has given the connection another session."""
 _ROLE_REFUSED = frozenset({"22023", "42501"})
@@ -337,14 +340,18 @@ class Store:
                 try:
                     yield tx
                     tx.commit()
-                except BaseException:
+                except BaseException as error:
                     tx.roll_back()
+                    if _is_elsewhere(tx, error):
+                        connection.close()
                     raise
             finally:
                 self._pool.give(connection)
         except psycopg2.Error as error:
             if is_unavailable(error):
                 raise StoreUnavailable(f"PostgreSQL did not answer: {first_line(error)}") from error
+            if tx is not None and _is_elsewhere(tx, error):
+                raise StoreUnavailable(f"PostgreSQL takes no writes here: {first_line(error)}") from error
             if sqlstate(error) in _SESSION_CHANGED:
                 raise ConfigurationError(UNKNOWN_SESSION) from error
             if tx is not None and _is_role_refused(tx, error):
@@ -361,6 +368,11 @@ class Store:
         self._pool.forget()
 
 
+def _is_elsewhere(tx: Transaction, error: BaseException) -> bool:
+    """Tell whether a transaction was to write to a server that only reads: after a failover, the one before."""
+    return tx.reader is None and sqlstate(error) == _READ_ONLY
+
+
 def _is_role_refused(tx: Transaction, error: BaseException) -> bool:
     """Tell whether a transaction did not come beyond its role: it is gone, or may not be taken or not read."""
     has_role = tx.reader is not None and tx.reader.role is not None
@@ -375,6 +387,11 @@ def sqlstate(error: BaseException) -> str | None:
 def is_retryable(error: BaseException) -> bool:
     """Tell whether the same transaction may succeed when tried again: deadlock, serialization, lock time-out."""
     return sqlstate(error) in _RETRYABLE
+
+
+def is_passing(error: BaseException) -> bool:
+    """Tell whether an error is one of the moment: rows that others hold for long, or a server that takes long."""
+    return is_retryable(error) or sqlstate(error) == _TIMED_OUT
 
 
 def patiently(write: Callable[[], T]) -> T:

@@ -286,6 +286,17 @@ def test_a_lost_connection_is_told_and_not_used_again(store: Store) -> None:
         assert tx.query("SELECT 1") == [(1,)]
 
 
+def test_a_server_that_takes_no_writes_any_more_is_left(store: Store) -> None:
+    """A failover: the address names another server by now, and the connections that stand still lead to the former."""
+    with store.transaction() as tx:
+        former = tx.query("SELECT pg_backend_pid(), set_config('default_transaction_read_only', 'on', false)")[0][0]
+    with pytest.raises(StoreUnavailable, match="takes no writes"), store.transaction() as tx:
+        tx.execute("DELETE FROM nonces")
+    with store.transaction() as tx:
+        assert tx.execute("DELETE FROM nonces") == 0
+        assert tx.query("SELECT pg_backend_pid()")[0][0] != former
+
+
 def test_with_one_connection_lost_all_older_ones_are_suspected(store: Store) -> None:
     pool = Pool(store.url, size=2, overflow=0)
     lost, other = pool.take(), pool.take()

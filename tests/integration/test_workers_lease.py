@@ -46,6 +46,8 @@ class Shop:
         self.runs: Counter[str] = Counter()
         self.answers: list[Callable[[], bool]] = []
         """Who is asked next for the lease; it holds when all of these have been asked."""
+        self.terms: Iterator[float] = itertools.repeat(0.0)
+        """The terms in which it holds, one for each question."""
         registry = Registry()
         registry.register("plain", lambda: self.runs.update(["plain"]), instant=True)
         registry.register("awaited", self._awaited)
@@ -53,7 +55,7 @@ class Shop:
         self.hands = hands_of(engine, settings, registry, term=self._term)
 
     def _term(self) -> float | None:
-        return 0.0 if not self.answers or self.answers.pop(0)() else None
+        return next(self.terms) if not self.answers or self.answers.pop(0)() else None
 
     async def _awaited(self) -> None:
         self.runs["awaited"] += 1
@@ -105,8 +107,7 @@ def test_a_step_that_was_claimed_before_the_worker_was_silent_is_given_back_unbe
 ) -> None:
     """It may wake up after its parent, and find a lease that holds again."""
     ids = start(engine, store, handler)
-    terms = itertools.chain([1.0], itertools.repeat(2.0))
-    monkeypatch.setattr(shop.hands, "_term", lambda: next(terms))
+    shop.terms = itertools.chain([1.0], itertools.repeat(2.0))
     given_back: list[int] = []
     give_back = engine.give_back
     monkeypatch.setattr(engine, "give_back", lambda claims: (given_back.append(len(claims)), give_back(claims)))

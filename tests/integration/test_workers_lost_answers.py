@@ -127,7 +127,7 @@ def test_a_claim_that_takes_effect_after_the_question_is_found_by_the_next_one(
         with whole(**options) as tx:
             yield tx
 
-    monkeypatch.setattr("workers.executor.DOUBT_SECONDS", 0.5)
+    monkeypatch.setattr("workers.holdings.DOUBT_SECONDS", 0.5)
     with monkeypatch.context() as patch:
         patch.setattr(store, "transaction", transaction)
         hands.answer_for_sure("default", None)
@@ -197,7 +197,7 @@ def test_what_an_error_leaves_behind_is_found_again(
 
     def failing(self: Executor, claims: Sequence[Claim], until: float) -> list[Claim]:
         if next(runs) == 2:
-            self._release(claim.token for claim in claims)
+            self._holdings.release(claim.token for claim in claims)
             raise StoreUnavailable("the store is away")
         return run(self, claims, until)
 
@@ -300,3 +300,67 @@ def test_what_a_broken_up_batch_could_not_give_back_is_run_after_all(
     slow.close(30)
     assert tried.is_set()
     assert [state_of(store, instance_id) for instance_id in flows] == ["completed"] * 3
+
+
+class Trouble:
+    """Lets transactions that change steps fail, a few times, with what a slow server answers: with nothing done."""
+
+    def __init__(self, store: Store, times: int) -> None:
+        self._whole = store.transaction
+        self.left = times
+
+    @contextmanager
+    def transaction(self, **options: Any) -> Iterator[Transaction]:
+        with self._whole(**options) as tx:
+            if self.left:
+                self.left -= 1
+                tx.query("SELECT set_config('statement_timeout', '1ms', true)")
+                tx.query("SELECT pg_sleep(10)")
+            yield tx
+
+
+@pytest.mark.parametrize("times", [1, 4])
+def test_a_server_that_takes_too_long_costs_no_outcome(
+    engine: Engine, store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """The step has run: it has not failed because its outcome could not be written for a moment."""
+    made = Registry()
+
+    def effect(ctx: StepContext) -> dict[str, Any]:
+        monkeypatch.setattr(store, "transaction", Trouble(store, times).transaction)
+        ran.append(ctx.idempotency_key)
+        return {"key": ctx.idempotency_key}
+
+    ran: list[str] = []
+    made.register("plain", effect)
+    hands = hands_of(engine, settings, made)
+    instance_id = start(engine, store, blocks("plain")[:1])
+    hands.answer("default", None)
+    hands.close(5)
+    assert (state_of(store, instance_id), outcomes(store, instance_id), len(ran)) == ("completed", ["completed"], 1)
+
+
+def test_what_a_commit_has_claimed_is_run_whatever_the_question_fails_with(
+    engine: Engine, store: Store, hands: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer to a commit was lost, the next one has claimed, and then the store cannot say what else is held."""
+    instance_id = start(engine, store, blocks("plain"))
+    whole, refusals = engine.held_by, iter([RuntimeError("refused")])
+
+    def held_by(*positional: Any) -> list[Claim]:
+        for refusal in refusals:
+            raise refusal
+        return whole(*positional)
+
+    finish = engine.finish
+
+    def finish_in_doubt(*positional: Any) -> Any:
+        hands._holdings.doubt_commit()
+        return finish(*positional)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "held_by", held_by)
+        patch.setattr(engine, "finish", finish_in_doubt)
+        hands.answer("default", None)
+    assert state_of(store, instance_id) == "completed"
+    assert outcomes(store, instance_id) == ["completed"] * 4

@@ -213,7 +213,9 @@ def lease_not_looked_at(stack: ExitStack) -> None:
 
 def claims_never_adopted(stack: ExitStack) -> None:
     """A worker does not ask what it holds after a commit whose answer was lost."""
-    _attribute(stack, Executor, "_adopted", lambda _self: [])
+    from workers.holdings import Holdings
+
+    _attribute(stack, Holdings, "unknown", lambda _self: [])
 
 
 def question_costs_the_claims(stack: ExitStack) -> None:
@@ -222,18 +224,19 @@ def question_costs_the_claims(stack: ExitStack) -> None:
     def commit(self: Executor, reports: Any, carry_on: Any) -> Any:
         from workers.patience import Patience
 
-        patience = Patience(600, self._machine, self._random)
+        patience, holdings = Patience(600, self._machine, self._random), self._holdings
         while True:
             try:
                 finished = self._engine.finish(reports, carry_on)
-                claims = self._take(finished.claims, self._term())
+                claims = holdings.note(finished.claims, self._term())
                 return (
-                    replace(finished, claims=(*claims, *self._take(self._adopted(), self._term())))
+                    replace(finished, claims=(*claims, *holdings.note(holdings.unknown(), self._term())))
                     if carry_on
                     else finished
                 )
             except Exception as error:
-                self._is_unsure = self._is_unsure or carry_on is not None
+                if carry_on is not None:
+                    holdings.doubt()
                 patience.wait(error)
 
     _attribute(stack, Executor, "_commit", commit)

@@ -175,6 +175,10 @@ class ShakyStore:
         """Tell whether the same transaction may succeed when tried again."""
         return isinstance(error, Deadlock)
 
+    def is_passing(self, error: Exception) -> bool:
+        """Tell whether an error is one of the moment."""
+        return self.is_retryable(error)
+
     def now(self) -> Any:
         """Give the store's time."""
         return self.database.memory.clock.now()

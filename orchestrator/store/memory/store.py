@@ -135,6 +135,10 @@ class MemoryStore:
         """Say no: transactions that pass one at a time never stand in one another's way."""
         return False
 
+    def is_passing(self, error: Exception) -> bool:
+        """Say no: it has nothing to wait for."""
+        return False
+
     def now(self) -> datetime:
         """Give the time."""
         return self.clock.now()
