@@ -367,10 +367,10 @@ class Executor:
                     self._holdings.note(finished.claims, term)
                 break
             except Exception as error:
-                if len(reports) > 1 and not isinstance(error, StoreUnavailable):
-                    raise  # each is tried alone: it may be one of them that the store cannot bear
                 if carry_on is not None:
                     self._holdings.doubt_commit()
+                if len(reports) > 1 and not isinstance(error, StoreUnavailable):
+                    raise  # each is tried alone: it may be one of them that the store cannot bear
                 patience.wait(error)
         adopted = self._adopted_patiently(patience)
         return replace(finished, claims=(*finished.claims, *adopted)) if adopted else finished

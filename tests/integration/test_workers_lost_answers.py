@@ -364,3 +364,27 @@ def test_what_a_commit_has_claimed_is_run_whatever_the_question_fails_with(
         hands.answer("default", None)
     assert state_of(store, instance_id) == "completed"
     assert outcomes(store, instance_id) == ["completed"] * 4
+
+
+def test_what_a_commit_of_several_has_claimed_is_run_whatever_fails_behind_it(
+    engine: Engine, store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked after the commit which of the reports came too late, and the store refuses to tell."""
+    made = Registry()
+    made.register("plain", _plain, instant=True)
+    hands = hands_of(engine, settings, made)
+    ids = [start(engine, store, blocks("plain")) for _ in range(2)]
+    finish, failed = engine.finish, []
+
+    def failing(reports: Sequence[Any], carry_on: Any = None) -> Any:
+        finished = finish(reports, carry_on)
+        if len(reports) > 1 and finished.claims and not failed:
+            failed.append(finished)
+            raise RuntimeError("refused")
+        return finished
+
+    monkeypatch.setattr(engine, "finish", failing)
+    hands.answer("default", None)
+    assert len(failed) == 1
+    assert [(state_of(store, i), outcomes(store, i)) for i in ids] == [("completed", ["completed"] * 4)] * 2
+    hands.close(5)
