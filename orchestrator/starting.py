@@ -6,7 +6,8 @@ Instances that are alike but for their ids and contexts are decided together whe
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid4
 
 from orchestrator.carry import ReadySteps, hints_for
@@ -73,6 +74,8 @@ class Starter:
         for instance_id, key in zip(ids, keys, strict=True):
             if key is not None:
                 first.setdefault(key, instance_id)
+        if not first:
+            return list(map(Started, ids)), list(map(_Accepted, ids, requests))
         first |= tx.reserve_keys(first)
         started, accepted = [], []
         for instance_id, key, request in zip(ids, keys, requests, strict=True):
@@ -87,21 +90,13 @@ def _groups(accepted: Iterable[_Accepted]) -> Iterable[list[_Accepted]]:
     """Put together what differs in the id and the profile only."""
     groups: dict[Any, list[_Accepted]] = {}
     for each in accepted:
-        request = each.request
-        shape = (
-            request.sequence_id,
-            request.tenant_id,
-            request.namespace,
-            request.priority,
-            request.timezone,
-            request.dry_run,
-            request.dry_run_auto_approve,
-            request.not_before,
-            request.session_id,
-            None if request.budget is None else frozenset(request.budget.items()),
-        )
+        budget = each.request.budget
+        shape = (_ALIKE(each.request), None if budget is None else frozenset(budget.items()))
         groups.setdefault(shape, []).append(each)
     return groups.values()
+
+
+_ALIKE: Final = attrgetter(*(set(NewInstance._fields) - {"id", "profile", "budget"}))
 
 
 class _Start:

@@ -64,7 +64,7 @@ class Apart:
         """Split the data of a context: members of an object go apart, each for itself."""
         text = json_bytes(data).decode()
         if not isinstance(data, dict) or not (self._is_large(text) or _MARK in text):
-            return Split(text=text, apart={})
+            return Split(text, {})
         kept: dict[str, Any] = {}
         apart: dict[str, str] = {}
         for name, value in data.items():
