@@ -71,6 +71,8 @@ class StepEvents:
         """Note that an attempt begins."""
         if self._is_enabled:
             now = time.time()
+            if len(self._started) >= MAX_WAITING:
+                self._started.clear()  # claims that were lost, or let go, never end here
             self._started[claim.step_id] = now
             self._add(_Note(claim=claim, at=now))
 
