@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.collector import importing
 from orchestrator.errors import ConfigurationError
 from orchestrator.whose import check_packages
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from orchestrator.settings import Settings
 
 PROCESSES = "Processes"
+_APP = "workers"
+"""The module of the Celery app."""
 
 Queues = Annotated[str, typer.Option("--queues", "-Q", help="Queues to serve, separated by commas.")]
 Imports = Annotated[
@@ -130,7 +133,8 @@ def api(
     ] = False,
 ) -> None:
     """Serve the HTTP interface. Migrates the database first, unless ORCH8_RUN_MIGRATIONS is false."""
-    from orchestrator.server import serve  # noqa: PLC0415 - slow
+    with importing():
+        from orchestrator.server import serve  # noqa: PLC0415 - slow
 
     settings = _begin()
     _bring_up_to_date(settings)
@@ -193,7 +197,8 @@ def server(
 
 def service() -> None:
     """Run the background loops: fair dispatch, timers, recovery. Any number of these may run."""
-    from orchestrator.service import run  # noqa: PLC0415 - slow
+    with importing():
+        from orchestrator.service import run  # noqa: PLC0415 - slow
     from orchestrator.store.migrate import check, wait_for_upgrade  # noqa: PLC0415 - slow
 
     settings = _begin()
@@ -376,12 +381,15 @@ def _node_name(name: str | None) -> str:
 def _run_celery(argv: list[str]) -> None:
     """Run a Celery command in this process, as `celery -A workers` would; it looks for modules in the current folder.
 
-    The app is named and not imported: workers stand on this package, not below it.
+    The app is named in no import: workers stand on this package, not below it.
     """
     sys.path.insert(0, "")
     check_packages()
-    from celery.__main__ import __file__ as program  # noqa: PLC0415 - slow
-    from celery.__main__ import main  # noqa: PLC0415 - slow
+    with importing():
+        from celery.__main__ import __file__ as program  # noqa: PLC0415 - slow
+        from celery.__main__ import main  # noqa: PLC0415 - slow
 
-    sys.argv = [program, "-A", "workers", *argv]  # with which Celery starts itself again on SIGHUP
+        importlib.import_module(_APP)
+
+    sys.argv = [program, "-A", _APP, *argv]  # with which Celery starts itself again on SIGHUP
     main()
