@@ -134,9 +134,12 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 
 
 def _is_shared(frame: FrameType | None) -> bool:
-    """Tell whether what is running is not the handler's alone: it would leave a lock, or a place in a pool, taken."""
-    while frame is not None:
-        if frame.f_globals.get("__name__", "").startswith(SHARED):
+    """Tell whether what is running is not the handler's alone: it would leave a lock, or a place in a pool, taken.
+
+    What has called the handler does not count: in a worker without children that is the consumer of its queues.
+    """
+    while frame is not None and (name := frame.f_globals.get("__name__", "")) != __name__:
+        if name.startswith(SHARED):
             return True
         frame = frame.f_back
     return False
