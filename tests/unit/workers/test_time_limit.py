@@ -28,8 +28,9 @@ def _limited() -> None:
 
 def test_a_handler_that_its_consumer_has_called_is_ended() -> None:
     """A worker without children runs its handlers inside the loop that takes its messages."""
+    consume, attempt = (_from(module, "def call(act): act()") for module in ("queues.consumer", "workers.attempt"))
     with pytest.raises(TimedOut):
-        _from("queues.consumer", "def call(act): act()")(_limited)
+        consume(lambda: attempt(_limited))
 
 
 def test_what_the_store_does_for_a_handler_is_brought_to_its_end() -> None:
