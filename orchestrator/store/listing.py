@@ -59,12 +59,6 @@ class Filter:
     session_id: UUID | None = None
 
 
-def page(tx: Transaction, which: Filter, *, offset: int, limit: int) -> list[UUID]:
-    """Name the instances that a page shows, newest change first; see `find_page`."""
-    find_page(tx, which, offset=offset, limit=limit)
-    return [row[0] for row in tx.query(f"SELECT unnest({PAGE})")]
-
-
 def find_page(tx: Transaction, which: Filter, *, offset: int, limit: int) -> None:
     """Let `PAGE` name the instances that a page shows, newest change first, for what follows in the transaction.
 

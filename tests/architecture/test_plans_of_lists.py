@@ -10,6 +10,7 @@ import pytest
 from orchestrator.store import installation, instances, listing, observed, pages, upkeep
 from orchestrator.store.listing import Filter
 from orchestrator.store.session import Store, Transaction
+from tests.support.pages import page
 
 INSTANCES = 20_000
 LIMIT = 20
@@ -121,7 +122,7 @@ def test_a_list_reads_little_more_than_its_page(filled: Store) -> None:
         with filled.reading(which.tenant_id) as tx:
             measuring = Measuring(tx)
             transaction: Any = measuring
-            listing.page(transaction, which, offset=0, limit=LIMIT)
+            page(transaction, which, offset=0, limit=LIMIT)
         if scans := {scan: rows for scan, rows in measuring.reads.items() if rows > READ_AT_MOST}:
             too_many[name] = scans
     assert too_many == {}
@@ -143,7 +144,7 @@ def test_a_page_shows_what_looking_at_everything_would(
         for name, which in FILTERS.items():
             expected = [row[0] for row in rows if _is_meant(which, *row[1:])][offset : offset + LIMIT]
             with filled.reading(which.tenant_id) as tx:
-                shown = listing.page(tx, which, offset=offset, limit=LIMIT)
+                shown = page(tx, which, offset=offset, limit=LIMIT)
             assert shown == expected, name
 
 
@@ -172,7 +173,7 @@ def test_each_entry_is_read_once_although_the_planner_has_last_seen_one_instance
             listing.matching(transaction, which, limit=LIMIT)
         with store.reading(which.tenant_id) as tx:
             transaction = Measuring(tx)
-            listing.page(transaction, which, offset=0, limit=LIMIT)
+            page(transaction, which, offset=0, limit=LIMIT)
             measuring.reads |= {f"page: {scan}": rows for scan, rows in transaction.reads.items()}
         assert max(measuring.reads.values()) <= READ_AT_MOST, name
 

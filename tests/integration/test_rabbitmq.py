@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -143,12 +143,19 @@ def test_its_queues_are_deleted(stack: Stack, broker: RabbitMQ) -> None:
     assert set(stack.wait_for_end(ids).values()) == {"completed"}
 
 
-def test_a_worker_that_is_given_nothing_although_messages_wait_connects_anew(broker: RabbitMQ) -> None:
+@contextmanager
+def _given_one_at_a_time(broker: RabbitMQ, name: str) -> Iterator[tuple[Connection, Queue]]:
+    """Open a channel, bound to a new queue, whose consumers hold one message at most."""
     with Connection(broker.url) as connection, connection.channel() as channel:
-        queue = rabbitmq.quorum_queue("starved")(channel)
+        queue = rabbitmq.quorum_queue(name)(channel)
         queue.declare()
-        queue.purge()
         channel.basic_qos(0, 1, False)
+        yield connection, queue
+
+
+def test_a_worker_that_is_given_nothing_although_messages_wait_connects_anew(broker: RabbitMQ) -> None:
+    with _given_one_at_a_time(broker, "starved") as (connection, queue):
+        channel = queue.channel
         unseen: list[object] = []
         # As if RabbitMQ had lost the delivery: it takes the message for given, and our channel knows of none.
         AmqpChannel.basic_consume(channel, "starved", callback=unseen.append)
@@ -170,11 +177,8 @@ def _taken(connection: Connection, unseen: list[object]) -> bool:
 
 
 def test_a_worker_that_is_busy_is_not_starved(broker: RabbitMQ) -> None:
-    with Connection(broker.url) as connection, connection.channel() as channel:
-        queue = rabbitmq.quorum_queue("busy")(channel)
-        queue.declare()
-        queue.purge()
-        channel.basic_qos(0, 1, False)
+    with _given_one_at_a_time(broker, "busy") as (connection, queue):
+        channel = queue.channel
         taken: list[Message] = []
         consumer = Consumer(channel, [queue], on_message=taken.append)
         consumer.consume()

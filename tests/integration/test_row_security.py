@@ -24,6 +24,7 @@ from orchestrator.store.pool import Pooler
 from orchestrator.store.row_security import READ, TENANT_ROLE, RowSecurity, RowSecurityMode
 from orchestrator.store.session import Store, Transaction
 from orchestrator.store.tables import metadata
+from tests.support.pages import page
 
 OWN, FOREIGN = "acme", 'it\'s \\ "mallory"; --'
 """Names of tenants are whatever clients have written."""
@@ -157,7 +158,7 @@ def test_a_list_by_metadata_shows_its_tenant_alone_what_another_one_has_too(pool
     for tenant, count in ((OWN, 1), (FOREIGN, 1), ("nobody", 0), (None, 2)):
         with pooled.reading(tenant) as tx:
             assert len(listing.matching(tx, which)) == count
-            assert len(listing.page(tx, which, offset=0, limit=10)) == count
+            assert len(page(tx, which, offset=0, limit=10)) == count
             assert len(tx.query("SELECT 1 FROM metadata_entries")) == count
 
 
