@@ -165,6 +165,7 @@ def test_a_worker_that_is_given_nothing_although_messages_wait_connects_anew(bro
         for text in ("given", "waits"):
             connection.Producer(channel).publish({}, routing_key="starved", correlation_id=text)
         wait_until(lambda: _taken(connection, unseen), "one of them to be given")
+        wait_until(lambda: _count(broker, "starved") == 1, "the other one to wait")
         watch.look()
         with pytest.raises(RecoverableConnectionError, match="gives nothing from starved"):
             watch.look()
