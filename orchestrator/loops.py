@@ -18,8 +18,8 @@ TICKS = Counter("orchestrator_loop_ticks", "Ticks of each background loop", ["lo
 SECONDS = Histogram("orchestrator_loop_tick_seconds", "Duration of the ticks of each background loop", ["loop"])
 
 
-JITTERED = 1.5
-"""How many times the wait that a tick asks for a loop may sleep at the most."""
+JITTERED = 1.2
+"""How many times the wait that a tick asks for a loop may sleep at the most, and as much less at the least."""
 
 
 class Durations:
@@ -117,7 +117,7 @@ class LoopRunner:
     def _run(self) -> None:
         while not self._stopping:
             result = self.tick()
-            jitter = 1.0 if result.is_exact else random.uniform(0.5, JITTERED)  # noqa: S311 - against herds
+            jitter = 1.0 if result.is_exact else random.uniform(2 - JITTERED, JITTERED)  # noqa: S311 - against herds
             self._wake.wait(result.wait * jitter)
             self._wake.clear()
 

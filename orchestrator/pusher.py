@@ -8,6 +8,8 @@ from orchestrator.pushing import Pushes
 AT_ONCE = 16
 """Tasks of one queue in a tick; those of all queues go out at the same time."""
 WAIT_SECONDS = 0.2
+UNASKED_SECONDS = 1.0
+"""Wait while no queue is a push queue: that one has become one is seen then."""
 FORGET_SECONDS = 60.0
 
 
@@ -26,7 +28,7 @@ class Pusher:
             self._pushes.forget_ended()
             self._forgot_at = time.monotonic()
         if not self._pushes.is_asked_to_push():
-            return TickResult(done=0, wait=WAIT_SECONDS)
+            return TickResult(done=0, wait=UNASKED_SECONDS)
         pushed = self._pushes.push_due(AT_ONCE)
         if pushed:
             return TickResult(done=pushed, wait=0.0)

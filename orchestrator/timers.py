@@ -19,16 +19,16 @@ class Timers:
         self._engine = engine
         self._at_once = engine.settings.loop_batch
         # The upper bound of a timer's lateness when another process has set it while this loop slept.
-        self._longest_wait = engine.settings.tick_seconds / JITTERED
+        self._longest_wait = timedelta(seconds=engine.settings.tick_seconds / JITTERED)
 
     def tick(self) -> TickResult:
         """Fire what is due."""
         with self._engine.store.transaction(is_single=True) as tx:
             until_next = tx.next_due()
-        if until_next is None:
-            return TickResult(done=0, wait=self._longest_wait)
+        if until_next is None or until_next > self._longest_wait:
+            return TickResult(done=0, wait=self._longest_wait.total_seconds())
         if until_next > timedelta(0):
-            return TickResult(done=0, wait=min(self._longest_wait, until_next.total_seconds()))
+            return TickResult(done=0, wait=until_next.total_seconds(), is_exact=True)
         with self._engine.store.transaction(is_single=True) as tx:
             due = tx.due_timers(self._at_once)
         fired = together_or_alone(self._engine.fire, due, self._postpone) if due else 0

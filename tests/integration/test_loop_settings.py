@@ -10,6 +10,7 @@ from orchestrator.clock import MachineTime
 from orchestrator.dispatcher import choose
 from orchestrator.engine import Engine
 from orchestrator.exchange import NewInstance
+from orchestrator.loops import JITTERED
 from orchestrator.reconciler import Reconciler
 from orchestrator.retention import Retention
 from orchestrator.settings import Settings
@@ -37,9 +38,22 @@ def test_api_19_a_round_lets_go_so_many_steps_of_a_tenant_and_in_all() -> None:
 
 def test_api_19_the_tick_bounds_the_wait_of_an_idle_loop(engine: Engine) -> None:
     engine.settings = engine.settings.model_copy(update={"tick_interval_ms": 3000})
-    assert Timers(engine).tick().wait == pytest.approx(2.0)
+    assert Timers(engine).tick().wait * JITTERED == pytest.approx(3.0, abs=1e-5)
     engine.settings = engine.settings.model_copy(update={"tick_interval_ms": None})
-    assert Timers(engine).tick().wait == pytest.approx(0.1 / 1.5)
+    assert Timers(engine).tick().wait * JITTERED == pytest.approx(0.1, abs=1e-5)
+
+
+def test_timers_sleep_until_the_very_moment_the_next_one_is_due(engine: Engine, store: Store) -> None:
+    """Any other wait would be too long, or one of several."""
+    engine.settings = engine.settings.model_copy(update={"tick_interval_ms": 3_600_000})
+    delayed = {"type": "step", "id": "a", "handler": "noop", "delay": {"duration": 600_000}}
+    sequence = define(store, [delayed], "delayed")
+    engine.start_many(
+        [NewInstance(sequence_id=sequence, tenant_id=TENANT, namespace=NAMESPACE, profile=Profile(data={}))]
+    )
+    result = Timers(engine).tick()
+    assert result.is_exact
+    assert 0 < result.wait <= 600
 
 
 class Clock:
