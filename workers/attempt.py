@@ -29,6 +29,8 @@ from workers.registry import Handler
 log = structlog.get_logger()
 
 CANCEL_POLL_SECONDS = 0.5
+LONGEST_SECONDS = timedelta(days=36500).total_seconds()
+"""A limit is no longer than this: no process lives so long, and the alarm's clock ends after 292 years."""
 AGAIN_SECONDS = 0.5
 SHARED_SECONDS = 0.01
 """How long an alarm is put off that would cut into what the next step needs as well."""
@@ -125,7 +127,7 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 
     former = signal.signal(signal.SIGALRM, interrupt)
     # A second alarm follows if the handler swallows the first one.
-    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, min(seconds, LONGEST_SECONDS), AGAIN_SECONDS)
     try:
         yield
     finally:

@@ -27,6 +27,12 @@ from orchestrator.store.rows import (
 from orchestrator.store.session import Transaction
 from orchestrator.store.worker_orders import HANDLERS, ROUTES, routes_of
 
+# A year that Python cannot read would hide the row, and all that are read with it, from whoever asks.
+_EXPIRES_AT = """LEAST(
+        COALESCE(s.expires_at, CASE WHEN s.timeout IS NOT NULL
+            THEN clock_timestamp() + LEAST(s.timeout, timestamptz '9999-12-31Z' - clock_timestamp()) END),
+        s.deadline_at + LEAST(interval '1 second', timestamptz '9999-12-31Z' - s.deadline_at))"""
+
 # MATERIALIZED: as the inner side of a join, a sub-select is run anew for each row, and each time gives other free rows,
 # so that more are claimed than its limit says.
 _CLAIM = f"""
@@ -34,7 +40,7 @@ WITH free AS MATERIALIZED ({{}})
 UPDATE steps s
 SET state = 'claimed', token = gen_random_uuid(), worker_id = %(worker_id)s, worker_name = %(worker_name)s,
     slot = %(slot)s, claimed_at = clock_timestamp(), heartbeat_at = clock_timestamp(), claim_epoch = s.claim_epoch + 1,
-    expires_at = LEAST(COALESCE(s.expires_at, clock_timestamp() + s.timeout), s.deadline_at + interval '1 second')
+    expires_at = {_EXPIRES_AT}
 FROM free
 WHERE s.id = free.id
 RETURNING s.instance_id, {STEP_OF_S}
@@ -56,7 +62,7 @@ FOR UPDATE SKIP LOCKED
 _CLAIM_READY = form(
     "claim_ready",
     ["uuid", "text", "text[]", "text[]", "int", "uuid", "text", "int"],
-    """
+    f"""
 WITH named AS MATERIALIZED (
     SELECT id, handler FROM steps
     WHERE id = $1 AND state || '' = 'ready' AND handler = ANY($3)
@@ -77,10 +83,10 @@ claimed AS (
     UPDATE steps s
     SET state = 'claimed', token = gen_random_uuid(), worker_id = $6, worker_name = $7, slot = $8,
         claimed_at = clock_timestamp(), heartbeat_at = clock_timestamp(), claim_epoch = s.claim_epoch + 1,
-        expires_at = LEAST(COALESCE(s.expires_at, clock_timestamp() + s.timeout), s.deadline_at + interval '1 second')
+        expires_at = {_EXPIRES_AT}
     WHERE s.id = ANY(ARRAY(SELECT id FROM first UNION ALL SELECT id FROM more))
     RETURNING s.id)
-SELECT set_config('orchestrator.claimed', coalesce((SELECT array_agg(id) FROM claimed)::text, '{}'), true)
+SELECT set_config('orchestrator.claimed', coalesce((SELECT array_agg(id) FROM claimed)::text, '{{}}'), true)
 """,
 )
 
@@ -142,7 +148,7 @@ UPDATE steps s
 SET state = 'claimed', token = gen_random_uuid(), worker_id = NULL, slot = NULL,
     worker_name = ($6)[array_position(ARRAY(SELECT id FROM free ORDER BY ready_at, id), s.id)],
     claimed_at = clock_timestamp(), heartbeat_at = clock_timestamp(), claim_epoch = s.claim_epoch + 1,
-    expires_at = LEAST(COALESCE(s.expires_at, clock_timestamp() + s.timeout), s.deadline_at + interval '1 second')
+    expires_at = {_EXPIRES_AT}
 WHERE s.id = ANY(ARRAY(SELECT id FROM free))
 RETURNING {HELD_TASK_OF_S}
 """,

@@ -1,10 +1,13 @@
 """Which steps a worker is given, and when a claim is lost."""
 
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
+from orchestrator.core.calendars import LATEST
 from orchestrator.core.changes import AttemptRecorded, ContextPut, StepGone, StepPut
 from orchestrator.core.model import Claim, NodeKey, Step
 from orchestrator.core.states import StepState
@@ -47,6 +50,35 @@ def test_an_attempt_ends_soon_after_the_deadline_of_its_step(house: House) -> No
     stored = house.read_step(flow)
     assert stored is not None
     assert stored.memory == {"given": [1]}
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [{"timeout": timedelta.max}, {"timeout": timedelta(days=10_000_000)}, {"deadline_at": LATEST}],
+    ids=["longest", "beyond", "latest"],
+)
+@pytest.mark.parametrize("way", ["one", "ready", "task"])
+def test_a_limit_beyond_the_calendar_can_be_read_and_is_never_over(
+    house: House, way: str, limit: Mapping[str, Any]
+) -> None:
+    flow = house.instance()
+    ready = house.step(flow, is_queue_named=True, **limit)
+    worker = Worker(id=uuid4(), name="w", slot=1)
+    with house.store.transaction() as tx:
+        if way == "one":
+            tx.claim_one(ready.id, ALL, worker)
+        elif way == "ready":
+            tx.claim_ready(ready.queue, ALL, worker)
+        else:
+            tx.claim_tasks(queue=ready.queue, is_named=True, handler=ready.handler, tenant_id="t", takers=["w"])
+    stored = house.read_step(flow)
+    assert stored is not None
+    assert stored.state is StepState.CLAIMED
+    assert stored.expires_at is not None
+    assert stored.expires_at.year == 9999
+    if way != "task":
+        with house.store.transaction() as tx:
+            assert [claim.expires_at for _, claim in tx.claims_of_slots(worker.id)] == [stored.expires_at]
 
 
 def test_the_most_urgent_step_is_claimed_first(house: House) -> None:

@@ -1,6 +1,7 @@
 """The alarm that ends a handler whose time is over."""
 
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -43,3 +44,8 @@ def test_what_the_store_does_for_a_handler_is_brought_to_its_end() -> None:
     with pytest.raises(TimedOut), time_limit(0.05):
         handle()
     assert ended == [True]
+
+
+def test_a_limit_of_centuries_is_none() -> None:
+    with time_limit(timedelta(days=2_900_000).total_seconds()):
+        _spin(0.01)
