@@ -17,6 +17,8 @@ MAX_DEPTH: Final = 32
 """Levels of subschemas below the schema itself."""
 MAX_NODES: Final = 4096
 """Subschemas of one schema, its references put in place."""
+MAX_LAID: Final = 4 * MAX_NODES
+"""Subschemas of one schema that are laid over others; bounds what lists of lists in `allOf` cost."""
 MAX_ALL_NODES: Final = 65_536
 """Subschemas of all schemas of one definition; bounds the answer to some megabytes."""
 
@@ -140,6 +142,7 @@ class _Reading:
         self._name = name
         self._nodes = nodes
         self._anchors = dict(_anchors(root))
+        self._laid = 0
         self.visited = 0
 
     def shape(self, schema: Any, depth: int, inside: tuple[int, ...]) -> Shape:
@@ -164,7 +167,14 @@ class _Reading:
 
     def _visit(self) -> None:
         self.visited += 1
-        if self.visited > self._nodes:
+        self._check()
+
+    def _lay(self) -> None:
+        self._laid += 1
+        self._check()
+
+    def _check(self) -> None:
+        if self.visited > self._nodes or self._laid > MAX_LAID:
             raise DataflowLimit(f"{self._name} exceeds the node limit of {self._nodes}")
 
     def _referred(self, schema: Mapping[str, Any], depth: int, inside: tuple[int, ...]) -> Shape:
@@ -182,7 +192,7 @@ class _Reading:
             if followed is False:
                 return False
             if isinstance(followed, Mapping):
-                self._visit()
+                self._lay()
                 whole = _both(whole, followed)
         return whole
 
@@ -204,7 +214,7 @@ class _Reading:
         written = schema.get("type")
         if isinstance(written, list):
             types = sorted({each for each in written if isinstance(each, str)})
-            return _union(self.shape({**schema, "type": each}, depth, inside) for each in types)
+            return _union(self._plain({**schema, "type": each}, depth, inside) for each in types)
         if written == "object" or (written is None and any(word in schema for word in _OBJECT_WORDS)):
             return self._object(schema, depth, inside)
         if written == "array" or (written is None and any(word in schema for word in _ARRAY_WORDS)):
@@ -218,8 +228,8 @@ class _Reading:
             Member(name, self.shape(inner, depth + 1, inside), name in required)
             for name, inner in (sorted(properties.items()) if isinstance(properties, Mapping) else ())
         )
-        rest = schema.get("additionalProperties", schema.get("unevaluatedProperties", True))
-        if schema.get("patternProperties"):
+        rest = schema.get("additionalProperties", schema.get("unevaluatedProperties"))
+        if rest is None or schema.get("patternProperties"):
             return Object(members, UNKNOWN)
         return Object(members, None if rest is False else self.shape(rest, depth + 1, inside))
 

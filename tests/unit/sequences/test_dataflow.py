@@ -251,8 +251,8 @@ def test_s15_1_names_of_authors_stay_names(name: str) -> None:
     assert "${" not in code.replace("\\${", "")
 
 
-def deep_schema(levels: int) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": "string"}
+def deep_schema(levels: int, innermost: dict[str, Any] | None = None) -> dict[str, Any]:
+    schema: dict[str, Any] = innermost or {"type": "string"}
     for _ in range(levels):
         schema = {"type": "object", "properties": {"x": schema}}
     return schema
@@ -273,6 +273,35 @@ def test_s15_1_limits(place: str) -> None:
     wide["properties"] |= {f"q{n}": {} for n in range(200)}
     with pytest.raises(DataflowLimit, match="node limit"):
         analysed(wide)
+
+
+def members(count: int, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": {f"p{n}": schema for n in range(count)}}
+
+
+@pytest.mark.parametrize(
+    ("fitting", "too_large"),
+    [
+        (members(4095, {"type": "string"}), members(4096, {"type": "string"})),
+        (members(4095, {"type": ["string", "null"]}), members(4096, {"type": ["string", "null"]})),
+        (members(1365, {"anyOf": [{"type": "string"}, {"type": "null"}]}), members(1366, {"anyOf": [{}, {}]})),
+        (members(2047, {"type": "array", "items": {}}), members(2048, {"type": "array", "items": {}})),
+        (members(2047, members(1, {})), members(2048, members(1, {}))),
+        (members(2047, {"additionalProperties": True}), members(2048, {"additionalProperties": True})),
+    ],
+    ids=["members", "types", "options", "items", "objects", "additional"],
+)
+def test_s15_1_what_a_schema_says_counts_and_nothing_else(fitting: dict[str, Any], too_large: dict[str, Any]) -> None:
+    assert analyse(parse_definition(definition(step("s", output_schema=fitting))))
+    with pytest.raises(DataflowLimit, match="node limit of 4096"):
+        analyse(parse_definition(definition(step("s", output_schema=too_large))))
+
+
+@pytest.mark.parametrize("innermost", [{"type": "string"}, {"type": "object"}, {"type": ["array", "object"]}])
+def test_s15_1_a_schema_may_be_32_deep_whatever_is_innermost(innermost: dict[str, Any]) -> None:
+    assert analyse(parse_definition(definition(step("s", output_schema=deep_schema(32, innermost)))))
+    with pytest.raises(DataflowLimit, match="depth limit of 32"):
+        analyse(parse_definition(definition(step("s", output_schema=deep_schema(33, innermost)))))
 
 
 def test_s15_1_references_that_multiply_end_at_the_node_limit() -> None:
