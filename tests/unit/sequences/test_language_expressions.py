@@ -79,6 +79,28 @@ def test_s7_grammar(text: str, expected: object) -> None:
     assert value_of(text) == expected
 
 
+@pytest.mark.parametrize("number", [2**53 + 1, 10**18 + 1, 2**63 - 1, 2**63, 2**64 - 1])
+def test_s7_a_whole_number_of_64_bits_equals_itself_and_not_the_next(number: int) -> None:
+    scope = Scope(data={"id": number})
+    assert value_of(f"id == {number}", scope) is True
+    assert value_of(f"id in [{number}]", scope) is True
+    assert value_of(f"id == {number - 1}", scope) is False
+    assert value_of(f"id > {number - 1} && id <= {number}", scope) is True
+
+
+@pytest.mark.parametrize("text", [str(2**64), "9" * 25, "1" + "0" * 300])
+def test_s7_a_whole_number_beyond_64_bits_is_float64(text: str) -> None:
+    assert isinstance(value_of(text), float)
+    assert value_of(text) == float(text)
+
+
+def test_s7_what_negation_makes_can_be_stored() -> None:
+    assert value_of(f"-{2**63}") == -(2**63)
+    assert isinstance(value_of(f"-{2**63}"), int)
+    assert isinstance(value_of(f"-{2**63 + 1}"), float)
+    assert isinstance(value_of("-id", Scope(data={"id": 2**64 - 1})), float)
+
+
 @pytest.mark.parametrize("value", ["x", "0", "false", 1, -1, 0.1, True, [0], {}, {"a": 1}])
 def test_s7_truthy(value: object) -> None:
     assert truthy(value) is True
