@@ -278,7 +278,9 @@ class Turn(Overlay):
         self._context = ContextPut(data=data, config=config)
 
     def merge_data(self, values: Mapping[str, Any]) -> None:
-        """Write top-level keys of `context.data`; data that is no object gives way to one."""
+        """Write top-level keys of `context.data`; data that is no object gives way to one, not to no keys."""
+        if not values:
+            return
         data = self.context.data
         self.put_context({**data, **values} if isinstance(data, dict) else dict(values), self.context.config)
 

@@ -73,6 +73,14 @@ def test_api_11_1_update_context_merges_the_data_of_its_payload(api: Api):
     assert (context["data"], context["config"]) == ({"x": 1, "y": 3}, None)
 
 
+@pytest.mark.parametrize("data", [None, [1], 5])
+@pytest.mark.parametrize("payload", [None, {}, {"data": 5}, {"data": {}}])
+def test_s9_4_update_context_without_keys_leaves_the_data_as_they_were(api: Api, payload: Any, data: Any):
+    instance = api.start(step("a"), data=data)
+    assert api.signal(instance, "update_context", payload).status_code == 201
+    assert api.instance(instance)["context"]["data"] == data
+
+
 def test_api_20_2_short_forms_and_alias(api: Api):
     instance = api.start(gated(), step("h", "noop", wait_for_input=GATE))
     answer = api.http.post(f"/instances/{instance}/signal", json={"type": "custom", "payload": {"decision": "go"}})
