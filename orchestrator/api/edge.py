@@ -117,6 +117,9 @@ class Door:
             return
         holds_nul = "\0" in scope["path"] or b"%00" in scope["query_string"]
         path = path_of(scope)
+        is_legacy = not (path in ROOT_ONLY or is_webhook(path) or path.startswith(f"{PREFIX}/"))
+        if is_legacy:
+            send = _with_notice(scope, send)  # refusals carry it too
         if not is_public(scope["method"], path):
             services: Services = scope["app"].state.services
             try:
@@ -135,8 +138,7 @@ class Door:
             scope = {**scope, "path": path}
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET", "is_head": True}
-        if not (path in ROOT_ONLY or is_webhook(path) or path.startswith(f"{PREFIX}/")):
-            send = _with_notice(scope, send)
+        if is_legacy:
             scope = {**scope, "path": PREFIX + path, "raw_path": None}
         if self._methods.refused(scope["method"], scope["path"]):
             await Response(status_code=405, headers={"allow": self._methods.allowed(scope["path"])})(

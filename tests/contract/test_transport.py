@@ -45,6 +45,19 @@ def test_api_1_bare_addresses_carry_deprecation_headers(api: Api):
     assert answer.headers["link"] == '</api/v1/instances?limit=1&x=%20y>; rel="successor-version"'
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"), [({}, 401), ({"x-api-key": KEY}, 400), ({"x-api-key": KEY, "X-Tenant-Id": "t"}, 200)]
+)
+def test_api_1_refusals_at_bare_addresses_carry_deprecation_headers(
+    guarded: httpx.Client, headers: dict[str, str], status: int
+):
+    for path, is_legacy in (("/instances?limit=1", True), ("/api/v1/instances?limit=1", False), ("/metrics", False)):
+        answer = guarded.get(path, headers=headers)
+        assert (answer.status_code, "deprecation" in answer.headers) == (status, is_legacy)
+        link = answer.headers.get("link")
+        assert link == ('</api/v1/instances?limit=1>; rel="successor-version"' if is_legacy else None)
+
+
 def test_api_1_canonical_addresses_carry_no_deprecation_headers(api: Api):
     assert not {"deprecation", "sunset", "link"} & api.http.get("/instances").headers.keys()
 
