@@ -1,5 +1,6 @@
 """Names that clients give to things of a tenant, and the tenant they are meant in."""
 
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from orchestrator.api.auth import Caller
@@ -9,6 +10,7 @@ from orchestrator.errors import InvalidArgument
 MAX_NAME_CHARACTERS: Final = 255
 """Two such names fit into a row of an index, whatever they are written in."""
 MAX_LISTED: Final = 1000
+DEFAULT_TENANT: Final = "default"
 
 
 def check_name(what: str, written: str) -> None:
@@ -26,4 +28,16 @@ def check_polled(what: str, written: str) -> None:
 
 def tenant_meant(caller: Caller, asked: str | None = None) -> str:
     """Give the tenant in which one thing is looked for: the caller's, else the one asked for, else `default`."""
-    return caller.narrowed(asked) or "default"
+    return caller.narrowed(asked) or DEFAULT_TENANT
+
+
+def owner_meant(caller: Caller, asked: str | None, owners: Callable[[], Sequence[str]]) -> str:
+    """Give the tenant whose thing of a name is meant; a caller without a tenant sees those of all tenants (§3.3)."""
+    if tenant := caller.narrowed(asked):
+        return tenant
+    found = owners()
+    if not found or DEFAULT_TENANT in found:
+        return DEFAULT_TENANT
+    if len(found) > 1:
+        raise InvalidArgument("several tenants have one of that name: say whose is meant with `tenant_id`")
+    return found[0]

@@ -11,14 +11,15 @@ from starlette.responses import Response
 
 from orchestrator.api.addresses import Limit, Offset
 from orchestrator.api.answers import Json
-from orchestrator.api.auth import CallerDependency
+from orchestrator.api.auth import Caller, CallerDependency
 from orchestrator.api.bodies import Body
 from orchestrator.api.documentation import accepts
-from orchestrator.api.naming import MAX_LISTED, check_name, tenant_meant
+from orchestrator.api.naming import MAX_LISTED, check_name, owner_meant, tenant_meant
 from orchestrator.api.services import Serving
 from orchestrator.api.shapes import Shape
 from orchestrator.errors import AlreadyExists, InvalidArgument, NotFound
 from orchestrator.store import plugins
+from orchestrator.store.session import Transaction
 
 router = APIRouter(tags=["plugins"])
 
@@ -105,7 +106,7 @@ def list_plugins(
 def read_plugin(serving: Serving, caller: CallerDependency, name: str, tenant_id: str | None = None) -> Response:
     """Read a plugin."""
     with serving.store.reading(caller.tenant) as tx:
-        found = plugins.get(tx, tenant_meant(caller, tenant_id), name)
+        found = plugins.get(tx, _owner(tx, caller, tenant_id, name), name)
     if found is None:
         raise NotFound(f"plugin {name}")
     return Json(asdict(found))
@@ -122,7 +123,7 @@ def change_plugin(
     if "source" in values:
         _check_source(values["source"])
     with serving.store.transaction() as tx:
-        changed = plugins.change(tx, tenant_meant(caller, tenant_id), name, values)
+        changed = plugins.change(tx, _owner(tx, caller, tenant_id, name), name, values)
     if changed is None:
         raise NotFound(f"plugin {name}")
     return Json(asdict(changed))
@@ -132,9 +133,13 @@ def change_plugin(
 def delete_plugin(serving: Serving, caller: CallerDependency, name: str, tenant_id: str | None = None) -> Response:
     """Take a plugin off the registry."""
     with serving.store.transaction() as tx:
-        if not plugins.delete(tx, tenant_meant(caller, tenant_id), name):
+        if not plugins.delete(tx, _owner(tx, caller, tenant_id, name), name):
             raise NotFound(f"plugin {name}")
     return Response(status_code=204)
+
+
+def _owner(tx: Transaction, caller: Caller, asked: str | None, name: str) -> str:
+    return owner_meant(caller, asked, lambda: plugins.owners(tx, name))
 
 
 def _check_source(source: str) -> None:

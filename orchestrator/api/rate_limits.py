@@ -7,14 +7,15 @@ from starlette.responses import Response
 
 from orchestrator.api.addresses import Limit, Offset
 from orchestrator.api.answers import Json
-from orchestrator.api.auth import CallerDependency
+from orchestrator.api.auth import Caller, CallerDependency
 from orchestrator.api.bodies import Body
 from orchestrator.api.documentation import accepts
-from orchestrator.api.naming import MAX_LISTED, check_name, tenant_meant
+from orchestrator.api.naming import MAX_LISTED, check_name, owner_meant
 from orchestrator.api.resource_shapes import RateLimitView, SetRateLimit
 from orchestrator.api.services import Serving
 from orchestrator.errors import InvalidArgument, NotFound
 from orchestrator.store import rate_limits
+from orchestrator.store.session import Transaction
 
 router = APIRouter(tags=["rate limits"])
 
@@ -58,7 +59,7 @@ def read_rate_limit(
 ) -> Response:
     """Read the limit of a key."""
     with serving.store.reading(caller.tenant) as tx:
-        found = rate_limits.get(tx, tenant_meant(caller, tenant_id), resource_key)
+        found = rate_limits.get(tx, _owner(tx, caller, tenant_id, resource_key), resource_key)
     if found is None:
         raise NotFound(f"rate limit {resource_key}")
     return Json(asdict(found))
@@ -70,6 +71,10 @@ def delete_rate_limit(
 ) -> Response:
     """Take the limit of a key away; what waits for it may start."""
     with serving.store.transaction() as tx:
-        if not rate_limits.delete(tx, tenant_meant(caller, tenant_id), resource_key):
+        if not rate_limits.delete(tx, _owner(tx, caller, tenant_id, resource_key), resource_key):
             raise NotFound(f"rate limit {resource_key}")
     return Response(status_code=204)
+
+
+def _owner(tx: Transaction, caller: Caller, asked: str | None, resource_key: str) -> str:
+    return owner_meant(caller, asked, lambda: rate_limits.owners(tx, resource_key))

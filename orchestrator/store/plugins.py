@@ -50,6 +50,11 @@ def get(tx: Transaction, tenant_id: str, name: str) -> Plugin | None:
     return _plugin_of(rows[0]) if rows else None
 
 
+def owners(tx: Transaction, name: str) -> list[str]:
+    """List the tenants that have a plugin of a name."""
+    return [row[0] for row in tx.query("SELECT tenant_id FROM plugins WHERE name = %s ORDER BY tenant_id", (name,))]
+
+
 def find(tx: Transaction, tenant_id: str | None, *, offset: int, limit: int) -> list[Plugin]:
     """List plugins of one tenant, or of all, by tenant and name."""
     rows = tx.query(

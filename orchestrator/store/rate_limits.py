@@ -46,6 +46,12 @@ def get(tx: Transaction, tenant_id: str, resource_key: str) -> RateLimit | None:
     return _limit_of(rows[0]) if rows else None
 
 
+def owners(tx: Transaction, resource_key: str) -> list[str]:
+    """List the tenants that have a limit of a key."""
+    text = "SELECT tenant_id FROM rate_limits WHERE resource_key = %s ORDER BY tenant_id"
+    return [row[0] for row in tx.query(text, (resource_key,))]
+
+
 def find(tx: Transaction, tenant_id: str | None, *, offset: int, limit: int) -> list[RateLimit]:
     """List limits of one tenant, or of all, by tenant and key."""
     rows = tx.query(

@@ -1,8 +1,12 @@
 """The registry of plugins over HTTP (contract, api §21)."""
 
+import httpx
 import pytest
 
-from tests.contract.client import TENANT, Api
+from orchestrator.engine import Engine
+from orchestrator.settings import Settings
+from tests.contract.client import CALL, TENANT, Api
+from tests.support.serving import Reception
 
 OTHER = {"X-Tenant-Id": "other"}
 BODY = {"name": "p/1", "plugin_type": "grpc", "source": "grpc://x:1"}
@@ -76,3 +80,21 @@ def test_api_21_plugin_is_its_tenants_own(api: Api):
     assert api.http.get("/plugins").json() == [made]
     for fields, status in (({"source": " "}, 400), ({"enabled": 1}, 422)):
         assert api.http.patch("/plugins/p%2F1", json=fields).status_code == status
+
+
+def test_api_3_3_callers_without_a_tenant_see_the_plugins_of_all(
+    api: Api, reception: Reception, engine: Engine, settings: Settings
+):
+    made = make(api)
+    lax = settings.model_copy(update={"require_tenant_header": False})
+    with httpx.Client(base_url=reception.address(engine, lax), **CALL) as unscoped:
+        assert unscoped.get("/plugins/p%2F1").json() == made
+        assert unscoped.get("/plugins/p%2F1", params={"tenant_id": "other"}).status_code == 404
+        assert unscoped.patch("/plugins/p%2F1", json={"enabled": False}).json()["tenant_id"] == TENANT
+        assert api.http.post("/plugins", json=BODY, headers=OTHER).status_code == 201
+        for answer in (unscoped.get("/plugins/p%2F1"), unscoped.delete("/plugins/p%2F1")):
+            assert (answer.status_code, "tenant_id" in answer.json()["error"]) == (400, True)
+        assert unscoped.get("/plugins/p%2F1", params={"tenant_id": TENANT}).status_code == 200
+        ours = unscoped.post("/plugins", json=BODY).json()
+        assert (ours["tenant_id"], unscoped.get("/plugins/p%2F1").json()) == ("default", ours)
+        assert [unscoped.delete("/plugins/p%2F1").status_code for _ in range(2)] == [204, 400]

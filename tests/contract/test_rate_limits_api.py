@@ -1,8 +1,12 @@
 """Limits by key over HTTP (contract, api §20.4)."""
 
+import httpx
 import pytest
 
-from tests.contract.client import TENANT, Api
+from orchestrator.engine import Engine
+from orchestrator.settings import Settings
+from tests.contract.client import CALL, TENANT, Api
+from tests.support.serving import Reception
 
 OTHER = {"X-Tenant-Id": "other"}
 
@@ -59,3 +63,19 @@ def test_api_17_4_limits_are_their_tenants_own(api: Api):
     assert api.http.get("/rate-limits/mail", headers=OTHER).status_code == 404
     assert api.http.delete("/rate-limits/mail", headers=OTHER).status_code == 404
     assert api.http.get("/rate-limits/mail").status_code == 200
+
+
+def test_api_3_3_callers_without_a_tenant_see_the_limits_of_all(
+    api: Api, reception: Reception, engine: Engine, settings: Settings
+):
+    made = put(api)
+    lax = settings.model_copy(update={"require_tenant_header": False})
+    with httpx.Client(base_url=reception.address(engine, lax), **CALL) as unscoped:
+        assert unscoped.get("/rate-limits/mail").json() == made
+        assert unscoped.get("/rate-limits/mail", params={"tenant_id": "other"}).status_code == 404
+        unscoped.post("/rate-limits", json={**made, "tenant_id": "other"})
+        assert [unscoped.get("/rate-limits/mail").status_code, unscoped.delete("/rate-limits/mail").status_code] == [
+            400
+        ] * 2
+        assert unscoped.delete("/rate-limits/mail", params={"tenant_id": "other"}).status_code == 204
+        assert [unscoped.delete("/rate-limits/mail").status_code for _ in range(2)] == [204, 404]
