@@ -50,7 +50,8 @@ class StartOptions:
         metadata: An object to find the instance by.
         not_before: An aware time; None starts at once.
         dry_run: Steps with effects outside are not run.
-        concurrency_key: Of the instances with the same key at most `max_concurrency` run at once.
+        concurrency_key: Of the instances with the same key at most `max_concurrency` run at once; kept, but without
+            effect in this version.
         budget: Limits that pause the instance, such as `{"max_steps": 1000}`.
     """
 
