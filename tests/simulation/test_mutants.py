@@ -14,7 +14,7 @@ FOUND_BY = {
     "ended_flow_is_claimed": 23,
     "join_entered_twice": 56,
     "lease_never_expires": 6,
-    "lease_not_looked_at": 400,
+    "lease_not_looked_at": 188,
     "letter_opened_twice": 136,
     "no_postman": 192,
     "question_costs_the_claims": 45,
