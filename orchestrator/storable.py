@@ -4,12 +4,10 @@ import json
 from typing import Any, Final
 
 from orchestrator.errors import InvalidArgument
-from sequences.json_values import is_deeper
+from sequences.json_values import MAX_INTEGER, MIN_INTEGER, is_deeper
 
 MAX_DEPTH = 64
 """Containers inside each other, as in everything the engine stores."""
-MIN_INTEGER, MAX_INTEGER = -(2**63), 2**64 - 1
-"""Signed or unsigned 64 bit: what orjson reads and writes without loss."""
 
 _DIGITS_ALIKE: Final = bytes.maketrans(b"123456789", b"000000000")
 _LONG_NUMBER: Final = b"0" * 19

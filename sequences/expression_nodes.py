@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sequences.functions import FUNCTIONS, Call, is_member
-from sequences.json_values import MAX_TEXT_BYTES, MIN_WHOLE, Budget, equal, is_number, to_number, truthy
+from sequences.json_values import MAX_TEXT_BYTES, MIN_INTEGER, Budget, equal, is_number, to_number, truthy
 from sequences.scope import Scope, follow, resolve
 
 
@@ -114,7 +114,7 @@ class NegativeNode:
         if number is None:
             return None
         is_whole = isinstance(value, int) and not isinstance(value, bool)
-        return -value if is_whole and -value >= MIN_WHOLE else -number
+        return -value if is_whole and -value >= MIN_INTEGER else -number
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from sequences.expression_nodes import (
     PathNode,
     WordNode,
 )
-from sequences.json_values import MAX_WHOLE, to_number
+from sequences.json_values import MAX_INTEGER, to_number
 from sequences.scope import ROOTS
 
 MAX_DEPTH: Final = 64
@@ -194,6 +194,6 @@ def _chain(first: Node, rest: list[tuple[str, Node]]) -> Node:
 
 def _number(token: str) -> float | None:
     """Read a number as JSON is read: one of 64 bits stays exact, so that it equals the same number in the data."""
-    if token.isdigit() and len(token) <= len(str(MAX_WHOLE)) and (whole := int(token)) <= MAX_WHOLE:
+    if token.isdigit() and len(token) <= len(str(MAX_INTEGER)) and (whole := int(token)) <= MAX_INTEGER:
         return whole
     return to_number(token)

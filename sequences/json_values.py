@@ -15,9 +15,9 @@ import orjson
 
 MAX_TEXT_BYTES: Final = 4 * 1024 * 1024
 MAX_ELEMENTS: Final = 100_000
-MIN_WHOLE: Final = -(2**63)
-MAX_WHOLE: Final = 2**64 - 1
-"""Whole numbers from here to there can be stored exactly; others are float64."""
+MIN_INTEGER: Final = -(2**63)
+MAX_INTEGER: Final = 2**64 - 1
+"""Signed or unsigned 64 bit: what orjson reads and writes without loss."""
 _MAX_DEPTH: Final = 200
 _NUMERIC: Final = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 

@@ -33,6 +33,7 @@ from orchestrator.core.outcomes import (
     StateWritten,
     Suspended,
 )
+from sequences.json_values import MAX_INTEGER, MIN_INTEGER
 from sequences.signals import Custom
 from workers.failures import failed
 
@@ -40,9 +41,6 @@ MAX_OUTPUT_BYTES: Final = 8 * 1024 * 1024
 """8 MiB of JSON text: a larger result belongs into a file store, and its address into the output."""
 MAX_DEPTH: Final = 64
 """Containers inside each other, as everywhere in the language."""
-MIN_INTEGER: Final = -(2**63)
-MAX_INTEGER: Final = 2**64 - 1
-"""Signed or unsigned 64 bit, what orjson reads and writes."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _PATH_CHARACTERS = 200

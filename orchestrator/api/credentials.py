@@ -11,12 +11,11 @@ from orchestrator.api.auth import CallerDependency
 from orchestrator.api.bodies import Body
 from orchestrator.api.credential_shapes import ChangeCredential, CreateCredential, CredentialView
 from orchestrator.api.documentation import accepts
+from orchestrator.api.naming import DEFAULT_TENANT, MAX_LISTED
 from orchestrator.api.services import Serving
 from orchestrator.store.credentials import Credential
 
 router = APIRouter(tags=["credentials"])
-MAX_LISTED = 1000
-DEFAULT_TENANT = "default"
 _NEVER_NULL = ("name", "kind", "value", "enabled")
 
 CredentialId = Annotated[str, Path(alias="id")]

@@ -30,6 +30,7 @@ from orchestrator.api.instance_shapes import (
     SetState,
     StartInstance,
 )
+from orchestrator.api.naming import DEFAULT_TENANT
 from orchestrator.api.services import Services, Serving
 from orchestrator.errors import InvalidArgument, NotFound
 from orchestrator.exchange import Started
@@ -126,7 +127,7 @@ def _check_all_names(requests: list[CreateInstance], caller: Caller) -> None:
 def create_instance_by_name(serving: Serving, caller: CallerDependency, name: str, body: Body) -> Response:
     """Start an instance of the newest version of a sequence, or of the version asked for."""
     request = body.read(StartInstance)
-    tenant_id = caller.tenant or "default" if request.tenant_id is None else request.tenant_id
+    tenant_id = caller.tenant or DEFAULT_TENANT if request.tenant_id is None else request.tenant_id
     namespace = "default" if request.namespace is None else request.namespace
     check_names(caller, tenant_id=tenant_id, namespace=namespace, idempotency_key=request.idempotency_key)
     stored = serving.catalogue.startable(

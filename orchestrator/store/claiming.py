@@ -28,10 +28,11 @@ from orchestrator.store.session import Transaction
 from orchestrator.store.worker_orders import HANDLERS, ROUTES, routes_of
 
 # A year that Python cannot read would hide the row, and all that are read with it, from whoever asks.
-_EXPIRES_AT = """LEAST(
+_LATEST = "timestamptz '9999-12-31Z'"
+_EXPIRES_AT = f"""LEAST(
         COALESCE(s.expires_at, CASE WHEN s.timeout IS NOT NULL
-            THEN clock_timestamp() + LEAST(s.timeout, timestamptz '9999-12-31Z' - clock_timestamp()) END),
-        s.deadline_at + LEAST(interval '1 second', timestamptz '9999-12-31Z' - s.deadline_at))"""
+            THEN clock_timestamp() + LEAST(s.timeout, {_LATEST} - clock_timestamp()) END),
+        s.deadline_at + LEAST(interval '1 second', {_LATEST} - s.deadline_at))"""
 
 # MATERIALIZED: as the inner side of a join, a sub-select is run anew for each row, and each time gives other free rows,
 # so that more are claimed than its limit says.
