@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
+
 from orchestrator import embedded
 from orchestrator.carry import CarryOn
 from orchestrator.core.outcomes import Completed
@@ -122,7 +124,7 @@ def _report(path: Route) -> None:
     for name, column in zip(MEASURED, zip(*rounds, strict=True), strict=True):
         print(f"{statistics.median(column):9.3f} ({min(column):.3f}) {name}")
     path.start()
-    with _Statements() as statements:
+    with Statements() as statements:
         ran = path.drive()
     statements.show(ran)
     path.start()
@@ -138,25 +140,29 @@ def _timed(path: Route) -> tuple[float, ...]:
     return tuple((after - first) / ran for first, after in zip(before, path.readings(), strict=True))
 
 
-class _Statements:
+class Statements:
     """Sends the statements of a transaction one by one, and notes how long each took."""
 
     def __init__(self) -> None:
         self._took: dict[str, list[float]] = defaultdict(list)
         self._original = Transaction.__init__
 
-    def __enter__(self) -> "_Statements":
+    def __enter__(self) -> "Statements":
         original, took = self._original, self._took
 
         def opened(tx: Transaction, connection: Any, **options: Any) -> None:
             original(tx, connection, **options)
             tx.cursor = _Cursor(tx.cursor, took)
 
-        Transaction.__init__ = opened  # type: ignore[method-assign]
+        Transaction.__init__ = opened  # type: ignore[assignment, method-assign]
         return self
 
     def __exit__(self, *_error: object) -> None:
         Transaction.__init__ = self._original  # type: ignore[method-assign]
+
+    def counts(self) -> dict[str, int]:
+        """Say how often each kind of statement was sent."""
+        return {name: len(took) for name, took in self._took.items()}
 
     def show(self, steps: int) -> None:
         """Print what each kind of statement costs a step."""
@@ -166,6 +172,8 @@ class _Statements:
 
 
 class _Cursor:
+    """Sends what comes as one message statement by statement, and all of it as one transaction nevertheless."""
+
     def __init__(self, cursor: Any, took: dict[str, list[float]]) -> None:
         self._cursor = cursor
         self._took = took
@@ -173,11 +181,22 @@ class _Cursor:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._cursor, name)
 
-    def execute(self, message: bytes) -> None:
-        for part in message.decode().split(";\n"):
-            began = time.perf_counter()
-            self._cursor.execute(part)
-            self._took[" ".join(part.split()[:2])].append(time.perf_counter() - began)
+    def execute(self, message: bytes | str) -> None:
+        text = message if isinstance(message, str) else message.decode()
+        connection = self._cursor.connection
+        is_within = connection.get_transaction_status() != TRANSACTION_STATUS_IDLE or text.startswith("BEGIN")
+        if not is_within:
+            self._timed("BEGIN", connection.cursor())
+        for part in text.split(";\n"):
+            self._timed(part, self._cursor)
+        if not is_within:
+            # By a cursor of its own: this one has the answer.
+            self._timed("COMMIT", connection.cursor())
+
+    def _timed(self, statement: str, cursor: Any) -> None:
+        began = time.perf_counter()
+        cursor.execute(statement)
+        self._took[" ".join(statement.split()[:2])].append(time.perf_counter() - began)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,6 @@ from tests.benchmarks.processes import family, usage
 from tests.benchmarks.wire import Connection, spread
 from tests.benchmarks.works import SHORT, Chain
 
-pytestmark = pytest.mark.bench
-
 
 def points(model: Model, noise: float = 0.0) -> list[Point]:
     """Make the points a model predicts, every second one too slow by some part and the others too fast."""
@@ -92,6 +90,7 @@ def test_peer_that_is_not_there_is_named_and_the_run_goes_on(monkeypatch: pytest
     assert said == ["gone: not measured: npm is not installed"]
 
 
+@pytest.mark.bench
 def test_package_that_cannot_be_installed_gives_the_reason(tmp_path: Path) -> None:
     with pytest.raises(installing.Unavailable, match=r"pip|python"):
         installing.environment(tmp_path / "peer", [str(tmp_path / "no-such-file.whl")])
