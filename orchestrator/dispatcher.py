@@ -12,8 +12,8 @@ import structlog
 from redis.exceptions import RedisError
 
 from orchestrator.clock import MACHINE_TIME, MachineTime
-from orchestrator.engine import Ring
 from orchestrator.loops import JITTERED, TickResult
+from orchestrator.passage import Ring
 from orchestrator.settings import Settings
 from orchestrator.store.hints import Head
 from orchestrator.store.interface import Store

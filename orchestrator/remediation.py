@@ -65,7 +65,7 @@ def previews(engine: Engine, tx: PostgresTransaction, found: Standing) -> list[P
     """Say what can be done about an instance, best in the transaction in which it was looked at."""
     made = []
     for action, event in _offered(found):
-        passed = engine.foresee(tx, found.instance.id, event)
+        passed = engine.passage.foresee(tx, found.instance.id, event)
         if passed is not None:
             made.append(
                 Preview(
@@ -88,7 +88,7 @@ def apply(store: PostgresStore, engine: Engine, instance_id: UUID, preview_id: s
         Conflict: The instance no longer stands as it did.
     """
     action = _action_of(preview_id)
-    engine.know_handlers()
+    engine.passage.know_handlers()
     with store.transaction() as tx:
         now = tx.lock([instance_id], []).now
         found = standing.of_instance(tx, instance_id, engine.settings.dead_after)
@@ -98,10 +98,10 @@ def apply(store: PostgresStore, engine: Engine, instance_id: UUID, preview_id: s
         if event is None or _name(action, found) != preview_id:
             raise Conflict(f"instance {instance_id} no longer stands as previewed: look again")
         try:
-            passed = engine.pass_within(tx, instance_id, event, now)
+            passed = engine.passage.within(tx, instance_id, event, now)
         except InvalidArgument as refused:
             raise Conflict(f"instance {instance_id} no longer stands as previewed: {refused}") from refused
-    engine.follow_up(passed)
+    engine.passage.follow_up(passed)
     return action, passed.instance.state
 
 

@@ -143,7 +143,7 @@ class Schedules:
         with self._store.transaction() as tx:
             earlier = schedules.open_runs(tx, due.id, due.next_fire_at)
         if earlier:
-            self._engine.signal_many(earlier, Control.CANCEL, None)
+            self._engine.interventions.signal_many(earlier, Control.CANCEL, None)
 
     def _begin(self, tx: PostgresTransaction, schedule: Schedule) -> Begun | None:
         """Start a flow in the transaction of the fire; None if its sequence cannot be started."""

@@ -47,7 +47,8 @@ def set_states(serving: Serving, caller: CallerDependency, body: Body) -> Respon
     """Set the state of all matching instances, whatever theirs is."""
     request = body.read(BulkState)
     which = filter_of(caller, request.filter)
-    return Json({"count": sum(serving.engine.set_state_of_many(ids, request.state) for ids in _ids(serving, which))})
+    interventions = serving.engine.interventions
+    return Json({"count": sum(interventions.set_state_of_many(ids, request.state) for ids in _ids(serving, which))})
 
 
 @router.patch("/instances/bulk/reschedule", responses={200: {"model": Count}}, openapi_extra=accepts(BulkReschedule))
@@ -60,7 +61,7 @@ def reschedule(serving: Serving, caller: CallerDependency, body: Body) -> Respon
     if which.states is not None and InstanceState.SCHEDULED not in which.states:
         return Json({"count": 0})
     which, by = replace(which, states=(InstanceState.SCHEDULED,)), timedelta(seconds=request.offset_secs)
-    return Json({"count": sum(serving.engine.reschedule_many(ids, by) for ids in _ids(serving, which))})
+    return Json({"count": sum(serving.engine.interventions.reschedule_many(ids, by) for ids in _ids(serving, which))})
 
 
 @router.post("/instances/batch-action", responses={200: {"model": BatchResult}}, openapi_extra=accepts(BatchAction))
@@ -75,7 +76,7 @@ def batch_action(serving: Serving, caller: CallerDependency, body: Body) -> Resp
     for ids in _ids(serving, which, limit=request.limit):
         counts["matched"] += len(ids)
         if not request.dry_run:
-            tally = serving.engine.act_on_many(ids, request.action.value, signal, request.payload)
+            tally = serving.engine.interventions.act_on_many(ids, request.action.value, signal, request.payload)
             counts.update(applied=tally.applied, skipped=tally.refused, failed=tally.gone)
     return Json({**counts, "dry_run": request.dry_run})
 

@@ -103,7 +103,7 @@ def retry_failure_group(
 
 def _retry(serving: Services, instance_id: UUID) -> bool:
     try:
-        serving.engine.retry(instance_id)
+        serving.engine.interventions.retry(instance_id)
     except (InvalidArgument, NotFound):
         return False
     return True

@@ -151,7 +151,7 @@ def set_state(serving: Serving, caller: CallerDependency, instance_id: InstanceI
     """Set the state by hand; only the moves of the state table are allowed."""
     request = body.read(SetState)
     check_owned(serving, caller, instance_id)
-    serving.engine.set_state(instance_id, request.state, request.next_fire_at)
+    serving.engine.interventions.set_state(instance_id, request.state, request.next_fire_at)
     return Response()
 
 
@@ -161,7 +161,7 @@ def set_context(serving: Serving, caller: CallerDependency, instance_id: Instanc
     context = body.read(SetContext).context
     check_owned(serving, caller, instance_id)
     check_context_size(context, serving.settings.max_context_bytes)
-    serving.engine.replace_context(instance_id, context.data, context.config)
+    serving.engine.interventions.replace_context(instance_id, context.data, context.config)
     return Response()
 
 
@@ -171,5 +171,5 @@ def retry(serving: Serving, caller: CallerDependency, instance_id: InstanceId, b
     if not isinstance(body.json_or_none(), dict | None):
         raise Rejection(422, "Failed to deserialize the JSON body: expected an object")
     check_owned(serving, caller, instance_id)
-    serving.engine.retry(instance_id)
+    serving.engine.interventions.retry(instance_id)
     return Json({"id": instance_id, "state": "scheduled"})

@@ -37,7 +37,7 @@ def migrate_instance(serving: Serving, caller: CallerDependency, body: Body) -> 
     if record is None:
         raise NotFound(f"instance {request.instance_id}")
     _check_target(serving, request.target_sequence_id, record.instance.tenant_id)
-    serving.engine.migrate(request.instance_id, request.target_sequence_id)
+    serving.engine.interventions.migrate(request.instance_id, request.target_sequence_id)
     return Json(
         {
             "migrated": True,
@@ -67,7 +67,7 @@ def migrate_instances(serving: Serving, caller: CallerDependency, body: Body) ->
         if request.dry_run:
             migrated += len(wanted)
         else:
-            tally = serving.engine.migrate_many(wanted, target)
+            tally = serving.engine.interventions.migrate_many(wanted, target)
             migrated, failed = migrated + tally.applied, failed + tally.gone
     skipped = matched - migrated - failed
     return Json({"matched": matched, "migrated": migrated, "skipped": skipped, "failed": failed})

@@ -40,7 +40,7 @@ def inject_blocks(serving: Serving, caller: CallerDependency, instance_id: Insta
     blocks = check_blocks(request.blocks)
     if not blocks:
         raise InvalidArgument("blocks must not be empty")
-    instance = serving.engine.inject(instance_id, blocks, request.position)
+    instance = serving.engine.interventions.inject(instance_id, blocks, request.position)
     return Json(
         {
             "injected_block_ids": [block.id for block in blocks],
@@ -64,7 +64,7 @@ def resume_from(
     signals = _signals(request.signals)
     check_owned(serving, caller, instance_id)
     restart = Restart(block_id=block_id, data=request.context or {}, signals=signals)
-    resumed = serving.engine.resume_from(instance_id, restart)
+    resumed = serving.engine.interventions.resume_from(instance_id, restart)
     return Json(
         {
             "id": instance_id,
@@ -88,7 +88,7 @@ def fork(serving: Serving, caller: CallerDependency, instance_id: InstanceId, bo
     signals = _signals(request.signals)
     check_owned(serving, caller, instance_id)
     restart = Restart(block_id=request.from_block_id, data=request.context or {}, signals=signals)
-    forked = serving.engine.fork(instance_id, restart, dry_run=request.dry_run)
+    forked = serving.engine.interventions.fork(instance_id, restart, dry_run=request.dry_run)
     answer = {
         "id": forked.instance.id,
         "forked_from": instance_id,

@@ -123,7 +123,7 @@ def cancel_session(serving: Serving, caller: CallerDependency, session_id: Sessi
     count, cancelled = 0, set[UUID]()
     while waiting := [i for i in _running(serving, caller, session_id) if i not in cancelled]:
         cancelled.update(waiting)
-        count += serving.engine.signal_many(waiting, Control.CANCEL, None)
+        count += serving.engine.interventions.signal_many(waiting, Control.CANCEL, None)
     return Json({"count": count})
 
 

@@ -38,7 +38,7 @@ def send_signal(serving: Serving, caller: CallerDependency, instance_id: Instanc
         raise Rejection(422, "Failed to deserialize the JSON body: expected an object")
     signal = signal_of(written)
     check_owned(serving, caller, instance_id)
-    signal_id = serving.engine.signal(instance_id, signal, written.get("payload"))
+    signal_id = serving.engine.interventions.signal(instance_id, signal, written.get("payload"))
     serving.metrics.count("orch8_signals_delivered")
     return Json({"signal_id": signal_id}, status_code=201)
 

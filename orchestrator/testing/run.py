@@ -209,7 +209,7 @@ class Run:
 
     def signal(self, signal_type: Any, payload: Any = None) -> "Run":
         """Send a signal: `"pause"`, `"resume"`, `"cancel"`, `"update_context"`, `{"custom": name}`."""
-        self._simulation.engine.signal(self.id, parse_signal({"signal_type": signal_type}), payload)
+        self._simulation.engine.interventions.signal(self.id, parse_signal({"signal_type": signal_type}), payload)
         return self
 
     def answer(self, block_id: str, value: Any = "yes", **payload: Any) -> "Run":
@@ -231,12 +231,12 @@ class Run:
 
     def retry(self) -> "Run":
         """Reopen a failed instance; it goes on with the next `go`."""
-        self._simulation.engine.retry(self.id)
+        self._simulation.engine.interventions.retry(self.id)
         return self
 
     def migrate(self, sequence_id: UUID) -> "Run":
         """Let the instance go over to another definition, one of `sub_sequences`; it goes on with the next `go`."""
-        self._simulation.engine.migrate(self.id, sequence_id)
+        self._simulation.engine.interventions.migrate(self.id, sequence_id)
         stored = self._simulation.store.tables.definitions[sequence_id]
         self.plan = Plan(parse_definition(stored.document))
         return self

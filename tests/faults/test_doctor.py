@@ -181,7 +181,7 @@ def _end_what_is_parked(patient: Patient) -> None:
     ]
     for instance_id in ids:
         assert parked_reason(patient.site, instance_id)
-        stack.engine.signal(instance_id, Control.CANCEL, None)
+        stack.engine.interventions.signal(instance_id, Control.CANCEL, None)
     stack.wait_for_states(ids, ENDED)
 
 

@@ -115,7 +115,7 @@ def test_s1_migration_to_a_version_that_is_being_deleted_changes_nothing(
     target = world.define("target", [step("a", "external")])
     flow = world.start([step("w", "external")])
     source = world.instance(flow.id).sequence_id
-    migrated = while_open(world, other, take_away(target), lambda: world.engine.migrate(flow.id, target))
+    migrated = while_open(world, other, take_away(target), lambda: world.engine.interventions.migrate(flow.id, target))
     with pytest.raises(NotFound, match=str(target)):
         migrated.result(LONG)
     assert world.instance(flow.id).sequence_id == source
@@ -132,9 +132,9 @@ def test_s9_7_instance_of_a_version_that_is_being_deleted_is_not_reopened(
 
     def again() -> None:
         if reopen == "retry":
-            world.engine.retry(flow.id)
+            world.engine.interventions.retry(flow.id)
         else:
-            world.engine.set_state_of_many([flow.id], InstanceState.PAUSED)
+            world.engine.interventions.set_state_of_many([flow.id], InstanceState.PAUSED)
 
     future = while_open(world, other, take_away(sequence_id), again)
     if reopen == "retry":
@@ -220,7 +220,7 @@ def test_s1_instances_of_a_deleted_version_go_in_parts_and_others_stay(
     sequence_id = world.define("s", [step("a", "noop")])
     stays = world.start([step("a", "noop")])
     started = world.engine.start_many([request_for(world, sequence_id) for _ in range(10)])
-    world.engine.set_state_of_many([each.id for each in started], InstanceState.CANCELLED)
+    world.engine.interventions.set_state_of_many([each.id for each in started], InstanceState.CANCELLED)
     with world.store.transaction() as tx:
         take_away(sequence_id)(tx)
         assert removal.remove_of_deleted(tx) == 4
@@ -230,7 +230,7 @@ def test_s1_instances_of_a_deleted_version_go_in_parts_and_others_stay(
         catalogue.create(again, tenant=None)
     world.restart()
     with pytest.raises(NotFound):
-        world.engine.set_state(started[-1].id, InstanceState.SCHEDULED)
+        world.engine.interventions.set_state(started[-1].id, InstanceState.SCHEDULED)
     reconciler = Reconciler(world.engine, world.settings)
     assert [reconciler._clear_away() for _ in range(3)] == [4, 2, 0]
     assert count(world, "instances", sequence_id) == 0

@@ -311,7 +311,7 @@ def test_the_doctor_says_why_an_instance_stands_still(engine: Engine, store: Sto
     assert {each.name for each in explain(settings, unserved)} == {"state", "queue_without_worker"}
     delayed = _start(engine, store, _step(delay={"duration": 3_600_000}))
     assert {each.name for each in explain(settings, delayed)} == {"state", "delayed"}
-    engine.signal(queued, Control.PAUSE, None)
+    engine.interventions.signal(queued, Control.PAUSE, None)
     assert "paused" in {each.name for each in explain(settings, queued)}
     with pytest.raises(NotFound):
         explain(settings, uuid4())

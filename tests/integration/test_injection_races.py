@@ -20,7 +20,7 @@ def test_s9_10_worker_with_the_flow_in_memory_sees_what_another_process_injected
     flow = world.start([step("a"), step("b")])
     claim = flow.claim("a")
     outcome = world.outcome(world.work(claim))  # loads the slice, and leaves it in memory
-    Engine(world.store, None, Settings()).inject(flow.id, check_blocks([step("x")]), 0)
+    Engine(world.store, None, Settings()).interventions.inject(flow.id, check_blocks([step("x")]), 0)
     carried = world.finish([(claim, outcome)], carry=True)
     assert [claim.key.block_id for claim in carried] == ["x"]
     assert [work.block.id for work in world.engine.inputs(carried)] == ["x"]
@@ -32,7 +32,7 @@ def test_s9_10_concurrent_injections_never_lose_each_other(world: StoredWorld) -
 
     def inject(number: int) -> int:
         blocks = check_blocks([step(f"x{number}"), step(f"y{number}")])
-        return engines[number % 4].inject(flow.id, blocks, 0 if number % 2 else None).injected
+        return engines[number % 4].interventions.inject(flow.id, blocks, 0 if number % 2 else None).injected
 
     with ThreadPoolExecutor(4) as pool:
         totals = list(pool.map(inject, range(12)))

@@ -54,7 +54,7 @@ def test_s3_8_children_are_started_some_at_a_time(world: StoredWorld, monkeypatc
     monkeypatch.setattr(errands, "AT_ONCE", 2)
     world.define("child", [step("c", "external")])
     passed: list[int] = []
-    messenger = world.engine._messenger
+    messenger = world.engine.passage._messenger
     pass_on = messenger._pass
     messenger._pass = lambda events: (passed.append(len(events)), pass_on(events))[1]
     flow = world.start([parallel("p", *([sub_sequence(f"s{n}", "child")] for n in range(5)))])

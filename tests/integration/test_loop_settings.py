@@ -119,7 +119,7 @@ def _count(store: Store, table: str) -> int:
 def test_api_19_instances_that_ended_long_ago_are_forgotten(engine: Engine, store: Store) -> None:
     kept, gone, young = _start(engine, store, 3)
     for ended in (gone, young):
-        engine.signal(ended, Control.CANCEL, None)
+        engine.interventions.signal(ended, Control.CANCEL, None)
     with store.transaction() as tx:
         tx.execute("UPDATE instances SET updated_at = updated_at - interval '1 day' WHERE id <> %s", (young,))
     assert Retention(postgres_of(store), timedelta(hours=1)).tick().done == 1

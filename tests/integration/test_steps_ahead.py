@@ -201,7 +201,7 @@ def test_what_was_run_ahead_is_dropped_if_the_instance_has_changed(
     hands: Hands, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Engine(hands.engine.store, None, settings)
-    instance_id = during(hands, lambda i: other.signal(i, Control.PAUSE, None), monkeypatch)
+    instance_id = during(hands, lambda i: other.interventions.signal(i, Control.PAUSE, None), monkeypatch)
     assert hands.commits == [["a", "|"]]
     assert hands.state(instance_id) == InstanceState.PAUSED
     assert hands.attempts(instance_id) == [("a", "completed")]

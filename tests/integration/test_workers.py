@@ -104,7 +104,7 @@ def test_a_cancelled_handler_can_notice(stack: Stack) -> None:
 
     [instance_id] = stack.start_instances(stack.define([step("a", "cooperative")]))
     wait_until(lambda: pids_of(stack, instance_id), "the handler to begin")
-    stack.engine.signal(instance_id, Control.CANCEL, None)
+    stack.engine.interventions.signal(instance_id, Control.CANCEL, None)
     assert stack.wait_for_end([instance_id]) == {instance_id: "cancelled"}
     wait_until(
         lambda: any(e.key.startswith(str(instance_id)) and e.result == "noticed" for e in stack.effects.executions()),

@@ -110,7 +110,7 @@ def test_a_step_of_an_instance_that_was_changed_meanwhile_is_decided_again(hands
 
     def annoyed(block: str) -> None:
         if block == "s1":
-            other.signal(flow, Control.UPDATE_CONTEXT, {"data": {"told": True}})
+            other.interventions.signal(flow, Control.UPDATE_CONTEXT, {"data": {"told": True}})
 
     took = hands.run(annoyed)
     assert took["s1"] == [*AT_ONCE, *LOCKED]

@@ -120,7 +120,7 @@ class Client:
     def _signal(self, instance_id: UUID, kind: Any, payload: Any) -> None:
         self.world.note(f"{self._process.name} signals {kind} to {self.world.name_of(instance_id)}")
         try:
-            self._insist(lambda: self._engine.signal(instance_id, parse_signal_type(kind), payload))
+            self._insist(lambda: self._engine.interventions.signal(instance_id, parse_signal_type(kind), payload))
         except (InvalidArgument, NotFound) as refused:
             self.world.note(f"{self._process.name} is refused: {type(refused).__name__}")
 

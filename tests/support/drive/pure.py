@@ -77,8 +77,8 @@ from orchestrator.core.slice import ABSENT, Needs, Slice
 from orchestrator.core.states import Activity, InstanceState, StepState
 from orchestrator.core.steps import runs_in_process
 from orchestrator.core.turn import Turn
-from orchestrator.engine import _refused
 from orchestrator.exchange import OtherFlow, Restart, Work
+from orchestrator.passage import error_of
 from orchestrator.store.claiming import Worker
 from orchestrator.store.rows import claim_of
 from sequences.references import ALL, References
@@ -533,7 +533,7 @@ class PureWorld:
     def _ask(self, instance_id: UUID, event: Event) -> Decision:
         decision = self.decide(instance_id, event)
         if decision.refusal is not None:
-            raise _refused(decision)
+            raise error_of(decision)
         return decision
 
     def elapse(self, instance_id: UUID, by: timedelta) -> None:

@@ -108,7 +108,7 @@ class StoredWorld:
 
     def hold_mail(self) -> None:
         """Die after each commit: what it leaves to be done waits for the loops."""
-        self.engine._messenger.run = lambda _errands: None
+        self.engine.passage._messenger.run = lambda _errands: None
 
     def deliver_mail(self) -> None:
         """Let the timers and the postman do what was left, in a process of their own, until nothing is."""
@@ -258,36 +258,36 @@ class StoredWorld:
         return bool(self.engine.lose([claim], "gone"))
 
     def signal(self, instance_id: UUID, body: Mapping[str, Any]) -> None:
-        self.engine.signal(instance_id, parse_signal(body), body.get("payload"))
+        self.engine.interventions.signal(instance_id, parse_signal(body), body.get("payload"))
 
     def retry(self, instance_id: UUID) -> None:
-        self.engine.retry(instance_id)
+        self.engine.interventions.retry(instance_id)
 
     def resume_from(self, instance_id: UUID, restart: Restart) -> int:
-        return self.engine.resume_from(instance_id, restart).outputs_deleted
+        return self.engine.interventions.resume_from(instance_id, restart).outputs_deleted
 
     def fork(self, instance_id: UUID, restart: Restart, *, dry_run: bool) -> UUID:
-        return self.engine.fork(instance_id, restart, dry_run=dry_run).instance.id
+        return self.engine.interventions.fork(instance_id, restart, dry_run=dry_run).instance.id
 
     def force(self, instance_id: UUID, state: str, not_before: datetime | None = None) -> None:
-        self.engine.set_state(instance_id, InstanceState(state), not_before)
+        self.engine.interventions.set_state(instance_id, InstanceState(state), not_before)
 
     def force_many(self, instance_id: UUID, state: str) -> None:
-        self.engine.set_state_of_many([instance_id], InstanceState(state))
+        self.engine.interventions.set_state_of_many([instance_id], InstanceState(state))
 
     def reschedule(self, instance_id: UUID, by: timedelta) -> int:
-        return self.engine.reschedule_many([instance_id], by)
+        return self.engine.interventions.reschedule_many([instance_id], by)
 
     def replace_context(self, instance_id: UUID, data: Any, config: Any) -> None:
-        self.engine.replace_context(instance_id, data, config)
+        self.engine.interventions.replace_context(instance_id, data, config)
 
     def inject(self, instance_id: UUID, blocks: Sequence[Mapping[str, Any]], position: int | None = None) -> None:
-        self.engine.inject(instance_id, check_blocks(list(blocks)), position)
+        self.engine.interventions.inject(instance_id, check_blocks(list(blocks)), position)
 
     def migrate(self, instance_id: UUID, blocks: Sequence[Mapping[str, Any]]) -> None:
         definition, former = definition_of(blocks), self.instance(instance_id).sequence_id
         self._define(definition)
-        self.engine.migrate(instance_id, definition.id)
+        self.engine.interventions.migrate(instance_id, definition.id)
         with self.store.transaction() as tx:
             tx.execute("DELETE FROM sequences WHERE id = %s", (former,))
         self.restart()
