@@ -16,7 +16,7 @@ from orchestrator.store.credentials import Credential, CredentialKind
 from orchestrator.store.postgres import PostgresStore
 
 MAX_BYTES: Final = 256 * 1024
-"""Of all its texts together."""
+"""Of its secrets together, and of its other texts together."""
 RESOLVE_SECONDS: Final = 2.0
 """A name that has not been found by then counts as unknown; the address is checked again whenever it is used."""
 
@@ -118,10 +118,10 @@ def _check(credential: Credential) -> None:
             raise InvalidArgument(f"{name} looks like one that this server has sealed")
     if credential.kind is CredentialKind.OAUTH2 and credential.refresh_url and not credential.refresh_token:
         raise InvalidArgument("refresh_url needs a refresh_token")
-    texts = ("tenant_id", "name", "value", "refresh_url", "refresh_token", "description")
-    size = sum(len((getattr(credential, name) or "").encode()) for name in texts)
-    if size > MAX_BYTES:
-        raise PayloadTooLarge(f"a credential has at most {MAX_BYTES} bytes, not {size}")
+    for texts in (("value", "refresh_token"), ("tenant_id", "name", "refresh_url", "description")):
+        size = sum(len((getattr(credential, name) or "").encode()) for name in texts)
+        if size > MAX_BYTES:
+            raise PayloadTooLarge(f"{' and '.join(texts)} of a credential have at most {MAX_BYTES} bytes, not {size}")
 
 
 def _owned(found: Credential | None, credential_id: str, tenant: str | None) -> Credential:

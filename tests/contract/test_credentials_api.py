@@ -119,6 +119,7 @@ def test_api_18_1_id_is_unique_over_all_tenants(api: Api):
         ({"refresh_url": "https://me:pw@example.invalid/", "refresh_token": "t"}, 400),
         ({"value": TOO_MUCH}, 413),
         ({"description": TOO_MUCH}, 413),
+        ({"value": "x" * 200_000, "refresh_token": "t" * 100_000}, 413),
         ({"tenant_id": "other"}, 403),
         ({"kind": "password"}, 422),
         ({"value": 7}, 422),
@@ -139,6 +140,11 @@ def test_api_18_1_missing_member_is_422(api: Api, missing: str):
     body = {"id": "mail", "name": "Mail", "kind": "api_key", "value": SECRET}
     del body[missing]
     assert api.http.post("/credentials", json=body).status_code == 422
+
+
+def test_api_18_1_secret_of_exactly_the_limit_is_stored_whatever_the_name(api: Api):
+    made(api, name="n" * 255, value=TOO_MUCH[1:])
+    assert api.http.patch("/credentials/mail", json={"value": "y" * 262_144, "description": "d"}).status_code == 200
 
 
 def test_api_18_1_blank_tenant_is_that_of_the_caller(api: Api):
