@@ -207,7 +207,7 @@ def _next_fire(schedule: Schedule, now: datetime) -> datetime | None:
 
 @lru_cache(maxsize=1)
 def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
+    return frozenset(available_timezones() - {"localtime"})  # what a machine calls its own zone: another one on each
 
 
 def _owned(found: Schedule | None, schedule_id: UUID) -> Schedule:

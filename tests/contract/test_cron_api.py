@@ -128,6 +128,7 @@ def test_api_14_a_schedule_is_its_tenants(api: Api) -> None:
         ({"timezone": "Mars/Olympus_Mons"}, 400),
         ({"timezone": ""}, 400),
         ({"timezone": "../etc/passwd"}, 400),
+        ({"timezone": "localtime"}, 400),
         ({"timezone": None}, 422),
         ({"enabled": "yes"}, 422),
         ({"overlap_policy": "explode"}, 422),
