@@ -51,7 +51,9 @@ class ReadyNeed(StrEnum):
 class Settings(BaseSettings):
     """All settings of all processes, with their units, defaults and reasons."""
 
-    model_config = SettingsConfigDict(env_prefix="ORCHESTRATOR_", extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="ORCHESTRATOR_", env_ignore_empty=True, extra="ignore", populate_by_name=True
+    )
 
     database_url: str = Field(
         "",

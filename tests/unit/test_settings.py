@@ -42,6 +42,29 @@ def test_both_families_of_names_are_read(monkeypatch: pytest.MonkeyPatch, name: 
     assert Settings().api_key == "key"
 
 
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("ORCH8_ALLOW_INTERNAL_URLS", "allow_internal_urls"),
+        ("ORCH8_REQUIRE_TENANT_HEADER", "require_tenant_header"),
+        ("ORCH8_BATCH_SIZE", "loop_batch"),
+        ("ORCH8_WORKER_REAPER_STALE_SECS", "task_lease"),
+        ("ORCH8_MODEL_PRICING", "model_pricing"),
+        ("ORCH8_WEBHOOK_URLS", "webhook_urls"),
+    ],
+)
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch, name: str, field: str) -> None:
+    unset = getattr(Settings(), field)
+    monkeypatch.setenv(name, "")
+    assert getattr(Settings(), field) == unset
+
+
+def test_an_empty_variable_leaves_its_other_name_to_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_API_KEY", "")
+    monkeypatch.setenv("ORCH8_API_KEY", "key")
+    assert Settings().api_key == "key"
+
+
 @pytest.mark.parametrize("name", ["ORCHESTRATOR_TASK_LEASE", "ORCH8_WORKER_REAPER_STALE_SECS"])
 def test_api_19_the_lease_of_a_task_is_set_by_either_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "3")
