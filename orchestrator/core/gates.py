@@ -25,6 +25,7 @@ from sequences.signals import HUMAN_INPUT_PREFIX, exact_choice, nameless_choice
 GATE_MARK = "_orch8_human_gate"
 NOTICE_TIMEOUT_MS = 10_000
 BLOCKED = "blocked:"
+RECEIVED = "signal_received"
 """How the refusal of an address reads (contract §11, outbound rules)."""
 
 
@@ -145,6 +146,8 @@ def _takes(turn: Turn, step: Step, answer: Answer) -> bool:
 def receive(turn: Turn, signal: KeptSignal) -> None:
     """Hand a custom signal to the gate it answers; keep it for later when no such gate is open.
 
+    One that no gate waits for, now or later, only leaves an audit row: of its name, as its payload may be secret.
+
     Raises:
         Ambiguous: The signal has no name and several gates are open.
         TooLarge: The context has no room for the answer; the gate stays open.
@@ -161,6 +164,8 @@ def receive(turn: Turn, signal: KeptSignal) -> None:
             return
     if _may_be_answer(turn, signal):
         turn.keep_signal(signal)
+    else:
+        turn.record_event(RECEIVED, None, {"signal_id": str(signal.id), "signal_type": {"custom": signal.name}})
 
 
 def time_out(turn: Turn, step: Step) -> None:

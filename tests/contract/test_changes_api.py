@@ -52,6 +52,32 @@ def test_api_18_4_the_feed_shows_the_audit_rows_of_a_tenant_page_by_page(api: Ap
     assert page == {"changes": [], "has_more": False}
 
 
+@pytest.mark.parametrize("state", ["waiting", "paused", "scheduled"])
+def test_api_18_4_a_custom_signal_that_nothing_waits_for_is_in_the_feed(api: Api, state: str):
+    instance = api.start(step("a"), **({} if state == "waiting" else {"next_fire_at": "2099-01-01T00:00:00Z"}))
+    if state == "paused":
+        api.signal(instance, "pause")
+    before = api.instance(instance)
+    assert before["state"] == state
+    signal = api.signal(instance, {"custom": "hello"}, {"secret": 1}).json()["signal_id"]
+    audit = api.http.get(f"/instances/{instance}/audit").json()
+    (row,) = [each for each in audit if each["event_type"] == "signal_received"]
+    assert row["details"] == {"signal_id": signal, "signal_type": {"custom": "hello"}}
+    assert {"from_state", "to_state", "block_id"}.isdisjoint(row)
+    assert {**api.instance(instance), "updated_at": ...} == {**before, "updated_at": ...}
+    assert api.outputs(instance) == []
+    wait_until(lambda: row in changes(api)["changes"], "the feed to show the signal")
+
+
+def test_api_18_4_an_answer_to_a_gate_is_no_row_of_the_feed(api: Api):
+    instance = api.start(step("a"), step("g", "noop", wait_for_input={"prompt": "?"}))
+    for payload in ({"value": "maybe"}, {"value": "yes"}):
+        assert api.signal(instance, {"custom": "human_input:g"}, payload).status_code == 201
+    api.complete({})
+    api.run_builtins()
+    assert {each["event_type"] for each in api.http.get(f"/instances/{instance}/audit").json()} == {"state_transition"}
+
+
 def test_api_18_4_other_tenants_have_feeds_of_their_own(api: Api):
     run(api, 1)
     assert changes(api, f"?tenant_id={TENANT}", **OTHER) == {"changes": [], "has_more": False}
