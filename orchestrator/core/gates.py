@@ -25,8 +25,9 @@ from sequences.signals import HUMAN_INPUT_PREFIX, exact_choice, nameless_choice
 GATE_MARK = "_orch8_human_gate"
 NOTICE_TIMEOUT_MS = 10_000
 BLOCKED = "blocked:"
-RECEIVED = "signal_received"
 """How the refusal of an address reads (contract §11, outbound rules)."""
+RECEIVED = "signal_received"
+"""The audit row of a custom signal that no gate waits for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
