@@ -30,8 +30,11 @@ class Breach:
 
 
 def check(turn: Turn) -> None:
-    """Stop the instance for a human if it has used more than it may: what would start now is held."""
-    if turn.instance.is_held or turn.instance.budget is None:
+    """Stop the instance for a human if it has used more than it may: what would start now is held.
+
+    One that is being cancelled is let finish what is shielded, or the cancel would never take effect.
+    """
+    if turn.instance.is_held or turn.instance.is_cancelling or turn.instance.budget is None:
         return
     breach = next(_breaches(turn, turn.instance.budget), None)
     if breach is not None:

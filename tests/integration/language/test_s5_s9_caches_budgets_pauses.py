@@ -18,7 +18,9 @@ from tests.support.drive import (
     loop,
     parallel,
     say,
+    scope,
     step,
+    try_catch,
 )
 
 NAP = step("nap", "sleep", {"duration_ms": 60_000})
@@ -165,6 +167,21 @@ def test_s9_6_running_branches_finish_before_the_pause_shows(world: World) -> No
     assert (flow.check().state, flow.standing()) == ("running", {"b": "held", "c": "claimed"})
     flow.finish(slow, Completed(output={}))
     assert flow.check().state == "paused"
+
+
+@pytest.mark.parametrize("shielded", ["finally_block", "cancellation_scope"])
+def test_s9_6_cancelled_flow_finishes_what_is_shielded_whatever_it_has_used(world: World, shielded: str) -> None:
+    steps = [step(name) for name in "abc"]
+    block = try_catch("t", steps, [], [step("f"), gate("g")])
+    if shielded == "cancellation_scope":
+        block = scope("t", *steps, step("f"), gate("g"))
+    flow = world.start([block, step("z")], budget={"max_steps": 1}).run()
+    assert (flow.check().state, flow.executed()) == ("paused", ["a", "b"])
+    flow.cancel().run()
+    assert flow.check().state == "waiting"
+    flow.answer("g", "yes").run()
+    left = ["c"] if shielded == "cancellation_scope" else []
+    assert (flow.check().state, flow.executed()) == ("cancelled", ["a", "b", *left, "f", "g"])
 
 
 # -- 9.2, 9.4 a pause with a gate beside a running branch ------------------------------------------------------------
