@@ -254,8 +254,7 @@ def release(turn: Turn, step: Step, called: Called | None) -> None:
 def _store(turn: Turn, step: Step, outcome: Completed, called: Called | None) -> None:
     caching.keep(turn, step, outcome, is_external=not is_builtin(step.handler))
     turn.add_output(step.key, outcome.output, attempt=step.attempt)
-    if outcome.merges and isinstance(outcome.output, dict) and outcome.output:
-        turn.merge_data(outcome.output)
+    turn.merge_data(context.merging(turn, step.key, outcome))
     context.apply_effects(turn, outcome.effects)
     turn.amend(total_steps=turn.instance.total_steps + 1)
     interceptors.stored(turn, step, outcome.output, called)
@@ -272,7 +271,7 @@ def _refusal(turn: Turn, step: Step, outcome: Completed) -> Failed | None:
         return Failed(message=message, retryable=False, kind=FailureKind.OUTPUT)
     if not outcome.effects and not outcome.merges:
         return None
-    return context.refusal(turn, outcome) or injection.refusal(turn, outcome)
+    return context.refusal(turn, outcome, context.merging(turn, step.key, outcome)) or injection.refusal(turn, outcome)
 
 
 def _suspend(turn: Turn, step: Step, outcome: Suspended) -> None:

@@ -36,7 +36,7 @@ def finish(turn: Turn, call: Step, outcome: Outcome) -> None:
 
 
 def _refusal(turn: Turn, outcome: Completed) -> Failed | None:
-    return context.refusal(turn, outcome) or injection.refusal(turn, outcome)
+    return context.refusal(turn, outcome, {}) or injection.refusal(turn, outcome)
 
 
 def wake(turn: Turn, call: Step) -> bool:

@@ -12,6 +12,7 @@ import orjson
 from orchestrator.core.changes import SessionMemberGone, SessionWritten
 from orchestrator.core.injection import inject
 from orchestrator.core.letters import SignalSent
+from orchestrator.core.model import NodeKey
 from orchestrator.core.outcomes import (
     BlocksAdded,
     CheckpointKept,
@@ -85,10 +86,25 @@ def without_session(turn: Turn, outcome: Completed, *, is_builtin: bool) -> Comp
     return Completed(output=rest, merges=outcome.merges, effects=(*outcome.effects, *shared))
 
 
-def refusal(turn: Turn, outcome: Completed) -> Failed | None:
-    """Say why what a step wants to write cannot be written: it would be too large, or there is no session."""
+def merging(turn: Turn, key: NodeKey, outcome: Completed) -> Mapping[str, Any]:
+    """Give the members of an output that are written to the data.
+
+    The variables of for_eachs that run one item after another are not: inside of the block the item hides them, and
+    when it ends they are gone (§3.5).
+    """
+    if not outcome.merges or not isinstance(outcome.output, dict):
+        return {}
+    bound = turn.plan_of(key).variables(key.block_id)
+    return {name: value for name, value in outcome.output.items() if name not in bound} if bound else outcome.output
+
+
+def refusal(turn: Turn, outcome: Completed, values: Mapping[str, Any]) -> Failed | None:
+    """Say why what a step wants to write cannot be written: it would be too large, or there is no session.
+
+    Args:
+        values: Members of its output that are merged into the data.
+    """
     writes_data = any(isinstance(effect, DataWritten) for effect in outcome.effects)
-    values = outcome.output if outcome.merges and isinstance(outcome.output, dict) else {}
     reason = None
     if values or writes_data:
         reason = _data_too_large(turn, _data_after(turn.context.data, values, outcome.effects))

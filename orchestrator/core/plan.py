@@ -246,6 +246,11 @@ class Plan:
             self._within[loop_id] = tuple(name for name, place in self.places.items() if loop_id in place.loops)
         return self._within[loop_id]
 
+    def variables(self, block_id: str) -> frozenset[str]:
+        """Name the variables of the for_eachs around a block that run one item after another."""
+        around = (self.places[loop_id].block for loop_id in self.places[block_id].loops)
+        return frozenset(block.item_var for block in around if isinstance(block, ForEach) and block.concurrency == 1)
+
     def parent(self, key: NodeKey) -> NodeKey | None:
         """Name the node that encloses this one; None at the root."""
         place = self.places[key.block_id]

@@ -133,6 +133,25 @@ def test_s3_5_variable_is_gone_after_the_block(world: World) -> None:
     assert flow.run().check().output("b") == {"message": "none"}
 
 
+def test_s3_5_variable_is_gone_although_a_worker_has_named_a_member_like_it(world: World) -> None:
+    inner = for_each("inner", "cells", [ext("a"), say("b", "{{ data.row }}{{ data.cell }}")], item_var="cell")
+    block = for_each("outer", "rows", [inner], item_var="row")
+    flow = world.start([block, say("z", "{{ data.cell | none }}")], data={"rows": [1, 2], "cells": [3]})
+    for name in ("x", "y"):
+        flow.complete("a", {"row": name, "cell": name, name: True})
+        flow.run()
+    assert (flow.check().state, flow.output("z")) == ("completed", {"message": "none"})
+    assert [o["message"] for o in flow.outputs("b")] == ["13", "23"]
+    assert flow.outputs("a")[1] == {"row": "y", "cell": "y", "y": True}
+    assert flow.data == {"rows": [1, 2], "cells": [3], "x": True, "y": True}
+
+
+def test_s3_5_concurrent_items_share_what_workers_write(world: World) -> None:
+    flow = world.start([for_each("e", "items", [ext("a")], concurrency=2)], data={"items": [1]})
+    flow.complete("a", {"item": 9})
+    assert (flow.run().check().state, flow.data) == ("completed", {"items": [1], "item": 9})
+
+
 def test_s3_5_inner_item_shadows_the_outer(world: World) -> None:
     inner = for_each("inner", "row.cells", [say("a", "{{ row.name }}{{ cell }}")], item_var="cell")
     data = {"rows": [{"name": "x", "cells": [1, 2]}, {"name": "y", "cells": [3]}]}

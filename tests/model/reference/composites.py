@@ -177,7 +177,7 @@ def run_for_each(flow: "Flow", block: Json, place: Place) -> Waits:
         )
         if _ends(tasks, FAILED, CANCELLED) or place.stopped_by():
             break
-        binding = Binding(block.get("item_var", "item"), item, number)
+        binding = Binding(block.get("item_var", "item"), item, number, is_alone=width == 1)
         if width == 1 and memory.get("item") != number:
             flow.mark(block["body"], "pending")
         memory["item"] = number

@@ -65,6 +65,7 @@ class Binding:
     name: str
     item: Any
     index: int
+    is_alone: bool = True
 
 
 @dataclass(frozen=True)

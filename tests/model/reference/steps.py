@@ -326,7 +326,8 @@ class _Step:
         if self.cache_key:
             flow.values[f"_cache:{self.cache_key}"] = done.output
         if not self.stand.in_process and isinstance(done.output, dict):
-            flow.data.update(done.output)
+            bound = {binding.name for binding in self.place.bindings if binding.is_alone}
+            flow.data.update({name: value for name, value in done.output.items() if name not in bound})
         for path, value in done.data:
             _write(flow.data, path, value)
         for key, value in done.state.items():
