@@ -226,7 +226,7 @@ class Overlay:
         return items, counters
 
     def _own_error(self, key: NodeKey) -> dict[str, Any]:
-        """Give the `_error` that a node of a concurrent round handles; other rounds overwrite the one in the data."""
+        """Give the `_error` that a node handles; branches and rounds beside, and blocks inside, overwrite the data."""
         for ancestor in self.plan_of(key).catching(key):
             node = self.node(ancestor)
             if node is not None and node.memory.get("caught"):

@@ -274,7 +274,7 @@ class Plan:
             parent = self.parent(parent)
 
     def catching(self, key: NodeKey) -> Iterator[NodeKey]:
-        """Name what handles an error where a node of a concurrent round lies, innermost first.
+        """Name what handles an error where a node lies, innermost first.
 
         That is a try_catch in whose catch or finally list it is, or a saga of whose compensations it is one.
         """
@@ -283,7 +283,7 @@ class Plan:
             parent = self.places[place.parent]
             is_after_error = isinstance(parent.block, TryCatch) and place.branch != TRY_LIST
             is_after_error |= isinstance(parent.block, Saga) and place.branch % 2 == 1
-            if is_after_error and parent.lane_depth > 0:
+            if is_after_error:
                 yield NodeKey(place.parent, key.iteration[: len(parent.loops)])
             block_id = place.parent
 

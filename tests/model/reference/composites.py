@@ -246,7 +246,8 @@ def run_try_catch(flow: "Flow", block: Json, place: Place) -> Waits:
     else:
         flow.mark(block["catch_block"], SKIPPED)
     shield = Fence(keeps_out=frozenset({EXTERNAL, INTERNAL}))
-    last = yield from flow.run_list(block.get("finally_block") or [], place.inside(shield))
+    inside = place.inside(shield).handling(memory.get("error"))
+    last = yield from flow.run_list(block.get("finally_block") or [], inside)
     return last if last.state == FAILED else ended
 
 
@@ -262,7 +263,7 @@ def _catch(flow: "Flow", block: Json, place: Place, ended: Ended) -> Waits:
             "step_id": ended.step_id,
         }
     flow.data["_error"] = memory["error"]
-    caught: Ended = yield from flow.run_list(block["catch_block"], place.inside())
+    caught: Ended = yield from flow.run_list(block["catch_block"], place.inside().handling(memory["error"]))
     if caught.state == COMPLETED:
         memory["caught"] = caught
     return caught
@@ -305,7 +306,7 @@ def run_saga(flow: "Flow", block: Json, place: Place) -> Waits:
             flow.mark([undone], CANCELLED)
             stopped = True
             continue
-        undoing = yield from flow.run_block(undone, place.inside())
+        undoing = yield from flow.run_block(undone, place.inside().handling(memory["error"]))
         stopped = stopped or undoing.state == CANCELLED
     if stopped:
         return Ended(CANCELLED)

@@ -192,6 +192,8 @@ class Flow:
     def view(self, block_id: str, place: Place, *, attempt: int = 0, **variables: Any) -> View:
         """Give what conditions and templates of a block can read."""
         items = {binding.name: binding.item for binding in place.bindings}
+        if place.error is not None:
+            items["_error"] = place.error
         if place.bindings:
             index = place.bindings[-1].index
             variables = {"index": index, "item_index": index, **variables}

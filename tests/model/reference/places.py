@@ -77,12 +77,18 @@ class Place:
         bindings: Items of the for_eachs around, outermost first.
         fences: What a cancellation from outside meets on its way in, innermost last.
         is_root: The block stands in the root list.
+        error: The `_error` that is handled here, if one is.
     """
 
     iteration: tuple[int, ...] = ()
     bindings: tuple[Binding, ...] = ()
     fences: tuple[Fence, ...] = field(default=())
     is_root: bool = False
+    error: Any = None
+
+    def handling(self, error: Any) -> "Place":
+        """Go into a list that handles an error; None if there was none."""
+        return replace(self, error=error) if error is not None else self
 
     def inside(self, *fences: Fence) -> "Place":
         """Go into a block."""

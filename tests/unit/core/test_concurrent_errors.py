@@ -1,9 +1,10 @@
-"""`_error` where several rounds of a for_each are in their catch lists at once."""
+"""`_error` where several blocks handle one at once, or one inside of another."""
 
 from typing import Any
 
-from tests.support.drive import Flow, PureWorld
+from tests.support.drive import Completed, Flow, PureWorld
 
+MESSAGE = {"error": "{{ data._error.message }}"}
 SEEN = {"item": "{{ item }}", "error": "{{ context.data._error.message }}", "of": "{{ data._error.details.item }}"}
 
 
@@ -24,8 +25,8 @@ def for_each(body: list[dict[str, Any]], *, concurrency: int) -> list[dict[str, 
     ]
 
 
-def guarded(*catch: dict[str, Any], block_id: str = "guard", **lists: Any) -> dict[str, Any]:
-    return {"type": "try_catch", "id": block_id, "try_block": [step("risky")], "catch_block": list(catch), **lists}
+def guarded(*catch: dict[str, Any], block_id: str = "guard", risky: str = "risky", **lists: Any) -> dict[str, Any]:
+    return {"type": "try_catch", "id": block_id, "try_block": [step(risky)], "catch_block": list(catch), **lists}
 
 
 def begin(body: list[dict[str, Any]], *, concurrency: int = 2) -> Flow:
@@ -101,3 +102,43 @@ def test_the_error_stays_in_the_data_for_readers_from_outside() -> None:
     flow = begin([guarded(step("handle"))])
     fail_both(flow)
     assert flow.data["_error"]["message"] == "no b"
+
+
+def test_s3_2_each_branch_handles_its_own_error() -> None:
+    world = PureWorld()
+    lists = [[guarded(step(f"handle_{name}", params=MESSAGE), risky=f"risky_{name}", block_id=name)] for name in "ab"]
+    flow = Flow(world, world.create([{"type": "parallel", "id": "p", "branches": lists}]))
+    for name in "ab":
+        flow.fail(f"risky_{name}", message=f"no {name}")
+    assert [params(flow, f"handle_{name}") for name in "ab"] == [[{"error": "no a"}], [{"error": "no b"}]]
+
+
+def test_s3_11_compensation_reads_which_step_has_failed_although_another_one_has_handled_an_error_inside() -> None:
+    world = PureWorld()
+    undo = guarded(block_id="undo", risky="refund")
+    of = {"failed": "{{ context.data._error.failed_step }}"}
+    steps = [
+        {"id": "s0", "action": step("a0"), "compensation": step("release", params=of)},
+        {"id": "s1", "action": step("a1"), "compensation": undo},
+        {"id": "s2", "action": step("a2")},
+    ]
+    flow = Flow(world, world.create([{"type": "saga", "id": "s", "steps": steps}]))
+    flow.complete("a0")
+    flow.complete("a1")
+    flow.fail("a2")
+    flow.fail("refund")
+    assert params(flow, "release") == [{"failed": "s2"}]
+
+
+def test_s3_7_catch_and_finally_list_read_their_error_behind_one_that_was_handled_inside() -> None:
+    world = PureWorld()
+    inside = guarded(block_id="inside", risky="second")
+    block = guarded(inside, step("handle", params=MESSAGE), finally_block=[step("last", params=MESSAGE)], risky="first")
+    flow = Flow(world, world.create([block]))
+    for name in ("first", "second"):
+        flow.fail(name, message=f"no {name}")
+    claim = flow.claim("handle")
+    assert world.work(claim).params == {"error": "no first"}
+    flow.finish(claim, Completed(output={}))
+    assert params(flow, "last") == [{"error": "no first"}]
+    assert flow.data["_error"]["message"] == "no second"
