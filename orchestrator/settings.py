@@ -330,6 +330,14 @@ class Settings(BaseSettings):
             Sentinels.of(value)
         return value
 
+    @field_validator("allow_internal_urls", mode="before")
+    @classmethod
+    def _take_no_other_words(cls, value: object) -> object:
+        """Lift a protection by `1` and `true` only (sequences §11): somebody may not have meant another word so."""
+        if isinstance(value, str) and value.strip().lower() not in {"1", "true", "0", "false"}:
+            raise ValueError("expected `true` or `1` to lift the protection, or `false` or `0`")
+        return value
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _level(cls, value: object) -> object:

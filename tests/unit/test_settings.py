@@ -23,6 +23,15 @@ def test_a_duration_that_says_nothing_is_refused(monkeypatch: pytest.MonkeyPatch
         Settings()
 
 
+@pytest.mark.parametrize("text", ["yes", "on", "t", "2"])
+def test_s11_no_other_word_than_1_and_true_lifts_the_block_of_private_addresses(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("ORCH8_ALLOW_INTERNAL_URLS", text)
+    with pytest.raises(ValueError, match="expected `true` or `1`"):
+        Settings()
+
+
 def test_a_second_secret_of_webhooks_without_a_first_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORCHESTRATOR_WEBHOOK_SECOND_SECRET", "the next one")
     with pytest.raises(ValueError, match="needs ORCHESTRATOR_WEBHOOK_SECRET"):
