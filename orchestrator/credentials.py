@@ -39,7 +39,7 @@ class Credentials:
 
         Raises:
             InvalidArgument: A member is empty, malformed, or leads to a private address.
-            PayloadTooLarge: It is over `MAX_BYTES`.
+            PayloadTooLarge: Its secrets, or its other texts, are over `MAX_BYTES`.
             AlreadyExists: Somebody has a credential of that id.
         """
         if _ID.fullmatch(credential.id) is None:

@@ -86,9 +86,9 @@ class Passage:
             for instance_id in part:
                 self.turnstile.take(instance_id)
             passed = self.through({instance_id: [event()] for instance_id in part})
-            taken = [each.decisions[0].refusal is None for each in passed.values()]
-            applied += sum(taken)
-            refused += len(taken) - sum(taken)
+            taken = sum(one.decisions[0].refusal is None for one in passed.values())
+            applied += taken
+            refused += len(passed) - taken
         return Tally(applied=applied, refused=refused, gone=len(ids) - applied - refused)
 
     def know_handlers(self) -> None:

@@ -16,7 +16,7 @@ from sequences.durations import after
 def finish(turn: Turn, call: Step, outcome: Outcome) -> None:
     """Settle a call that its worker has reported."""
     match outcome:
-        case Completed() if (refusal := _refusal(turn, replace(outcome, merges=False))) is not None:
+        case Completed() if (refusal := _refusal(turn, outcome)) is not None:
             finish(turn, call, refusal)
         case Completed():
             turn.record_attempt(call, "completed")
