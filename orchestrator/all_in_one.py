@@ -148,10 +148,9 @@ def _api_specs(options: ServerOptions, settings: Settings, command: tuple[str, .
     if Part.WORKERS in options.parts and options.workers:
         needs.append(ReadyNeed.WORKERS)
     env = {
-        "ORCHESTRATOR_READY_NEEDS": os.environ.get("ORCHESTRATOR_READY_NEEDS", ",".join(needs)),
-        "ORCHESTRATOR_READY_WITHOUT_SERVICE": os.environ.get(
-            "ORCHESTRATOR_READY_WITHOUT_SERVICE", str(Part.LOOPS not in options.parts)
-        ),
+        "ORCHESTRATOR_READY_NEEDS": os.environ.get("ORCHESTRATOR_READY_NEEDS") or ",".join(needs),
+        "ORCHESTRATOR_READY_WITHOUT_SERVICE": os.environ.get("ORCHESTRATOR_READY_WITHOUT_SERVICE")
+        or str(Part.LOOPS not in options.parts),
     }
     argv = (*command, "api", "--host", options.host, "--port", str(options.port))
     flags = {

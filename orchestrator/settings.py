@@ -205,7 +205,7 @@ class Settings(BaseSettings):
     allow_internal_urls: bool = Field(
         default=False,
         validation_alias=AliasChoices("ORCHESTRATOR_ALLOW_INTERNAL_URLS", "ORCH8_ALLOW_INTERNAL_URLS"),
-        description="lets handlers call private addresses; for tests and intranets",
+        description="lets handlers call private addresses, if it is `true` or `1`; for tests and intranets",
     )
     webhook_urls: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
@@ -334,8 +334,9 @@ class Settings(BaseSettings):
     @classmethod
     def _take_no_other_words(cls, value: object) -> object:
         """Lift a protection by `1` and `true` only (sequences §11): somebody may not have meant another word so."""
-        if isinstance(value, str) and value.strip().lower() not in {"1", "true", "0", "false"}:
-            raise ValueError("expected `true` or `1` to lift the protection, or `false` or `0`")
+        words = {"1", "true", "0", "false", "no", "n", "off", "f"}
+        if isinstance(value, str) and value.strip().lower() not in words:
+            raise ValueError("expected `true` or `1` to lift the protection, or else `false`")
         return value
 
     @field_validator("log_level", mode="before")

@@ -125,7 +125,7 @@ def _api_spec(options: DevOptions, command: tuple[str, ...]) -> ChildSpec:
     env = dict(MIGRATED)
     if not any(os.environ.get(name) for name in KEY_VARIABLES):
         argv = (*argv, "--insecure")
-        env["ORCH8_REQUIRE_TENANT_HEADER"] = os.environ.get("ORCH8_REQUIRE_TENANT_HEADER", "false")
+        env["ORCH8_REQUIRE_TENANT_HEADER"] = os.environ.get("ORCH8_REQUIRE_TENANT_HEADER") or "false"
     else:
         argv = (*argv, "--insecure-storage")
     live = f"http://{HOST}:{options.api_port}/health/live"

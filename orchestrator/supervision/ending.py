@@ -15,4 +15,4 @@ def worker_grace() -> dict[str, str]:
 
     A worker without it waits for its steps however long they take, is killed, and each of them counts as lost.
     """
-    return {_GRACE: os.environ.get(_GRACE, str(WORKER_GRACE_SECONDS))}
+    return {_GRACE: os.environ.get(_GRACE) or str(WORKER_GRACE_SECONDS)}

@@ -409,6 +409,13 @@ def test_options_become_command_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     assert " ".join(specs["flower"].argv[1:]) == "-m orchestrator.cli flower --host 127.0.0.1 --port 5555"
 
 
+def test_an_empty_variable_asks_for_no_tenants_in_dev(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in KEY_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ORCH8_REQUIRE_TENANT_HEADER", "")
+    assert child_specs(DevOptions())[0].env["ORCH8_REQUIRE_TENANT_HEADER"] == "false"
+
+
 def test_a_key_of_the_user_is_asked_for_in_dev_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORCHESTRATOR_API_KEY", "secret")
     api = child_specs(DevOptions())[0]

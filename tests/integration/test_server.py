@@ -217,15 +217,19 @@ def test_a_server_that_has_no_key_for_what_it_stores_ends_and_says_so(server: Ca
     assert "ORCH8_ENCRYPTION_KEY is not set" in refused.log.read_text()
 
 
-def test_options_of_the_server_become_command_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_empty", [False, True])
+def test_options_of_the_server_become_command_lines(monkeypatch: pytest.MonkeyPatch, *, is_empty: bool) -> None:
     for name in ("ORCHESTRATOR_READY_NEEDS", "ORCHESTRATOR_READY_WITHOUT_SERVICE", "ORCHESTRATOR_SHUTDOWN_GRACE"):
         monkeypatch.delenv(name, raising=False)
+        if is_empty:
+            monkeypatch.setenv(name, "")
     options = ServerOptions(host="::", port=80, is_insecure=True, workers=2, queues=("a", "b"), imports=("m",))
     specs = {spec.name: spec for spec in child_specs(options, Settings(run_migrations=True))}
     assert list(specs) == ["worker-1", "worker-2", "api", "loops"]
     assert specs["api"].argv[3:] == ("api", "--host", "::", "--port", "80", "--insecure-auth")
     assert specs["api"].env["ORCHESTRATOR_READY_NEEDS"] == "redis,workers"
     assert specs["worker-2"].argv[-4:] == ("--queues", "a,b", "--import", "m")
+    assert specs["worker-2"].env["ORCHESTRATOR_SHUTDOWN_GRACE"] == "2.5"
     assert {spec.env["ORCHESTRATOR_AWAIT_MIGRATIONS"] for spec in specs.values()} == {"True"}
     many = ServerOptions(host="h", port=1, api_processes=2, parts=frozenset({Part.API}))
     assert [(spec.name, spec.argv[-1]) for spec in child_specs(many, Settings())] == [

@@ -32,6 +32,12 @@ def test_s11_no_other_word_than_1_and_true_lifts_the_block_of_private_addresses(
         Settings()
 
 
+@pytest.mark.parametrize("text", ["0", "false", "no", "off", "OFF"])
+def test_s11_what_means_no_keeps_the_block_of_private_addresses(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("ORCH8_ALLOW_INTERNAL_URLS", text)
+    assert not Settings().allow_internal_urls
+
+
 def test_a_second_secret_of_webhooks_without_a_first_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORCHESTRATOR_WEBHOOK_SECOND_SECRET", "the next one")
     with pytest.raises(ValueError, match="needs ORCHESTRATOR_WEBHOOK_SECRET"):
