@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from orchestrator.core.context import merged
 from orchestrator.core.plan import Plan
+from orchestrator.core.sections import merged
 from orchestrator.core.states import TERMINAL_INSTANCE_STATES
 from orchestrator.slices import Plans
 from orchestrator.store.instances import Record

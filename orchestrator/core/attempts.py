@@ -225,7 +225,7 @@ def _complete(turn: Turn, step: Step, outcome: Completed, *, is_reused: bool = F
     turn.record_attempt(step, "completed")
     budgets.record_usage(turn, step, outcome.output)
     if interceptors.hold_back(turn, step, outcome.output, merges=outcome.merges):
-        context.apply_effects(turn, outcome.effects)
+        context.write_effects(turn, step.key, outcome.effects)
     else:
         _store(turn, step, outcome, None)
 
@@ -254,8 +254,7 @@ def release(turn: Turn, step: Step, called: Called | None) -> None:
 def _store(turn: Turn, step: Step, outcome: Completed, called: Called | None) -> None:
     caching.keep(turn, step, outcome, is_external=not is_builtin(step.handler))
     turn.add_output(step.key, outcome.output, attempt=step.attempt)
-    turn.merge_data(context.merging(turn, step.key, outcome))
-    context.apply_effects(turn, outcome.effects)
+    context.write_output(turn, step.key, outcome)
     turn.amend(total_steps=turn.instance.total_steps + 1)
     interceptors.stored(turn, step, outcome.output, called)
     if gates.comes_last(block_of(turn, step.key)):
@@ -271,7 +270,7 @@ def _refusal(turn: Turn, step: Step, outcome: Completed) -> Failed | None:
         return Failed(message=message, retryable=False, kind=FailureKind.OUTPUT)
     if not outcome.effects and not outcome.merges:
         return None
-    return context.refusal(turn, outcome, context.merging(turn, step.key, outcome)) or injection.refusal(turn, outcome)
+    return context.refusal(turn, step.key, outcome) or injection.refusal(turn, outcome)
 
 
 def _suspend(turn: Turn, step: Step, outcome: Suspended) -> None:

@@ -16,11 +16,11 @@ from sequences.durations import after
 def finish(turn: Turn, call: Step, outcome: Outcome) -> None:
     """Settle a call that its worker has reported."""
     match outcome:
-        case Completed() if (refusal := _refusal(turn, outcome)) is not None:
+        case Completed() if (refusal := _refusal(turn, call, outcome)) is not None:
             finish(turn, call, refusal)
         case Completed():
             turn.record_attempt(call, "completed")
-            context.apply_effects(turn, outcome.effects)
+            context.write_effects(turn, call.key, outcome.effects)
             _end(turn, call, Answer(result=outcome.output))
         case Failed():
             turn.record_attempt(call, "failed", attempts.error_of(outcome))
@@ -35,8 +35,8 @@ def finish(turn: Turn, call: Step, outcome: Outcome) -> None:
             assert_never(outcome)
 
 
-def _refusal(turn: Turn, outcome: Completed) -> Failed | None:
-    return context.refusal(turn, outcome, {}) or injection.refusal(turn, outcome)
+def _refusal(turn: Turn, call: Step, outcome: Completed) -> Failed | None:
+    return context.refusal(turn, call.key, replace(outcome, merges=False)) or injection.refusal(turn, outcome)
 
 
 def wake(turn: Turn, call: Step) -> bool:

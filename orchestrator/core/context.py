@@ -2,6 +2,9 @@
 
 The API, signals, gates and outputs all write through here, so one limit holds for all of them. Only what the engine
 itself notes (`_error` of a handled failure) is not weighed: a failure must never be lost because the data are full.
+
+Two names are not the data's own where a block stands: the variable of a for_each around it, and `_error` in a list that
+handles one. What the block writes by these names is for that for_each, or that list.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +15,7 @@ import orjson
 from orchestrator.core.changes import SessionMemberGone, SessionWritten
 from orchestrator.core.injection import inject
 from orchestrator.core.letters import SignalSent
-from orchestrator.core.model import NodeKey
+from orchestrator.core.model import Node, NodeKey
 from orchestrator.core.outcomes import (
     BlocksAdded,
     CheckpointKept,
@@ -27,9 +30,12 @@ from orchestrator.core.outcomes import (
     StateDeleted,
     StateWritten,
 )
+from orchestrator.core.overlay import ERROR
+from orchestrator.core.sections import merged
 from orchestrator.core.shared import written
 from orchestrator.core.signalling import event_of_signal
 from orchestrator.core.turn import Turn
+from orchestrator.core.values import replace
 
 SESSION_MEMBER = "_session"
 """Member of a worker's output that is merged into the data of the session (§8.6)."""
@@ -48,16 +54,76 @@ def context_bytes(data: Any, config: Any) -> int:
     return len(orjson.dumps({"data": data, "config": config}))
 
 
-def merged(data: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Give data with top-level keys laid over it; data that is no object gives way to one."""
-    return {**data, **values} if isinstance(data, dict) else dict(values)
-
-
 def merge_checked(turn: Turn, values: Mapping[str, Any]) -> None:
-    """Write top-level keys of `context.data`; raises TooLarge if they do not fit."""
+    """Write top-level keys of `context.data` from outside of the flow; raises TooLarge if they do not fit."""
+    _check(turn, values)
+    turn.merge_data(values)
+    if ERROR in values:
+        _rewrite_errors(turn, {ERROR: values[ERROR]})
+
+
+def replace_data(turn: Turn, data: Any, config: Any) -> None:
+    """Put other sections in the place of those there are, whatever their size: the API has weighed them."""
+    before, after = _error_in(turn.context.data), _error_in(data)
+    turn.put_context(data, config)
+    if after != before:
+        _rewrite_errors(turn, after)
+
+
+def _error_in(data: Any) -> dict[str, Any]:
+    return {ERROR: data[ERROR]} if isinstance(data, dict) and ERROR in data else {}
+
+
+def _rewrite_errors(turn: Turn, error: dict[str, Any]) -> None:
+    """Let every list that handles an error read another one: who writes from outside stands in none of them."""
+    for node in turn.open_nodes():
+        if node.memory.get("caught"):
+            _rewrite_error(turn, node, error)
+
+
+def _rewrite_error(turn: Turn, handler: Node, error: dict[str, Any]) -> None:
+    turn.put_node(replace(handler, memory={**handler.memory, "rewritten": error}))
+
+
+def write_checked(turn: Turn, key: NodeKey, values: Mapping[str, Any]) -> None:
+    """Write top-level keys of `context.data` from where a block stands; raises TooLarge if they do not fit."""
+    values = _without_variables(turn, key, values)
+    _check(turn, values)
+    _write(turn, key, values)
+
+
+def write_output(turn: Turn, key: NodeKey, outcome: Completed) -> None:
+    """Write what a step has brought to the data, and whatever else its handler wants written."""
+    _write(turn, key, _merging(turn, key, outcome))
+    write_effects(turn, key, outcome.effects)
+
+
+def _write(turn: Turn, key: NodeKey, values: Mapping[str, Any]) -> None:
+    turn.merge_data(values)
+    handler = turn.handler_of(key) if ERROR in values else None
+    if handler is not None:
+        _rewrite_error(turn, handler, {ERROR: values[ERROR]})
+
+
+def _merging(turn: Turn, key: NodeKey, outcome: Completed) -> Mapping[str, Any]:
+    """Give the members of an output that are written to the data."""
+    if not outcome.merges or not isinstance(outcome.output, dict):
+        return {}
+    return _without_variables(turn, key, outcome.output)
+
+
+def _without_variables(turn: Turn, key: NodeKey, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Leave out the variables of for_eachs around a block that run one item after another.
+
+    Inside of the for_each the item hides them, and when it ends they are gone (§3.5).
+    """
+    bound = turn.plan_of(key).variables(key.block_id)
+    return {name: value for name, value in values.items() if name not in bound} if bound else values
+
+
+def _check(turn: Turn, values: Mapping[str, Any]) -> None:
     if values and (reason := _data_too_large(turn, merged(turn.context.data, values))) is not None:
         raise TooLarge(reason)
-    turn.merge_data(values)
 
 
 def _data_too_large(turn: Turn, data: Any) -> str | None:
@@ -86,24 +152,9 @@ def without_session(turn: Turn, outcome: Completed, *, is_builtin: bool) -> Comp
     return Completed(output=rest, merges=outcome.merges, effects=(*outcome.effects, *shared))
 
 
-def merging(turn: Turn, key: NodeKey, outcome: Completed) -> Mapping[str, Any]:
-    """Give the members of an output that are written to the data.
-
-    The variables of for_eachs that run one item after another are not: inside of the block the item hides them, and
-    when it ends they are gone (§3.5).
-    """
-    if not outcome.merges or not isinstance(outcome.output, dict):
-        return {}
-    bound = turn.plan_of(key).variables(key.block_id)
-    return {name: value for name, value in outcome.output.items() if name not in bound} if bound else outcome.output
-
-
-def refusal(turn: Turn, outcome: Completed, values: Mapping[str, Any]) -> Failed | None:
-    """Say why what a step wants to write cannot be written: it would be too large, or there is no session.
-
-    Args:
-        values: Members of its output that are merged into the data.
-    """
+def refusal(turn: Turn, key: NodeKey, outcome: Completed) -> Failed | None:
+    """Say why what a step wants to write cannot be written: it would be too large, or there is no session."""
+    values = _merging(turn, key, outcome)
     writes_data = any(isinstance(effect, DataWritten) for effect in outcome.effects)
     reason = None
     if values or writes_data:
@@ -131,26 +182,26 @@ def _session_after(data: Any, effects: list[SharedWritten | SharedDeleted]) -> A
     return data
 
 
-def apply_effects(turn: Turn, effects: Iterable[Effect]) -> None:
+def write_effects(turn: Turn, key: NodeKey, effects: Iterable[Effect]) -> None:
     """Write what a handler wants written beside its output."""
     for effect in effects:
-        _apply_effect(turn, effect)
+        _write_effect(turn, key, effect)
 
 
-def _apply_effect(turn: Turn, effect: Effect) -> None:
+def _write_effect(turn: Turn, key: NodeKey, effect: Effect) -> None:
     match effect:
-        case StateWritten(key=key, value=value):
-            turn.set_state(key, value)
-        case StateDeleted(key=key):
-            turn.delete_state(key)
+        case StateWritten(key=name, value=value):
+            turn.set_state(name, value)
+        case StateDeleted(key=name):
+            turn.delete_state(name)
         case DataWritten(path=path, value=value):
-            turn.put_context(written(turn.context.data, path, value), turn.context.config)
+            _write_at(turn, key, path, value)
         case SharedWritten() | SharedDeleted() if turn.instance.dry_run:
             pass  # others see the session: a dry run leaves it as it is
         case SharedWritten(path=path, value=value):
             turn.change_session(SessionWritten(session_id=turn.session_id, path=path, value=value))
-        case SharedDeleted(key=key):
-            turn.change_session(SessionMemberGone(session_id=turn.session_id, name=key))
+        case SharedDeleted(key=name):
+            turn.change_session(SessionMemberGone(session_id=turn.session_id, name=name))
         case BlocksAdded(blocks=blocks, position=position):
             inject(turn, blocks, position)
         case SignalPosted(recipient=turn.instance.id, signal=signal, payload=payload):
@@ -161,3 +212,10 @@ def _apply_effect(turn: Turn, effect: Effect) -> None:
             turn.save_checkpoint(effect.id, effect.value, effect.keep)
         case _:
             assert_never(effect)
+
+
+def _write_at(turn: Turn, key: NodeKey, path: tuple[str, ...], value: Any) -> None:
+    name, *inside = path
+    data = turn.data_seen(key)
+    current = data.get(name) if isinstance(data, dict) else None
+    _write(turn, key, _without_variables(turn, key, {name: written(current, tuple(inside), value)}))

@@ -212,7 +212,7 @@ def _begin(turn: Turn, event: Event) -> bool:  # noqa: PLR0912 - one case for ea
         case ContextUpdated(data=data):
             context.merge_checked(turn, data)
         case ContextReplaced(data=data, config=config):
-            turn.put_context(data, config)
+            context.replace_data(turn, data, config)
         case SignalReceived():
             gates.receive(turn, KeptSignal(id=event.id, name=event.name, payload=event.payload))
         case RetryRequested():

@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.core import asides, budgets, windows
 from orchestrator.core.asides import Kind
-from orchestrator.core.context import TooLarge, merge_checked
+from orchestrator.core.context import TooLarge, write_checked
 from orchestrator.core.inputs import REVIEW, InputError, prepare
 from orchestrator.core.model import KeptSignal, NodeKey, Step
 from orchestrator.core.outcomes import Failed, FailureKind
@@ -249,7 +249,7 @@ def _take(turn: Turn, step: Step, answer: Answer) -> None:
     gate = _gate_of(block_of(turn, step.key))
     if isinstance(gate, document.WaitForSignal):
         payload = answer.value
-        merge_checked(turn, {step.key.block_id: payload})
+        write_checked(turn, step.key, {step.key.block_id: payload})
         turn.add_output(step.key, payload if isinstance(payload, dict) else {"value": payload}, attempt=step.attempt)
         complete_step(turn, step)
         return
@@ -258,6 +258,6 @@ def _take(turn: Turn, step: Step, answer: Answer) -> None:
         row["comment"] = answer.comment
     if answer.payload is not None:
         row["payload"] = answer.payload
-    merge_checked(turn, {gate.store_as or step.key.block_id: answer.value})
+    write_checked(turn, step.key, {gate.store_as or step.key.block_id: answer.value})
     turn.add_output(step.key, row)
     windows.make_ready_within(turn, step)

@@ -20,13 +20,16 @@ from orchestrator.core.model import (
     Step,
 )
 from orchestrator.core.plan import Plan
-from orchestrator.core.sections import runtime_section
+from orchestrator.core.sections import merged, runtime_section
 from orchestrator.core.slice import ABSENT, Needs, Slice, Unloaded
 from orchestrator.core.states import Activity, NodeState
 from sequences.document import ForEach
 from sequences.durations import after
 from sequences.references import ALL, References
 from sequences.scope import Scope
+
+ERROR: Final = "_error"
+"""Member of `context.data` that tells of a failure that is handled."""
 
 _TICK: Final = timedelta(microseconds=1)
 """What the database's clock tells apart: every turn is later than the one before."""
@@ -169,14 +172,14 @@ class Overlay:
         }
         reads_context = references.data or references.config
         return Scope(
-            data=self.context.data if reads_context else None,
+            data=self.data_seen(key) if reads_context else None,
             config=self.context.config if reads_context else None,
             outputs=outputs,
             state=self._state_seen(references),
             runtime=self.runtime(key),
             session=self.session_data if references.session else None,
             instance_id=str(self.instance.id),
-            bindings={**items, **(self._own_error(key) if reads_context else {}), **(bindings or {})},
+            bindings={**items, **(bindings or {})},
             variables={**counters, **(variables or {})},
             now=self.now,
             random=self.facts.random,
@@ -225,13 +228,19 @@ class Overlay:
                 counters |= {"index": index, "item_index": index}
         return items, counters
 
-    def _own_error(self, key: NodeKey) -> dict[str, Any]:
-        """Give the `_error` that a node handles; branches and rounds beside, and blocks inside, overwrite the data."""
-        for ancestor in self.plan_of(key).catching(key):
-            node = self.node(ancestor)
-            if node is not None and node.memory.get("caught"):
-                return {"_error": node.memory["caught"]}
-        return {}
+    def handler_of(self, key: NodeKey) -> Node | None:
+        """Give the block in whose catch, finally or compensation list a node lies, the innermost one with an error."""
+        around = (self.node(ancestor) for ancestor in self.plan_of(key).catching(key))
+        return next((node for node in around if node is not None and node.memory.get("caught")), None)
+
+    def data_seen(self, key: NodeKey) -> Any:
+        """Give the data with the `_error` that a node handles; others may have overwritten the shared one."""
+        handler = self.handler_of(key)
+        if handler is None:
+            return self.context.data
+        rewritten = handler.memory.get("rewritten")
+        error = {ERROR: handler.memory["caught"]} if rewritten is None else rewritten
+        return merged(self.context.data, error)
 
     def is_leaving(self, key: NodeKey) -> bool:
         """Tell whether a step was entered under a definition that the instance has left since."""

@@ -248,7 +248,8 @@ class Plan:
 
     def variables(self, block_id: str) -> frozenset[str]:
         """Name the variables of the for_eachs around a block that run one item after another."""
-        around = (self.places[loop_id].block for loop_id in self.places[block_id].loops)
+        place = self.places.get(block_id)
+        around = (self.places[loop_id].block for loop_id in (place.loops if place is not None else ()))
         return frozenset(block.item_var for block in around if isinstance(block, ForEach) and block.concurrency == 1)
 
     def parent(self, key: NodeKey) -> NodeKey | None:

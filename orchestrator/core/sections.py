@@ -1,5 +1,6 @@
 """The sections of a context as clients and handlers see them (sequences contract §8.1)."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
@@ -54,3 +55,8 @@ def context_view(data: Any, config: Any, runtime: dict[str, Any], *, audit: Any 
 def rfc3339(moment: datetime | None) -> str | None:
     """Write an aware UTC datetime as the wire does, None as None."""
     return None if moment is None else moment.isoformat().replace("+00:00", "Z")
+
+
+def merged(data: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Give data with top-level keys laid over it; data that is no object gives way to one."""
+    return {**data, **values} if isinstance(data, dict) else dict(values)

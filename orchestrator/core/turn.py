@@ -66,6 +66,7 @@ from orchestrator.core.model import (
 from orchestrator.core.outcomes import LogLine
 from orchestrator.core.overlay import Overlay
 from orchestrator.core.plan import Injection, Plan
+from orchestrator.core.sections import merged
 from orchestrator.core.shared import folded
 from orchestrator.core.slice import ABSENT, Slice
 from orchestrator.core.states import Activity, NodeState, StepState
@@ -281,8 +282,7 @@ class Turn(Overlay):
         """Write top-level keys of `context.data`; data that is no object gives way to one, not to no keys."""
         if not values:
             return
-        data = self.context.data
-        self.put_context({**data, **values} if isinstance(data, dict) else dict(values), self.context.config)
+        self.put_context(merged(self.context.data, values), self.context.config)
 
     def change_session(self, change: SessionWritten | SessionMemberGone) -> None:
         """Write to the data of the session."""

@@ -39,6 +39,8 @@ OUTPUTS = [
     {"category": "A"},
     {"items": []},
     {"deep": {"x": [1, 2]}},
+    {"item": 3},
+    {"_error": {"message": "rewritten", "block_id": "w"}},
     {},
     "text",
     None,
@@ -56,6 +58,8 @@ LOCAL = [
     "2020-01-01T00:00:00",
 ]
 DURATIONS = [500, 90_000, 0.2, 3 * 86_400_000, 5 * 86_400_000]
+UPDATES = [{"data": {"n": 5, "flag": True}}, {"data": {"_error": {"block_id": "told"}}}, {"n": 1}, None]
+TARGETS = ["data.n", "context.data.made.x", "state.k", "data.flag", "data.item.x", "data._error.block_id"]
 NAMELESS = [{"value": "yes"}, {"decision": "no"}, {"approved": True}, {"choice": "approved"}, {"x": 1}, None, "go"]
 
 
@@ -156,7 +160,7 @@ class Maker:
             kind = self.pick(["pause", "pause", "resume", "update_context", "cancel", "cancel", "other", "nameless"])
             payload: Any = None
             if kind == "update_context":
-                payload = self.pick([{"data": {"n": 5, "flag": True}}, {"data": {"new": 1}}, {"n": 1}, None])
+                payload = self.pick(UPDATES)
             elif kind == "nameless":
                 kind, payload = "custom", self.pick(NAMELESS)
             elif kind == "other":
@@ -360,7 +364,7 @@ class Maker:
             if self.chance(50):
                 gate["escalation_handler"] = "log"
         if self.chance(30):
-            gate["store_as"] = "decision"
+            gate["store_as"] = self.pick(["decision", "decision", "item", "_error"])
         if self.chance(30):
             gate["allow_comment"] = True
         return gate
@@ -420,7 +424,7 @@ class Maker:
     params_of_delete_state = params_of_get_state
 
     def params_of_transform(self) -> Any:
-        target = self.pick(["data.n", "context.data.made.x", "state.k", "data.flag"])
+        target = self.pick(TARGETS)
         source = {"value": self.template()} if self.chance(50) else {"expression": self.condition()}
         return {"target": target, **source} if self.chance(70) else {"x": self.template(), "y": [self.template()]}
 
@@ -433,7 +437,7 @@ class Maker:
     def path(self) -> str:
         """Make a path that leads somewhere, mostly."""
         known = ["data.n", "context.data.flag", "data.items.0", "data.input.text", "input.list.1", "config.limit"]
-        known += ["data.missing", "state.k", "context.config.name", "data._error.block_id", "runtime.attempt"]
+        known += ["data.missing", "state.k", "context.config.name", *["data._error.block_id"] * 3, "runtime.attempt"]
         known += [f"data.{name}" for name in self.items]
         if self.ids and self.chance(50):
             block_id = self.pick(self.ids)

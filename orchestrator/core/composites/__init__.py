@@ -12,10 +12,11 @@ its own row, in `memory`; it changes only under the instance's lock:
                migration on; while it is reopened also again (items that did not end well)
     router     choice (index of the list that runs, None for none)
     try_catch  phase, result, error, origin (the list before finally), caught (its own `_error`: others overwrite the
-               shared one, before a retry or while rounds of a for_each run at once)
+               shared one), rewritten (what was written over it in its lists, or from outside, since)
     a_b_split  choice (index of the variant)
     saga       at (step whose action runs or has failed), done (steps whose action completed and can be undone), caught
-               (its own `_error`), error, undo (compensations that are due, the last one first), kept (that failed)
+               and rewritten (as above), error, undo (compensations that are due, the last one first), kept (that
+               failed)
 
 A sub_sequence is no composite: it waits for a child; see `children.py`.
 

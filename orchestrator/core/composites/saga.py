@@ -7,6 +7,7 @@ not even after a retry: the retry tries the compensations that did not end well,
 
 from orchestrator.core.composites.nodes import Memory, must_end, open_composite, remember, settle, start_list
 from orchestrator.core.model import Node, NodeKey, StepError
+from orchestrator.core.overlay import ERROR
 from orchestrator.core.states import NodeState
 from orchestrator.core.turn import Ended, Turn
 from sequences import document
@@ -17,11 +18,11 @@ def enter(turn: Turn, key: NodeKey, block: document.Saga, memory: Memory | None)
     memory = memory or {"at": 0, "done": [], "undo": [], "kept": []}
     if is_rolling_back(memory):
         undo = sorted({*memory["undo"], *memory["kept"]})
-        node = open_composite(turn, key, {**memory, "undo": undo, "kept": []})
-        turn.merge_data({"_error": memory["caught"]})
+        node = open_composite(turn, key, {**memory, "undo": undo, "kept": [], "rewritten": None})
+        turn.merge_data({ERROR: memory["caught"]})
         _undo_next(turn, node)
     else:
-        node = open_composite(turn, key, {**memory, "caught": None, "error": None})
+        node = open_composite(turn, key, {**memory, "caught": None, "rewritten": None, "error": None})
         _act(turn, node, block)
 
 
@@ -65,7 +66,7 @@ def _act(turn: Turn, node: Node, block: document.Saga) -> None:
 def _roll_back(turn: Turn, node: Node, block: document.Saga, error: StepError | None) -> None:
     failed_step = block.steps[node.memory["at"]].id
     caught = {"failed_step": failed_step, "source": "saga", "block_id": block.id}
-    turn.merge_data({"_error": caught})
+    turn.merge_data({ERROR: caught})
     kept_error = error.to_json() if error is not None else None
     _undo_next(turn, remember(turn, node, caught=caught, error=kept_error, undo=node.memory["done"]))
 

@@ -5,6 +5,7 @@ from typing import Final
 
 from orchestrator.core.composites.nodes import Memory, open_composite, remember, settle, start_list
 from orchestrator.core.model import Node, NodeKey, StepError
+from orchestrator.core.overlay import ERROR
 from orchestrator.core.plan import CATCH_LIST, FINALLY_LIST, TRY_LIST
 from orchestrator.core.states import NodeState, TryPhase
 from orchestrator.core.turn import Ended, Turn
@@ -24,7 +25,7 @@ def enter(turn: Turn, key: NodeKey, memory: Memory | None) -> None:
     fresh = {"phase": phase, "origin": origin, "result": NodeState.COMPLETED, "error": None, "caught": caught}
     node = open_composite(turn, key, fresh)
     if caught is not None and phase is TryPhase.CATCH:
-        turn.merge_data({"_error": caught})
+        turn.merge_data({ERROR: caught})
     if not start_list(turn, key.block_id, LIST_OF_PHASE[phase], key.iteration):
         settle(turn, node, NodeState.COMPLETED)
 
@@ -70,7 +71,7 @@ def _catch(turn: Turn, node: Node, ended: Ended) -> None:
         "details": error.details,
         "step_id": error.step_id,
     }
-    turn.merge_data({"_error": caught})
+    turn.merge_data({ERROR: caught})
     node = remember(turn, node, phase=TryPhase.CATCH, origin=TryPhase.CATCH, caught=caught)
     if not start_list(turn, node.key.block_id, CATCH_LIST, node.key.iteration):
         _begin_finally(turn, node, NodeState.COMPLETED, None)

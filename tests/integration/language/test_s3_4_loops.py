@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.drive import World, ext, fail, for_each, loop, say, step
+from tests.support.drive import World, ext, fail, for_each, gate, loop, say, step
 
 # -- 3.4 loop --------------------------------------------------------------------------------------------------------
 
@@ -144,6 +144,28 @@ def test_s3_5_variable_is_gone_although_a_worker_has_named_a_member_like_it(worl
     assert [o["message"] for o in flow.outputs("b")] == ["13", "23"]
     assert flow.outputs("a")[1] == {"row": "y", "cell": "y", "y": True}
     assert flow.data == {"rows": [1, 2], "cells": [3], "x": True, "y": True}
+
+
+def test_s3_5_variable_is_gone_although_a_gate_or_a_transform_has_written_it(world: World) -> None:
+    body = [
+        gate("a", gate={"store_as": "item"}),
+        step("b", handler="transform", params={"target": "data.item.x", "value": 1}),
+        step("row", wait_for_signal=True),
+        say("c", "{{ data.item }}"),
+    ]
+    blocks = [
+        for_each("e", "items", [for_each("f", "items", body, item_var="row")]),
+        say("z", "{{ data.item | none }}"),
+    ]
+    flow = world.start(blocks, data={"items": [5]}).run()
+    flow.signal({"custom": "human_input:a"}, {"value": "yes"}).run()
+    flow.signal({"custom": "row"}, {"n": 1}).run()
+    assert (flow.check().state, flow.output("c"), flow.output("z")) == (
+        "completed",
+        {"message": 5},
+        {"message": "none"},
+    )
+    assert (flow.output("row"), flow.data) == ({"n": 1}, {"items": [5]})
 
 
 def test_s3_5_concurrent_items_share_what_workers_write(world: World) -> None:

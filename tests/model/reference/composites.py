@@ -12,6 +12,7 @@ from tests.model.reference.places import (
     INTERNAL,
     Binding,
     Fence,
+    Handled,
     Json,
     Place,
     everything_in,
@@ -233,25 +234,28 @@ def _run_chosen(flow: "Flow", lists: list[list[Json]], chosen: int, place: Place
 def run_try_catch(flow: "Flow", block: Json, place: Place) -> Waits:
     """Run a list, another if it fails, and a third in any case (§3.7)."""
     memory = flow.memory(block["id"], place)
+    handled = None
     ended = (
         memory.get("caught") or memory.get("tried") or (yield from flow.run_list(block["try_block"], place.inside()))
     )
     if "caught" in memory:
-        pass
+        handled = flow.handle(memory["error"])
     elif ended.state == COMPLETED:
         memory["tried"] = ended
         flow.mark(block["catch_block"], SKIPPED)
     elif ended.state == FAILED:
-        ended = yield from _catch(flow, block, place, ended)
+        handled = _handled(flow, block, place, ended)
+        ended = yield from flow.run_list(block["catch_block"], place.inside().handling(handled))
+        if ended.state == COMPLETED:
+            memory["caught"] = ended
     else:
         flow.mark(block["catch_block"], SKIPPED)
     shield = Fence(keeps_out=frozenset({EXTERNAL, INTERNAL}))
-    inside = place.inside(shield).handling(memory.get("error"))
-    last = yield from flow.run_list(block.get("finally_block") or [], inside)
+    last = yield from flow.run_list(block.get("finally_block") or [], place.inside(shield).handling(handled))
     return last if last.state == FAILED else ended
 
 
-def _catch(flow: "Flow", block: Json, place: Place, ended: Ended) -> Waits:
+def _handled(flow: "Flow", block: Json, place: Place, ended: Ended) -> Handled:
     memory = flow.memory(block["id"], place)
     if "tried" not in memory:
         memory["tried"] = ended
@@ -263,10 +267,7 @@ def _catch(flow: "Flow", block: Json, place: Place, ended: Ended) -> Waits:
             "step_id": ended.step_id,
         }
     flow.data["_error"] = memory["error"]
-    caught: Ended = yield from flow.run_list(block["catch_block"], place.inside().handling(memory["error"]))
-    if caught.state == COMPLETED:
-        memory["caught"] = caught
-    return caught
+    return flow.handle(memory["error"])
 
 
 def run_split(flow: "Flow", block: Json, place: Place) -> Waits:
@@ -300,13 +301,14 @@ def run_saga(flow: "Flow", block: Json, place: Place) -> Waits:
         if ended.state != FAILED:
             return ended
     flow.data["_error"] = memory["error"]
+    handled = flow.handle(memory["error"])
     stopped = False
     for undone in reversed(memory["to_undo"]):
         if place.stopped_by():
             flow.mark([undone], CANCELLED)
             stopped = True
             continue
-        undoing = yield from flow.run_block(undone, place.inside().handling(memory["error"]))
+        undoing = yield from flow.run_block(undone, place.inside().handling(handled))
         stopped = stopped or undoing.state == CANCELLED
     if stopped:
         return Ended(CANCELLED)

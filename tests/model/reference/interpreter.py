@@ -14,7 +14,7 @@ from uuid import UUID
 from tests.model.reference import composites, steps
 from tests.model.reference.family import Family, NewId
 from tests.model.reference.handlers import Outcome
-from tests.model.reference.places import EXTERNAL, Fence, Json, Place, everything_in, lanes_of
+from tests.model.reference.places import EXTERNAL, Fence, Handled, Json, Place, everything_in, lanes_of
 from tests.model.reference.tasks import CANCELLED, COMPLETED, FAILED, SKIPPED, Ended, Key, Stand, Task, Tasks, Waits
 from tests.model.reference.values import View
 
@@ -73,6 +73,7 @@ class Flow:
         self.mail: list[tuple[str | None, Any]] = []
         self.finished: dict[Key, Ended] = {}
         self.memories: dict[Key, dict[str, Any]] = {}
+        self.handled: list[Handled] = []
         self.lanes = lanes_of(self.blocks)
         self.pausing = False
         self.is_left_to_chance = False
@@ -187,19 +188,41 @@ class Flow:
         """Write a row."""
         self.rows.append(Row(block_id, place.iteration, copy.deepcopy(output), attempt, mark))
 
+    # -- data ---------------------------------------------------------------------------------------------------
+
+    def handle(self, error: Any) -> Handled:
+        """Begin with lists that handle an error."""
+        self.handled.append(Handled(error))
+        return self.handled[-1]
+
+    def write(self, place: Place, path: tuple[str, ...], value: Any) -> None:
+        """Write a value to the data from where a block stands: names that are bound there are not the data's own."""
+        if path[0] in {binding.name for binding in place.bindings if binding.is_alone}:
+            return
+        is_own_error = path[0] == "_error" and place.handled is not None
+        if is_own_error:
+            self.data["_error"] = copy.deepcopy(place.handled.error)
+        inside: dict[str, Any] = self.data
+        for key in path[:-1]:
+            if not isinstance(inside.get(key), dict):
+                inside[key] = {}
+            inside = inside[key]
+        inside[path[-1]] = value
+        if is_own_error:
+            place.handled.error = copy.deepcopy(self.data["_error"])
+
     # -- reading -------------------------------------------------------------------------------------------------
 
     def view(self, block_id: str, place: Place, *, attempt: int = 0, **variables: Any) -> View:
         """Give what conditions and templates of a block can read."""
         items = {binding.name: binding.item for binding in place.bindings}
-        if place.error is not None:
-            items["_error"] = place.error
+        handled = {"_error": place.handled.error} if place.handled is not None else {}
         if place.bindings:
             index = place.bindings[-1].index
             variables = {"index": index, "item_index": index, **variables}
         runtime = {"attempt": attempt, "dry_run": False, "instance_id": str(self.instance_id)}
         sections = {
-            "data": self.data,
+            "data": {**self.data, **handled},
             "config": self.config,
             "state": self.values,
             "runtime": runtime,
@@ -308,6 +331,9 @@ class Flow:
         given = payload.get("data") if isinstance(payload, Mapping) else None
         if isinstance(given, Mapping):
             self.data.update(copy.deepcopy(dict(given)))
+            if "_error" in given:
+                for handled in self.handled:
+                    handled.error = given["_error"]
         self.settle()
 
     def pause(self) -> None:

@@ -68,6 +68,13 @@ class Binding:
     is_alone: bool = True
 
 
+@dataclass
+class Handled:
+    """The `_error` that a catch list and the finally list behind it, or the compensations of a saga, read and write."""
+
+    error: Any
+
+
 @dataclass(frozen=True)
 class Place:
     """What surrounds a block that runs.
@@ -77,18 +84,18 @@ class Place:
         bindings: Items of the for_eachs around, outermost first.
         fences: What a cancellation from outside meets on its way in, innermost last.
         is_root: The block stands in the root list.
-        error: The `_error` that is handled here, if one is.
+        handled: The `_error` that is handled here, if one is.
     """
 
     iteration: tuple[int, ...] = ()
     bindings: tuple[Binding, ...] = ()
     fences: tuple[Fence, ...] = field(default=())
     is_root: bool = False
-    error: Any = None
+    handled: Handled | None = None
 
-    def handling(self, error: Any) -> "Place":
+    def handling(self, handled: Handled | None) -> "Place":
         """Go into a list that handles an error; None if there was none."""
-        return replace(self, error=error) if error is not None else self
+        return replace(self, handled=handled) if handled is not None else self
 
     def inside(self, *fences: Fence) -> "Place":
         """Go into a block."""

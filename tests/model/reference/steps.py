@@ -212,7 +212,7 @@ class _Step:
                     if gate.get("allow_comment") and isinstance(payload.get("comment"), str):
                         row["comment"] = payload["comment"]
                     flow.add_row(block_id, self.place, row)
-                    flow.data[gate.get("store_as") or block_id] = value
+                    flow.write(self.place, (gate.get("store_as") or block_id,), value)
                     return None
             if (yield from self.wait("gate", due)) == DUE:
                 return self.gate_timed_out(gate)
@@ -238,7 +238,7 @@ class _Step:
         payload = answer[1]
         row = payload if isinstance(payload, dict) else {"value": payload}
         flow.add_row(block_id, self.place, row, self.stand.attempt)
-        flow.data[block_id] = payload
+        flow.write(self.place, (block_id,), payload)
         return Ended(COMPLETED)
 
     # -- attempts ------------------------------------------------------------------------------------------------
@@ -326,10 +326,10 @@ class _Step:
         if self.cache_key:
             flow.values[f"_cache:{self.cache_key}"] = done.output
         if not self.stand.in_process and isinstance(done.output, dict):
-            bound = {binding.name for binding in self.place.bindings if binding.is_alone}
-            flow.data.update({name: value for name, value in done.output.items() if name not in bound})
+            for name, value in done.output.items():
+                flow.write(self.place, (name,), value)
         for path, value in done.data:
-            _write(flow.data, path, value)
+            flow.write(self.place, path, value)
         for key, value in done.state.items():
             if value is GONE:
                 flow.values.pop(key, None)
@@ -372,12 +372,3 @@ def _short_value(payload: Any, choices: list[str]) -> Any:
     group = next((words for words in (YES, NO) if value in words), ())
     fitting = [choice for choice in choices if choice in group]
     return fitting[0] if len(fitting) == 1 else None
-
-
-def _write(data: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
-    for key in path[:-1]:
-        inner = data.get(key)
-        if not isinstance(inner, dict):
-            data[key] = {}
-        data = data[key]
-    data[path[-1]] = value

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.support.drive import Completed, Flow, PureWorld
+from tests.support.drive import Completed, Failed, Flow, PureWorld
 
 MESSAGE = {"error": "{{ data._error.message }}"}
 SEEN = {"item": "{{ item }}", "error": "{{ context.data._error.message }}", "of": "{{ data._error.details.item }}"}
@@ -142,3 +142,92 @@ def test_s3_7_catch_and_finally_list_read_their_error_behind_one_that_was_handle
     flow.finish(claim, Completed(output={}))
     assert params(flow, "last") == [{"error": "no first"}]
     assert flow.data["_error"]["message"] == "no second"
+
+
+def failed_side_by_side(*catch: str, **lists: Any) -> Flow:
+    """Two branches that handle an error each; blocks of `catch`, and of further lists, are named after their branch."""
+    world = PureWorld()
+    branches = []
+    for name in "ab":
+        inside = {each: [step(f"{block}_{name}", params=MESSAGE) for block in blocks] for each, blocks in lists.items()}
+        handling = [step(f"{block}_{name}", params=MESSAGE) for block in catch]
+        branches.append([guarded(*handling, risky=f"risky_{name}", block_id=name, **inside)])
+    flow = Flow(world, world.create([{"type": "parallel", "id": "p", "branches": branches}]))
+    for name in "ab":
+        flow.fail(f"risky_{name}", message=f"no {name}")
+    return flow
+
+
+def test_s8_1_error_written_over_is_read_at_once_in_the_list_that_handles_it_and_in_no_other() -> None:
+    flow = failed_side_by_side("rewrite", "handle", finally_block=["last"])
+    for name in "ab":
+        flow.complete(f"rewrite_{name}", {"_error": {"message": f"mine, {name}"}})
+    for name in "ab":
+        claim = flow.claim(f"handle_{name}")
+        assert flow.world.work(claim).params == {"error": f"mine, {name}"}
+        flow.finish(claim, Completed(output={}))
+    assert [params(flow, f"last_{name}") for name in "ab"] == [[{"error": "mine, a"}], [{"error": "mine, b"}]]
+
+
+def test_s11_transform_adds_to_the_error_that_is_handled_where_it_stands() -> None:
+    world = PureWorld()
+    add = {"type": "step", "id": "add", "handler": "transform", "params": {"target": "data._error.more", "value": 1}}
+    other = guarded(step("other"), block_id="b", risky="risky_b")
+    seen = {"error": "{{ data._error.message }}", "more": "{{ data._error.more }}"}
+    mine = guarded(add, step("handle", params=seen), block_id="a", risky="risky_a")
+    flow = Flow(world, world.create([{"type": "parallel", "id": "p", "branches": [[mine], [other]]}]))
+    for name in "ab":
+        flow.fail(f"risky_{name}", message=f"no {name}")
+    flow.run()
+    assert params(flow, "handle") == [{"error": "no a", "more": 1}]
+
+
+def test_s8_1_error_that_a_client_writes_is_read_in_every_list_that_handles_one() -> None:
+    flow = failed_side_by_side("do", "see", "look")
+    flow.signal("update_context", {"data": {"_error": {"message": "told"}}})
+    for name in "ab":
+        flow.complete(f"do_{name}")
+        claim = flow.claim(f"see_{name}")
+        assert flow.world.work(claim).params == {"error": "told"}
+        flow.finish(claim, Completed(output={}))
+    flow.world.replace_context(flow.id, {"_error": {"message": "replaced"}}, {})
+    assert [params(flow, f"look_{name}") for name in "ab"] == [[{"error": "replaced"}], [{"error": "replaced"}]]
+
+
+def test_s8_1_client_that_replaces_other_data_leaves_every_list_its_own_error() -> None:
+    flow = failed_side_by_side("do", "see")
+    flow.world.replace_context(flow.id, {**flow.data, "other": 1}, {})
+    for name in "ab":
+        flow.complete(f"do_{name}")
+    assert [params(flow, f"see_{name}") for name in "ab"] == [[{"error": "no a"}], [{"error": "no b"}]]
+
+
+def test_s3_11_retried_roll_back_reads_its_error_again_although_it_was_written_over() -> None:
+    world = PureWorld()
+    of = {"failed": "{{ context.data._error.failed_step | none }}"}
+    steps = [
+        {"id": "s0", "action": step("a0"), "compensation": step("release", params=of)},
+        {"id": "s1", "action": step("a1"), "compensation": step("refund", params=of)},
+        {"id": "s2", "action": step("a2")},
+    ]
+    flow = Flow(world, world.create([{"type": "saga", "id": "s", "steps": steps}]))
+    flow.complete("a0")
+    flow.complete("a1")
+    flow.fail("a2")
+    flow.complete("refund", {"_error": "done"})
+    claim = flow.claim("release")
+    assert world.work(claim).params == {"failed": "none"}
+    flow.finish(claim, Failed(message="no", retryable=False))
+    world.retry(flow.id)
+    assert params(flow, "release") == [{"failed": "s2"}]
+
+
+def test_s6_error_is_a_member_of_the_data_and_no_root_of_templates() -> None:
+    world = PureWorld()
+    log = {
+        **step("handle", params={"message": "{{ _error.message }}", "of": "{{ data._error.message }}"}),
+        "handler": "log",
+    }
+    flow = Flow(world, world.create([guarded(log)]))
+    flow.fail("risky", message="no")
+    assert flow.run().state == "failed"
