@@ -18,12 +18,14 @@ from sequences.document import (
     Race,
     Router,
     Saga,
+    Step,
     TryCatch,
     parse_blocks,
     to_document,
 )
 
 _TRY_LISTS = ("try_block", "catch_block", "finally_block")
+_SAGA_LISTS = ("action", "compensation")
 
 
 def kept_of(plan: Plan, block_id: str) -> dict[str, Any]:
@@ -51,10 +53,17 @@ def _around(composite: Block, branch: int, inside: Block) -> Block:
         case CancellationScope():
             return composite.model_copy(update={"blocks": only})
         case Saga():
-            step = composite.steps[branch // 2].model_copy(update={"action": inside, "compensation": None})
+            step = composite.steps[branch // 2]
+            lists = (_empty(step.action), inside) if branch % 2 else (inside, None)
+            step = step.model_copy(update=dict(zip(_SAGA_LISTS, lists, strict=True)))
             return composite.model_copy(update={"steps": (step,)})
         case _:
             raise TypeError(f"a block of type {composite.type!r} has no lists")
+
+
+def _empty(block: Block) -> Step:
+    """Give what stands for a block where a document must have one. It has that block's id, which no other has."""
+    return Step(id=block.id, handler="noop")
 
 
 def former_plan(plan: Plan, kept: dict[str, Any]) -> Plan:

@@ -19,7 +19,9 @@ from tests.support.drive import (
     loop,
     parallel,
     router,
+    saga,
     say,
+    scope,
     step,
     try_catch,
 )
@@ -362,19 +364,34 @@ def test_s1_step_that_moved_into_a_composite_is_not_run_again(world: World) -> N
 
 
 def test_s1_saga_goes_on_with_its_actions_and_its_roll_back(world: World) -> None:
-    def saga(*actions):
-        steps = [{"id": f"s{a['id']}", "action": a, "compensation": ext(f"u{a['id']}")} for a in actions]
-        return {"type": "saga", "id": "s", "steps": steps}
+    def undone(*actions):
+        return saga("s", *((action, ext(f"u{action['id']}")) for action in actions))
 
-    flow = world.start([saga(step("a"), ext("w"))]).run()
-    flow.migrate(saga(step("a"), step("x"), ext("w")), step("end"))
+    flow = world.start([undone(step("a"), ext("w"))]).run()
+    flow.migrate(undone(step("a"), step("x"), ext("w")), step("end"))
     flow.run().fail("w")
     flow.complete("ux")
     assert flow.check().standing() == {"ua": "ready"}
-    flow.migrate(saga(step("a"), step("x"), ext("w")))
+    flow.migrate(undone(step("a"), step("x"), ext("w")))
     flow.complete("ua")
     assert flow.check().state == "failed"
     assert flow.row_ids() == ["a", "x", "ux", "ua"]
+
+
+@pytest.mark.parametrize("action", [step("a"), scope("x", step("a"))])
+def test_s1_running_compensation_reads_the_error_of_its_saga_in_every_attempt(world: World, action) -> None:
+    undo = say("ua", "{{ context.data._error.failed_step }}")
+    steps = saga("s", (action, try_catch("in", [undo], [step("c")])), (ext("b"), None))
+    beside = try_catch("t", [ext("w")], [step("h")])
+    flow = world.start([parallel("p", [steps], [beside])]).run()
+    flow.fail("b")
+    claim = flow.claim("ua")
+    flow.fail("w")
+    flow.migrate(parallel("p", [steps], [beside]), step("end"))
+    flow.lose(claim)
+    flow.run()
+    assert flow.check().state == "failed"
+    assert flow.output("ua") == {"message": "s.1"}
 
 
 def test_s1_race_goes_on(world: World) -> None:
