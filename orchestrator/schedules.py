@@ -3,16 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import lru_cache
 from itertools import islice
 from typing import Any, Final
 from uuid import UUID
-from zoneinfo import available_timezones
 
 import structlog
 
 from orchestrator.catalogue import check_name
-from orchestrator.core.calendars import zone_of
+from orchestrator.core.calendars import zone_names, zone_of
 from orchestrator.core.cron import CronError, parse
 from orchestrator.core.sections import rfc3339
 from orchestrator.engine import Engine
@@ -190,7 +188,7 @@ def _startable(tx: PostgresTransaction, schedule: Schedule) -> StoredDefinition 
 
 def _first_fire(schedule: Schedule, now: datetime) -> datetime:
     """Give the next moment of an expression that a client has written; InvalidArgument if there is none."""
-    if schedule.timezone not in _zones():
+    if schedule.timezone not in zone_names():
         raise InvalidArgument(f"timezone {schedule.timezone!r} is not known")
     try:
         moment = _next_fire(schedule, now)
@@ -203,11 +201,6 @@ def _first_fire(schedule: Schedule, now: datetime) -> datetime:
 
 def _next_fire(schedule: Schedule, now: datetime) -> datetime | None:
     return parse(schedule.cron_expr).next_fire(now, zone_of(schedule.timezone))
-
-
-@lru_cache(maxsize=1)
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones() - {"localtime"})  # what a machine calls its own zone: another one on each
 
 
 def _owned(found: Schedule | None, schedule_id: UUID) -> Schedule:

@@ -16,7 +16,7 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from random import Random
 from typing import Final
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from sequences.document import Delay, SendWindow
 
@@ -94,10 +94,16 @@ def zone_of(name: str) -> tzinfo:
     >>> zone_of("Mars/Olympus_Mons")
     datetime.timezone.utc
     """
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):  # unknown, malformed, a directory of the zone database
-        return UTC
+    return ZoneInfo(name) if name in zone_names() else UTC
+
+
+@lru_cache(maxsize=1)
+def zone_names() -> frozenset[str]:
+    """Name all time zones; what else the zone database of a machine has under a name is none, on every machine.
+
+    So neither its own zone (`localtime`, `posixrules`) nor a copy that counts leap seconds (`right/…`) is one.
+    """
+    return frozenset(available_timezones() - {"localtime"})
 
 
 def _target(delay: Delay, start: datetime, timezone: str, holidays: frozenset[date]) -> datetime:

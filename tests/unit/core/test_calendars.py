@@ -1,8 +1,11 @@
 import doctest
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
+from importlib import resources
+from pathlib import Path
 from random import Random
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import TZPATH, ZoneInfo, reset_tzpath
 
 import pytest
 from hypothesis import given, settings
@@ -128,6 +131,31 @@ def test_zone_that_does_not_exist_is_utc(zone: str):
     assert due(start, zone, fire_at_local="2026-06-01T09:00:00") == utc("2026-06-01T09:00:00")
     assert due(start, BERLIN, fire_at_local="2026-06-01T09:00:00", timezone=zone) == utc("2026-06-01T09:00:00")
     assert opening(utc("2026-06-01T08:59:00"), zone) == utc("2026-06-01T09:00:00")
+
+
+@pytest.fixture
+def zones_of_another_machine(tmp_path: Path) -> Iterator[Path]:
+    """A zone database that is asked before the one of this machine."""
+    reset_tzpath([str(tmp_path), *TZPATH])
+    _forget_zones()
+    yield tmp_path
+    reset_tzpath()
+    _forget_zones()
+
+
+def _forget_zones() -> None:
+    ZoneInfo.clear_cache()
+    calendars.zone_of.cache_clear()
+    calendars.zone_names.cache_clear()
+
+
+@pytest.mark.parametrize("zone", ["localtime", "posixrules", "posix/Europe/Berlin", "right/Europe/Berlin"])
+def test_zone_that_another_machine_has_not_or_has_otherwise_is_utc(zones_of_another_machine: Path, zone: str):
+    file = zones_of_another_machine / zone
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(resources.files("tzdata").joinpath("zoneinfo", "Asia", "Tokyo").read_bytes())
+    assert datetime(2026, 6, 1, tzinfo=ZoneInfo(zone)).utcoffset() == timedelta(hours=9)
+    test_zone_that_does_not_exist_is_utc(zone)
 
 
 # 2026-01-01 is a Thursday.
