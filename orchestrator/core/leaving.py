@@ -1,8 +1,8 @@
 """What is kept of a definition that an instance has left while a step of it ran (sequences contract §1, Migration).
 
 The step ends as it would have: its retry policy, its schema, its lane, the items of the for_eachs around it. So the
-root block around it is kept on the step's own row, with nothing else inside, and the old definition is needed by
-nobody: it may be deleted at once.
+root block around it is kept on the step's own row, with nothing else inside, and which lanes the outputs of other
+blocks are in, as it may read them. The old definition is needed by nobody: it may be deleted at once.
 """
 
 from typing import Any
@@ -26,6 +26,8 @@ from sequences.document import (
 
 _TRY_LISTS = ("try_block", "catch_block", "finally_block")
 _SAGA_LISTS = ("action", "compensation")
+_LANES = "lanes"
+"""Member of what is kept beside the members of a block: the loops that name the lane of each block that has one."""
 
 
 def kept_of(plan: Plan, block_id: str) -> dict[str, Any]:
@@ -33,7 +35,9 @@ def kept_of(plan: Plan, block_id: str) -> dict[str, Any]:
     block = plan.places[block_id].block
     while (parent := plan.places[block.id].parent) is not None:
         block = _around(plan.places[parent].block, plan.places[block.id].branch, block)
-    return to_document(block)
+    lanes = {name: place.loops[: place.lane_depth] for name, place in plan.places.items() if place.lane_depth > 0}
+    kept = to_document(block)
+    return {**kept, _LANES: lanes} if lanes else kept
 
 
 def _around(composite: Block, branch: int, inside: Block) -> Block:
@@ -68,4 +72,5 @@ def _empty(block: Block) -> Step:
 
 def former_plan(plan: Plan, kept: dict[str, Any]) -> Plan:
     """Compile what `kept_of` gave, as a plan of its own."""
-    return Plan(plan.definition.model_copy(update={"blocks": parse_blocks([kept])}))
+    lanes = {name: tuple(loops) for name, loops in kept.get(_LANES, {}).items()}
+    return Plan(plan.definition.model_copy(update={"blocks": parse_blocks([kept])}), former_lanes=lanes)

@@ -3,9 +3,10 @@
 The plan of one instance is its definition and what was injected into its root list while it lived (`Injection`).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from orchestrator.core.model import Iteration, NodeKey
@@ -103,10 +104,16 @@ class Plan:
     """A compiled definition. Immutable; made once per version and shared by all its instances without injections.
 
     `item_vars` names the variable of each for_each that has one item in progress at most, wherever it stands.
+
+    Args:
+        former_lanes: Loops that name the lane of blocks which the definition had and has no more; see `leaving.py`.
     """
 
-    def __init__(self, definition: SequenceDefinition) -> None:
+    def __init__(
+        self, definition: SequenceDefinition, *, former_lanes: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    ) -> None:
         self.definition = definition
+        self._former_lanes = former_lanes
         self.interceptors: Interceptors = definition.interceptors or Interceptors()
         self.injections: tuple[Injection, ...] = ()
         self.places: dict[str, Place] = {}
@@ -299,9 +306,6 @@ class Plan:
         for_each has the one lane `()`.
         """
         place = self.places.get(block_id)
-        if place is None or place.lane_depth == 0:
-            return ()
+        loops = self._former_lanes.get(block_id, ()) if place is None else place.loops[: place.lane_depth]
         reader_loops = self.places[reader.block_id].loops if reader.block_id in self.places else ()
-        if place.loops[: place.lane_depth] != reader_loops[: place.lane_depth]:
-            return None
-        return reader.iteration[: place.lane_depth]
+        return reader.iteration[: len(loops)] if loops == reader_loops[: len(loops)] else None

@@ -321,6 +321,33 @@ def test_s1_running_item_reads_its_item_although_the_new_definition_has_no_for_e
     assert flow.outputs("b") == [{"message": 1}]
 
 
+@pytest.mark.parametrize("target", ["the same", "without the for_each"])
+def test_s1_running_step_reads_the_outputs_of_its_own_item_in_every_attempt(world: World, target) -> None:
+    body = [say("b", "{{ item }}"), say("w", "{{ outputs.b.message }}")]
+    blocks = [for_each("f", "items", body, concurrency=2), step("end")]
+    flow = world.start(blocks, data={"items": [1, 2]})
+    for _ in range(2):
+        flow.execute(flow.steps("b")[0])
+    first, second = (flow.claim("w") for _ in range(2))
+    flow.migrate(*(blocks if target == "the same" else [step("end")]))
+    flow.lose(first)
+    flow.lose(second)
+    flow.settle()
+    assert sorted(row["message"] for row in flow.outputs("w")) == [1, 2]
+
+
+def test_s1_running_step_reads_the_newest_output_of_a_for_each_in_every_attempt(world: World) -> None:
+    blocks = [for_each("f", "items", [say("b", "{{ item }}")], concurrency=2), say("w", "{{ outputs.b.message }}")]
+    flow = world.start(blocks, data={"items": [1, 2]})
+    for _ in range(2):
+        flow.execute(flow.steps("b")[0])
+    claim = flow.claim("w")
+    flow.migrate(step("x"))
+    flow.lose(claim)
+    finished(flow)
+    assert flow.output("w") == {"message": 2}
+
+
 def test_s1_catch_list_goes_on_and_the_try_list_is_not_run_again(world: World) -> None:
     flow = world.start([try_catch("t", [fail("f")], [ext("c")], [step("z")])]).run()
     flow.migrate(try_catch("t", [step("f2")], [ext("c"), step("c2")], [step("z")]), step("end"))
