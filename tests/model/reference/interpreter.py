@@ -207,7 +207,7 @@ class Flow:
             if not isinstance(inside.get(key), dict):
                 inside[key] = {}
             inside = inside[key]
-        inside[path[-1]] = value
+        inside[path[-1]] = copy.deepcopy(value)
         if is_own_error:
             place.handled.error = copy.deepcopy(self.data["_error"])
 

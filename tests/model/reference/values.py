@@ -246,8 +246,11 @@ class _Reader:
             return not truthy(self.unary())
         if self.next_is("-"):
             self.take()
-            value = number(self.unary())
-            return None if value is None else -value
+            value = self.unary()
+            if isinstance(value, int) and not isinstance(value, bool):
+                return -value
+            negated = number(value)
+            return None if negated is None else -negated
         return self.primary()
 
     def primary(self) -> Any:
