@@ -238,9 +238,12 @@ class Overlay:
         handler = self.handler_of(key)
         if handler is None:
             return self.context.data
-        rewritten = handler.memory.get("rewritten")
+        data, rewritten = self.context.data, handler.memory.get("rewritten")
         error = {ERROR: handler.memory["caught"]} if rewritten is None else rewritten
-        return merged(self.context.data, error)
+        if error:
+            return merged(data, error)
+        # A client has replaced the data by some that have none: what is there by now is another's.
+        return {name: value for name, value in data.items() if name != ERROR} if isinstance(data, dict) else data
 
     def is_leaving(self, key: NodeKey) -> bool:
         """Tell whether a step was entered under a definition that the instance has left since."""

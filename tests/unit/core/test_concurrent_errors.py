@@ -202,6 +202,29 @@ def test_s8_1_client_that_replaces_other_data_leaves_every_list_its_own_error() 
     assert [params(flow, f"see_{name}") for name in "ab"] == [[{"error": "no a"}], [{"error": "no b"}]]
 
 
+def test_s8_1_list_whose_error_a_client_has_left_out_reads_none_although_another_one_is_handled_since() -> None:
+    world = PureWorld()
+    mine = guarded(step("do"), step("see", params={"error": "{{ data._error }}"}), block_id="a", risky="risky_a")
+    other = guarded(step("look", params=MESSAGE), block_id="b", risky="risky_b")
+    flow = Flow(world, world.create([{"type": "parallel", "id": "p", "branches": [[mine], [other]]}]))
+    flow.fail("risky_a", message="no a")
+    world.replace_context(flow.id, {"other": 1}, {})
+    flow.fail("risky_b", message="no b")
+    flow.complete("do")
+    assert params(flow, "see") == [{"error": None}]
+    assert params(flow, "look") == [{"error": "no b"}]
+
+
+def test_s8_1_data_that_are_no_object_are_read_in_a_list_that_handles_an_error() -> None:
+    world = PureWorld()
+    seen = {"first": "{{ data.0 }}", "whole": "{{ data }}"}
+    flow = Flow(world, world.create([guarded(step("do"), step("see", params=seen))]))
+    flow.fail("risky")
+    world.replace_context(flow.id, [1, 2], {})
+    flow.complete("do", [])
+    assert params(flow, "see") == [{"first": 1, "whole": [1, 2]}]
+
+
 def test_s3_11_retried_roll_back_reads_its_error_again_although_it_was_written_over() -> None:
     world = PureWorld()
     of = {"failed": "{{ context.data._error.failed_step | none }}"}
