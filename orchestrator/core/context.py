@@ -155,10 +155,10 @@ def without_session(turn: Turn, outcome: Completed, *, is_builtin: bool) -> Comp
 def refusal(turn: Turn, key: NodeKey, outcome: Completed) -> Failed | None:
     """Say why what a step wants to write cannot be written: it would be too large, or there is no session."""
     values = _merging(turn, key, outcome)
-    writes_data = any(isinstance(effect, DataWritten) for effect in outcome.effects)
+    written_below = [effect for effect in outcome.effects if isinstance(effect, DataWritten)]
     reason = None
-    if values or writes_data:
-        reason = _data_too_large(turn, _data_after(turn.context.data, values, outcome.effects))
+    if values or written_below:
+        reason = _data_too_large(turn, _data_after(turn, key, values, written_below))
     shared = [effect for effect in outcome.effects if isinstance(effect, SharedWritten | SharedDeleted)]
     if shared and turn.instance.session_id is None:
         reason = "the instance has no session"
@@ -167,11 +167,13 @@ def refusal(turn: Turn, key: NodeKey, outcome: Completed) -> Failed | None:
     return None if reason is None else Failed(message=reason, retryable=False, kind=FailureKind.OUTPUT)
 
 
-def _data_after(data: Any, values: Mapping[str, Any], effects: tuple[Effect, ...]) -> Any:
-    after = merged(data, values) if values else data
-    for effect in effects:
-        if isinstance(effect, DataWritten):
-            after = written(after, effect.path, effect.value)
+def _data_after(turn: Turn, key: NodeKey, values: Mapping[str, Any], written_below: list[DataWritten]) -> Any:
+    after = merged(turn.context.data, values) if values else turn.context.data
+    seen = merged(turn.data_seen(key), values) if written_below else None
+    for effect in written_below:
+        members = _members_after(turn, key, seen, effect.path, effect.value)
+        if members:
+            after, seen = merged(after, members), merged(seen, members)
     return after
 
 
@@ -215,7 +217,11 @@ def _write_effect(turn: Turn, key: NodeKey, effect: Effect) -> None:
 
 
 def _write_at(turn: Turn, key: NodeKey, path: tuple[str, ...], value: Any) -> None:
+    _write(turn, key, _members_after(turn, key, turn.data_seen(key), path, value))
+
+
+def _members_after(turn: Turn, key: NodeKey, data: Any, path: tuple[str, ...], value: Any) -> Mapping[str, Any]:
+    """Give the top-level keys that a value written below one of them changes, as they read then."""
     name, *inside = path
-    data = turn.data_seen(key)
     current = data.get(name) if isinstance(data, dict) else None
-    _write(turn, key, _without_variables(turn, key, {name: written(current, tuple(inside), value)}))
+    return _without_variables(turn, key, {name: written(current, tuple(inside), value)})

@@ -182,6 +182,25 @@ def test_s11_transform_adds_to_the_error_that_is_handled_where_it_stands() -> No
     assert params(flow, "handle") == [{"error": "no a", "more": 1}]
 
 
+def added_to_the_error_of_the_first(size: int, *, first: str = "", second: str = "") -> Flow:
+    """Two branches have failed, with details of some size; then a `transform` adds `size` bytes to the first one's."""
+    world = PureWorld(max_context_bytes=1000)
+    params = {"target": "data._error.more", "value": "x" * size}
+    add = {"type": "step", "id": "add", "handler": "transform", "params": params}
+    mine = guarded(step("do"), add, block_id="a", risky="risky_a")
+    other = guarded(step("other"), block_id="b", risky="risky_b")
+    flow = Flow(world, world.create([{"type": "parallel", "id": "p", "branches": [[mine], [other]]}]))
+    flow.fail("risky_a", message="no a", details=first)
+    flow.fail("risky_b", message="no b", details=second)
+    flow.complete("do")
+    return flow.run()
+
+
+def test_s2_3_what_is_added_to_the_error_of_a_list_is_weighed_with_that_and_not_with_the_newest_one() -> None:
+    assert added_to_the_error_of_the_first(500, first="x" * 600).tree()["add"] == "failed"
+    assert added_to_the_error_of_the_first(500, second="x" * 600).tree()["add"] == "completed"
+
+
 def test_s8_1_error_that_a_client_writes_is_read_in_every_list_that_handles_one() -> None:
     flow = failed_side_by_side("do", "see", "look")
     flow.signal("update_context", {"data": {"_error": {"message": "told"}}})
