@@ -5,7 +5,7 @@ from typing import assert_never
 from orchestrator.core import asides, attempts, context, gates, hooks, injection
 from orchestrator.core.asides import LONGEST, RESULT_REF, SHELF_LIFE, Answer, Kind
 from orchestrator.core.interceptors import Called
-from orchestrator.core.model import NodeKey, Step
+from orchestrator.core.model import ROOT_KEY, NodeKey, Step
 from orchestrator.core.outcomes import Completed, Failed, Outcome, Suspended
 from orchestrator.core.states import StepState
 from orchestrator.core.turn import Turn
@@ -16,11 +16,11 @@ from sequences.durations import after
 def finish(turn: Turn, call: Step, outcome: Outcome) -> None:
     """Settle a call that its worker has reported."""
     match outcome:
-        case Completed() if (refusal := _refusal(turn, call, outcome)) is not None:
+        case Completed() if (refusal := _refusal(turn, outcome)) is not None:
             finish(turn, call, refusal)
         case Completed():
             turn.record_attempt(call, "completed")
-            context.write_effects(turn, call.key, outcome.effects)
+            context.write_effects(turn, ROOT_KEY, outcome.effects)
             _end(turn, call, Answer(result=outcome.output))
         case Failed():
             turn.record_attempt(call, "failed", attempts.error_of(outcome))
@@ -35,8 +35,9 @@ def finish(turn: Turn, call: Step, outcome: Outcome) -> None:
             assert_never(outcome)
 
 
-def _refusal(turn: Turn, call: Step, outcome: Completed) -> Failed | None:
-    return context.refusal(turn, call.key, replace(outcome, merges=False)) or injection.refusal(turn, outcome)
+def _refusal(turn: Turn, outcome: Completed) -> Failed | None:
+    """Say why what a call wants to write cannot be written; whatever it is named after, it stands at no block."""
+    return context.refusal(turn, ROOT_KEY, replace(outcome, merges=False)) or injection.refusal(turn, outcome)
 
 
 def wake(turn: Turn, call: Step) -> bool:

@@ -257,6 +257,17 @@ def test_s14_each_root_step_of_the_hook_runs_once_in_order(world: World) -> None
     assert flow.asides() == []
 
 
+def test_s14_what_a_hook_writes_is_of_no_block_although_one_has_its_id(world: World) -> None:
+    hook = [
+        step("a", "transform", {"target": "data.item", "value": 1}),
+        step("c", "transform", {"target": "data._error.more", "value": 2}),
+    ]
+    handled = [try_catch(name, [fail(f"fail_{name}", name)], [step(block)]) for name, block in (("t", "c"), ("u", "d"))]
+    flow = cleaned(world, *hook, blocks=[for_each("e", "items", [step("a")]), *handled, fail("f")]).run()
+    assert flow.check().state == "failed"
+    assert (flow.data["item"], flow.data["_error"]["message"], flow.data["_error"]["more"]) == (1, "u", 2)
+
+
 def test_s14_guards_delays_retries_and_gates_do_not_apply_in_hooks(world: World) -> None:
     retry = {"max_attempts": 3, "initial_backoff": 1, "max_backoff": 1}
     flow = cleaned(
