@@ -4,7 +4,8 @@ The API, signals, gates and outputs all write through here, so one limit holds f
 itself notes (`_error` of a handled failure) is not weighed: a failure must never be lost because the data are full.
 
 Two names are not the data's own where a block stands: the variable of a for_each around it, and `_error` in a list that
-handles one. What the block writes by these names is for that for_each, or that list.
+handles one. What the block writes by the first is left out of the data, as the item hides it. What it writes by the
+second is in the data, and is also what that list reads from then on.
 """
 
 from collections.abc import Iterable, Mapping
