@@ -92,7 +92,7 @@ def offer(turn: Turn, step: Step, expires_at: datetime | None = None) -> None:
 
 def _offer(turn: Turn, step: Step, expires_at: datetime | None) -> None:
     """Put a step where workers find it, or complete it from the cache; InputError when its inputs cannot be made."""
-    cache_key = caching.key_of(turn, block_of(turn, step.key), step.key)
+    cache_key = _cache_key(turn, step)
     if cache_key is not None:
         step = replace(step, cache_key=cache_key)
         if (output := caching.found(turn, cache_key)) is not ABSENT:
@@ -113,6 +113,14 @@ def _offer(turn: Turn, step: Step, expires_at: datetime | None) -> None:
     turn.put_step(replace(step, wake_at=expires_at, expires_at=expires_at))
     if has_templates(turn, step.key):
         prepare(turn, step.key)
+
+
+def _cache_key(turn: Turn, step: Step) -> str | None:
+    try:
+        return caching.key_of(turn, block_of(turn, step.key), step.key)
+    except InputError:
+        prepare(turn, step.key)  # §5.1: the params come first, so of two wrong templates theirs is told of
+        raise
 
 
 def is_left_out(turn: Turn, handler: str) -> bool:

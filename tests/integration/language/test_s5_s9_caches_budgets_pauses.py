@@ -96,6 +96,12 @@ def test_s5_7_bad_key_fails_for_good_and_a_long_one_is_hashed(world: World) -> N
     assert [len(name) for name in flow.kv] == [len("_cache:sha256:") + 64]
 
 
+def test_s5_1_of_two_wrong_templates_the_one_in_the_params_is_told_of(world: World) -> None:
+    step_with_both = step("a", "log", {"message": "{{ first.x }}"}, cache_key="{{ second.x }}")
+    flow = world.start([try_catch("t", [step_with_both], [])]).run()
+    assert "first.x" in flow.check().data["_error"]["message"]
+
+
 def test_s5_7_human_is_asked_before_the_cache(world: World) -> None:
     primed = step("p", "set_state", {"key": "_cache:k", "value": 1})
     flow = world.start([primed, gate("g", cache_key="k")]).run()

@@ -292,7 +292,11 @@ class _Step:
             view = self.view()
             if with_params or not self.stand.in_process:
                 self.params(view)
-            key = render(self.block.get("cache_key"), view)
+            try:
+                key = render(self.block.get("cache_key"), view)
+            except BadTemplate:
+                self.params(view)
+                raise
             self.cache_key = "" if key is None else as_text(key)
         except BadTemplate as error:
             return Broken(str(error))
