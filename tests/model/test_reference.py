@@ -52,6 +52,21 @@ def test_core_agrees_with_the_reference_interpreter_under_single_crashes() -> No
     assert not unseen, f"no program had: {unseen}"
 
 
+def test_s8_1_what_a_branch_beside_adds_to_the_error_is_not_read_in_the_list_that_handles_it() -> None:
+    sleep = [{"type": "step", "id": f"s{ms}", "handler": "sleep", "params": {"duration_ms": ms}} for ms in (500, 1000)]
+    add = {
+        "type": "step",
+        "id": "add",
+        "handler": "transform",
+        "params": {"target": "data._error.block_id", "value": 7},
+    }
+    see = {"type": "step", "id": "see", "handler": "log", "params": {"message": "{{ data._error.block_id }}"}}
+    fail = {"type": "step", "id": "fail", "handler": "fail", "params": {"message": "no"}}
+    guarded = {"type": "try_catch", "id": "t", "try_block": [fail], "catch_block": [sleep[1], see]}
+    match = play(Program(blocks=[{"type": "parallel", "id": "p", "branches": [[guarded], [sleep[0], add]]}]))
+    assert ("see", {"message": "t"}) in [(row.block_id, row.output) for row in match.model.rows]
+
+
 def test_s5_9_every_commit_of_a_run_is_a_crash_point() -> None:
     match = play(campaign.program_of(FIRST_SEED + 1))
     points = campaign.crash_points(match.commits)

@@ -204,8 +204,8 @@ class Flow:
             self.data["_error"] = copy.deepcopy(place.handled.error)
         inside: dict[str, Any] = self.data
         for key in path[:-1]:
-            if not isinstance(inside.get(key), dict):
-                inside[key] = {}
+            known = inside.get(key)
+            inside[key] = dict(known) if isinstance(known, dict) else {}  # a list may handle what stood there
             inside = inside[key]
         inside[path[-1]] = copy.deepcopy(value)
         if is_own_error:
