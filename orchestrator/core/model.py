@@ -40,11 +40,23 @@ class OutputKey(NamedTuple):
     """Name of a newest output: the block, and the lane it must come from.
 
     A lane is the iteration prefix down to the innermost `for_each` that runs items concurrently, so that items in
-    progress at once never read each other's outputs. None means "of whichever lane".
+    progress at once never read each other's outputs.
+
+    Attributes:
+        is_any_below: Those of the lanes below this one count too; of the lane `()`, those of all.
     """
 
     block_id: str
-    lane: Iteration | None
+    lane: Iteration
+    is_any_below: bool = False
+
+
+def names_of_output(block_id: str, lane: Iteration) -> tuple[OutputKey, ...]:
+    """Give every name of the newest output of a block, once it is one in this lane."""
+    name = OutputKey(block_id, lane)
+    if lane[:1] == (BESIDE,):
+        return (name,)
+    return (name, *(OutputKey(block_id, lane[:depth], is_any_below=True) for depth in range(len(lane) + 1)))
 
 
 class ItemKey(NamedTuple):

@@ -160,7 +160,7 @@ class Overlay:
         wanted = self.plan.places if references.outputs is ALL else references.outputs
         # A block that is not in the plan may have a row all the same, if the plan was another once.
         outputs_wanted = {
-            block_id: OutputKey(block_id, plan.lane_seen_from(key, block_id))
+            block_id: plan.output_seen_from(key, block_id)
             for block_id in wanted
             if block_id in self.plan.places or self.instance.round > 0
         }

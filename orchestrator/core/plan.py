@@ -6,10 +6,11 @@ The plan of one instance is its definition and what was injected into its root l
 from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from types import MappingProxyType
 from typing import Any
 
-from orchestrator.core.model import Iteration, NodeKey
+from orchestrator.core.model import Iteration, NodeKey, OutputKey
 from sequences.document import (
     Block,
     CancellationScope,
@@ -299,13 +300,21 @@ class Plan:
         """Give the lane that the outputs of a node belong to."""
         return key.iteration[: self.places[key.block_id].lane_depth]
 
-    def lane_seen_from(self, reader: NodeKey, block_id: str) -> Iteration | None:
-        """Give the lane in which `reader` looks for the newest output of a block; None for any lane.
+    def output_seen_from(self, reader: NodeKey, block_id: str) -> OutputKey:
+        """Name the newest output of a block that `reader` reads: the one in its own lane.
 
-        The two share a lane as far as the same concurrent for_eachs enclose both. A block outside of every such
-        for_each has the one lane `()`.
+        The two share a lane as far as the same concurrent for_eachs enclose both; of those around the block alone, any
+        item counts. A block outside of every such for_each has the one lane `()`.
         """
         place = self.places.get(block_id)
         loops = self._former_lanes.get(block_id, ()) if place is None else place.loops[: place.lane_depth]
         reader_loops = self.places[reader.block_id].loops if reader.block_id in self.places else ()
-        return reader.iteration[: len(loops)] if loops == reader_loops[: len(loops)] else None
+        if loops == reader_loops[: len(loops)]:
+            return OutputKey(block_id, reader.iteration[: len(loops)])
+        shared = takewhile(lambda pair: pair[0] == pair[1], zip(loops, reader_loops, strict=False))
+        depths = [depth for depth, (loop_id, _) in enumerate(shared, start=1) if self._is_concurrent(loop_id)]
+        return OutputKey(block_id, reader.iteration[: max(depths, default=0)], is_any_below=True)
+
+    def _is_concurrent(self, loop_id: str) -> bool:
+        block = self.places[loop_id].block
+        return isinstance(block, ForEach) and block.concurrency > 1

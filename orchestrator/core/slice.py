@@ -48,7 +48,6 @@ from orchestrator.core.changes import (
 )
 from orchestrator.core.letters import Letter
 from orchestrator.core.model import (
-    BESIDE,
     Instance,
     ItemKey,
     KeptSignal,
@@ -59,6 +58,7 @@ from orchestrator.core.model import (
     Shared,
     Startable,
     Step,
+    names_of_output,
 )
 from orchestrator.core.plan import Plan
 from orchestrator.core.shared import folded
@@ -298,9 +298,7 @@ class Slice:
                 case StepGone(key=key):
                     self.steps[key] = None
                 case OutputAdded(key=key, lane=lane, output=output):
-                    self.outputs[OutputKey(key.block_id, lane)] = output
-                    if lane[:1] != (BESIDE,):
-                        self.outputs[OutputKey(key.block_id, None)] = output
+                    self.outputs.update(dict.fromkeys(names_of_output(key.block_id, lane), output))
                 case AttemptRecorded() | TimerPut() | TimerGone():
                     pass
                 case ContextPut():

@@ -62,6 +62,7 @@ from orchestrator.core.model import (
     Step,
     StepError,
     Usage,
+    names_of_output,
 )
 from orchestrator.core.outcomes import LogLine
 from orchestrator.core.overlay import Overlay
@@ -242,8 +243,7 @@ class Turn(Overlay):
     def add_output(self, key: NodeKey, output: Any, *, attempt: int = 0, ref: str | None = None) -> None:
         """Append an output row."""
         lane = self.plan_of(key).lane(key)
-        self._outputs[OutputKey(key.block_id, lane)] = output
-        self._outputs[OutputKey(key.block_id, None)] = output
+        self._outputs.update(dict.fromkeys(names_of_output(key.block_id, lane), output))
         self._added.append(
             OutputAdded(
                 id=self.new_id(),

@@ -167,19 +167,7 @@ def _fill_outputs(tx: Transaction, wanted: Wanted) -> None:
     keys = [(current, key) for current, needs in wanted for key in needs.outputs]
     if not keys:
         return
-    in_lane = [(c.instance.id, k.block_id, list(k.lane)) for c, k in keys if k.lane is not None]
-    anywhere = [(c.instance.id, k.block_id) for c, k in keys if k.lane is None]
-    own = " AND o.lane[1] IS DISTINCT FROM -1"
-    rows = [
-        (owner, OutputKey(block_id, tuple(lane)), output)
-        for owner, block_id, lane, output in _newest(
-            tx, in_lane, _KEYS, " AND o.lane = w.lane", "instance_id, block_id, lane"
-        )
-    ]
-    rows += [
-        (owner, OutputKey(block_id, None), output)
-        for owner, block_id, output in _newest(tx, anywhere, "(%s::uuid, %s::text)", own, "instance_id, block_id")
-    ]
+    rows = [*_newest(tx, keys, is_any_below=False), *_newest(tx, keys, is_any_below=True)]
     whole = payloads.whole_outputs(tx, [(owner, output) for owner, _, output in rows])
     for current, key in keys:
         current.outputs[key] = ABSENT
@@ -189,16 +177,21 @@ def _fill_outputs(tx: Transaction, wanted: Wanted) -> None:
 
 
 def _newest(
-    tx: Transaction, keys: Sequence[tuple[Any, ...]], template: str, match: str, columns: str
-) -> list[tuple[Any, ...]]:
-    if not keys:
+    tx: Transaction, keys: Sequence[tuple[Slice, OutputKey]], *, is_any_below: bool
+) -> list[tuple[UUID, OutputKey, Any]]:
+    asked = [(c.instance.id, k.block_id, list(k.lane)) for c, k in keys if k.is_any_below is is_any_below]
+    if not asked:
         return []
-    names = ", ".join(f"w.{name.strip()}" for name in columns.split(","))
-    return tx.query(
-        f"SELECT {names}, o.output FROM (VALUES {tx.values(template, keys)}) AS w ({columns}) "
+    # What lies beside the flow is below no lane, and is asked for by its own.
+    below = "o.lane[1:cardinality(w.lane)] = w.lane AND o.lane[1] IS DISTINCT FROM -1"
+    match = below if is_any_below else "o.lane = w.lane"
+    rows = tx.query(
+        "SELECT w.instance_id, w.block_id, w.lane, o.output "
+        f"FROM (VALUES {tx.values(_KEYS, asked)}) AS w (instance_id, block_id, lane) "
         "CROSS JOIN LATERAL (SELECT output FROM outputs o WHERE o.instance_id = w.instance_id "
-        f"AND o.block_id = w.block_id{match} ORDER BY o.id DESC LIMIT 1) AS o"
+        f"AND o.block_id = w.block_id AND {match} ORDER BY o.id DESC LIMIT 1) AS o"
     )
+    return [(owner, OutputKey(block_id, tuple(lane), is_any_below), output) for owner, block_id, lane, output in rows]
 
 
 def _fill_state(tx: Transaction, wanted: Wanted) -> None:

@@ -166,8 +166,8 @@ def _slice() -> Slice:
     return Slice(plan=plan, instance=instance)
 
 
-def _newest_output(tx: Any, lane: tuple[int, ...] | None) -> None:
-    reading.fill(tx, [(_slice(), Needs(outputs=frozenset({OutputKey("block", lane)})))])
+def _newest_output(tx: Any, lane: tuple[int, ...], *, is_any_below: bool = False) -> None:
+    reading.fill(tx, [(_slice(), Needs(outputs=frozenset({OutputKey("block", lane, is_any_below)})))])
 
 
 QUERIES: dict[str, tuple[str, Callable[[Any], object]]] = {
@@ -219,7 +219,8 @@ QUERIES: dict[str, tuple[str, Callable[[Any], object]]] = {
     "the next timer": ("timers_due_at_idx", timers.next_due),
     "claims of a worker": ("steps_claimed_idx", lambda tx: leases.claims_of(tx, WORKER.id or INSTANCE)),
     "lost claims": ("steps_claimed_idx", lambda tx: leases.lost_claims(tx, timedelta(seconds=6), 200)),
-    "the newest output of a block": ("outputs_newest_idx", lambda tx: _newest_output(tx, None)),
+    "the newest output of a block": ("outputs_newest_idx", lambda tx: _newest_output(tx, (), is_any_below=True)),
+    "the newest output below a lane": ("outputs_newest_idx", lambda tx: _newest_output(tx, (3,), is_any_below=True)),
     "the newest output of a block in a lane": ("outputs_newest_idx", lambda tx: _newest_output(tx, (3,))),
     "open gates": (
         "steps_gate_idx",

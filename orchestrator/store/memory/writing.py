@@ -41,7 +41,7 @@ from orchestrator.core.changes import (
     UsageRecorded,
     WebhookQueued,
 )
-from orchestrator.core.model import BESIDE, Claim, Instance, ItemKey, NodeKey, OutputKey, Step
+from orchestrator.core.model import BESIDE, Claim, Instance, ItemKey, NodeKey, Step, names_of_output
 from orchestrator.core.shared import folded
 from orchestrator.store.creations import Alike
 from orchestrator.store.instances import IdempotencyKey, Profile
@@ -245,10 +245,7 @@ def _add_output(tx: Base, rows: Rows, change: OutputAdded) -> None:
 
 
 def _note_newest(tx: Base, rows: Rows, change: OutputAdded) -> None:
-    # What an aside leaves has a lane of its own, and is nobody's newest output.
-    lanes = (change.lane,) if change.lane[:1] == (BESIDE,) else (change.lane, None)
-    for lane in lanes:
-        name = OutputKey(change.key.block_id, lane)
+    for name in names_of_output(change.key.block_id, change.lane):
         if name not in rows.newest or rows.newest[name] < change.id:
             tx.journal.put(rows.newest, name, change.id)
 

@@ -174,6 +174,16 @@ def test_s3_5_concurrent_items_share_what_workers_write(world: World) -> None:
     assert (flow.run().check().state, flow.data) == ("completed", {"items": [1], "item": 9})
 
 
+def test_s3_5_what_lies_behind_a_concurrent_block_reads_the_newest_row_of_its_own_item(world: World) -> None:
+    inner = for_each("inner", "cells", [say("s", "{{ row }}{{ cell }}")], item_var="cell", concurrency=2)
+    again = loop("again", [inner, say("t", "{{ row }}: {{ outputs.s.message }}")], "iteration < 2")
+    block = for_each("outer", "rows", [again], item_var="row", concurrency=2)
+    behind = say("z", "{{ outputs.s.message }}")
+    flow = world.start([block, behind], data={"rows": [1, 2], "cells": ["x", "y"]}).run()
+    assert sorted(o["message"] for o in flow.check().outputs("t")) == ["1: 1y", "1: 1y", "2: 2y", "2: 2y"]
+    assert flow.output("z") == {"message": flow.outputs("s")[-1]["message"]}
+
+
 def test_s3_5_inner_item_shadows_the_outer(world: World) -> None:
     inner = for_each("inner", "row.cells", [say("a", "{{ row.name }}{{ cell }}")], item_var="cell")
     data = {"rows": [{"name": "x", "cells": [1, 2]}, {"name": "y", "cells": [3]}]}

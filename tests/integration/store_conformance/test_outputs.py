@@ -36,15 +36,26 @@ def test_the_newest_output_of_a_lane_and_of_all(house: House) -> None:
     )
     assert house.output(flow, OutputKey("a", (0,))) == "lane 0"
     assert house.output(flow, OutputKey("a", (1,))) == "lane 1, later"
-    assert house.output(flow, OutputKey("a", None)) == "lane 1, later"
+    assert house.output(flow, OutputKey("a", (), is_any_below=True)) == "lane 1, later"
     assert house.output(flow, OutputKey("a", ())) is ABSENT
+
+
+def test_the_newest_output_of_the_lanes_below_one(house: House) -> None:
+    flow = house.instance()
+    for nth, lane in enumerate([(0, 0), (0, 1), (1, 0)]):
+        at = house.now() + timedelta(seconds=nth)
+        house.write(flow, output(f"lane {lane}", at=at, key=NodeKey("a", lane), lane=lane))
+    assert house.output(flow, OutputKey("a", (0,), is_any_below=True)) == "lane (0, 1)"
+    assert house.output(flow, OutputKey("a", (1,), is_any_below=True)) == "lane (1, 0)"
+    assert house.output(flow, OutputKey("a", (2,), is_any_below=True)) is ABSENT
+    assert house.output(flow, OutputKey("a", (0,))) is ABSENT
 
 
 def test_what_lies_beside_the_flow_is_nobodys_newest_output(house: House) -> None:
     flow = house.instance()
     beside = NodeKey("a", (BESIDE, 0))
     house.write(flow, output("aside", at=house.now(), key=beside, lane=beside.iteration))
-    assert house.output(flow, OutputKey("a", None)) is ABSENT
+    assert house.output(flow, OutputKey("a", (), is_any_below=True)) is ABSENT
     assert house.output(flow, OutputKey("a", beside.iteration)) == "aside"
 
 

@@ -68,6 +68,7 @@ from orchestrator.core.model import (
     Startable,
     Step,
     is_beside,
+    names_of_output,
 )
 from orchestrator.core.outcomes import Failed, FailureKind, Outcome
 from orchestrator.core.plan import Plan
@@ -340,8 +341,7 @@ class PureWorld:
                 continue
             known = row.block_id in current.plan.places
             lane = current.plan.lane(NodeKey(row.block_id, row.iteration)) if known else ()
-            current.outputs[OutputKey(row.block_id, lane)] = row.output
-            current.outputs[OutputKey(row.block_id, None)] = row.output
+            current.outputs.update(dict.fromkeys(names_of_output(row.block_id, lane), row.output))
 
     def instance(self, instance_id: UUID) -> Instance:
         return self._slices[instance_id].instance
