@@ -76,8 +76,8 @@ def _error_in(data: Any) -> dict[str, Any]:
 
 
 def _rewrite_errors(turn: Turn, error: dict[str, Any]) -> None:
-    """Let every list that handles an error read another one: who writes from outside stands in none of them."""
-    for node in turn.open_nodes():
+    """Let every list that handles an error, or may once more, read another: who writes from outside stands in none."""
+    for node in (*turn.open_nodes(), *turn.ended_badly()):
         if node.memory.get("caught"):
             _rewrite_error(turn, node, error)
 

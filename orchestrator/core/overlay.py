@@ -35,6 +35,15 @@ _TICK: Final = timedelta(microseconds=1)
 """What the database's clock tells apart: every turn is later than the one before."""
 
 
+def handled_error(handler: Node) -> dict[str, Any]:
+    """Give the `_error` that the lists of a block read, as members of the data; none if it was taken from them."""
+    caught = handler.memory.get("caught")
+    rewritten: dict[str, Any] | None = handler.memory.get("rewritten")
+    if rewritten is not None:
+        return rewritten
+    return {ERROR: caught} if caught is not None else {}
+
+
 class Overlay:
     """Reads what was written, else what was loaded; Unloaded where the slice has to hold more. It writes nothing.
 
@@ -238,8 +247,7 @@ class Overlay:
         handler = self.handler_of(key)
         if handler is None:
             return self.context.data
-        data, rewritten = self.context.data, handler.memory.get("rewritten")
-        error = {ERROR: handler.memory["caught"]} if rewritten is None else rewritten
+        data, error = self.context.data, handled_error(handler)
         if error:
             return merged(data, error)
         # A client has replaced the data by some that have none: what is there by now is another's.

@@ -7,7 +7,7 @@ not even after a retry: the retry tries the compensations that did not end well,
 
 from orchestrator.core.composites.nodes import Memory, must_end, open_composite, remember, settle, start_list
 from orchestrator.core.model import Node, NodeKey, StepError
-from orchestrator.core.overlay import ERROR
+from orchestrator.core.overlay import ERROR, handled_error
 from orchestrator.core.states import NodeState
 from orchestrator.core.turn import Ended, Turn
 from sequences import document
@@ -18,8 +18,8 @@ def enter(turn: Turn, key: NodeKey, block: document.Saga, memory: Memory | None)
     memory = memory or {"at": 0, "done": [], "undo": [], "kept": []}
     if is_rolling_back(memory):
         undo = sorted({*memory["undo"], *memory["kept"]})
-        node = open_composite(turn, key, {**memory, "undo": undo, "kept": [], "rewritten": None})
-        turn.merge_data({ERROR: memory["caught"]})
+        node = open_composite(turn, key, {**memory, "undo": undo, "kept": []})
+        turn.merge_data(handled_error(node))
         _undo_next(turn, node)
     else:
         node = open_composite(turn, key, {**memory, "caught": None, "rewritten": None, "error": None})

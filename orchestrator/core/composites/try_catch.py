@@ -5,7 +5,7 @@ from typing import Final
 
 from orchestrator.core.composites.nodes import Memory, open_composite, remember, settle, start_list
 from orchestrator.core.model import Node, NodeKey, StepError
-from orchestrator.core.overlay import ERROR
+from orchestrator.core.overlay import ERROR, handled_error
 from orchestrator.core.plan import CATCH_LIST, FINALLY_LIST, TRY_LIST
 from orchestrator.core.states import NodeState, TryPhase
 from orchestrator.core.turn import Ended, Turn
@@ -21,11 +21,12 @@ def enter(turn: Turn, key: NodeKey, memory: Memory | None) -> None:
     """Begin with the try list, or go on with the list that a retry comes back to."""
     phase = phase_to_go_on_with(memory)
     origin = memory["origin"] if memory and phase is TryPhase.FINALLY else phase
-    caught = memory.get("caught") if memory else None
-    fresh = {"phase": phase, "origin": origin, "result": NodeState.COMPLETED, "error": None, "caught": caught}
-    node = open_composite(turn, key, fresh)
-    if caught is not None and phase is TryPhase.CATCH:
-        turn.merge_data({ERROR: caught})
+    known = {name: memory.get(name) if memory else None for name in ("caught", "rewritten")}
+    node = open_composite(
+        turn, key, {"phase": phase, "origin": origin, "result": NodeState.COMPLETED, "error": None, **known}
+    )
+    if phase is TryPhase.CATCH:
+        turn.merge_data(handled_error(node))
     if not start_list(turn, key.block_id, LIST_OF_PHASE[phase], key.iteration):
         settle(turn, node, NodeState.COMPLETED)
 
@@ -72,7 +73,7 @@ def _catch(turn: Turn, node: Node, ended: Ended) -> None:
         "step_id": error.step_id,
     }
     turn.merge_data({ERROR: caught})
-    node = remember(turn, node, phase=TryPhase.CATCH, origin=TryPhase.CATCH, caught=caught)
+    node = remember(turn, node, phase=TryPhase.CATCH, origin=TryPhase.CATCH, caught=caught, rewritten=None)
     if not start_list(turn, node.key.block_id, CATCH_LIST, node.key.iteration):
         _begin_finally(turn, node, NodeState.COMPLETED, None)
 

@@ -239,7 +239,7 @@ def run_try_catch(flow: "Flow", block: Json, place: Place) -> Waits:
         memory.get("caught") or memory.get("tried") or (yield from flow.run_list(block["try_block"], place.inside()))
     )
     if "caught" in memory:
-        handled = flow.handle(memory["error"])
+        handled = memory["handled"]
     elif ended.state == COMPLETED:
         memory["tried"] = ended
         flow.mark(block["catch_block"], SKIPPED)
@@ -259,15 +259,17 @@ def _handled(flow: "Flow", block: Json, place: Place, ended: Ended) -> Handled:
     memory = flow.memory(block["id"], place)
     if "tried" not in memory:
         memory["tried"] = ended
-        memory["error"] = {
+        error = {
             "failed_blocks": [ended.block_id],
             "source": "try_catch",
             "block_id": block["id"],
             "message": ended.message,
             "step_id": ended.step_id,
         }
-    flow.data["_error"] = memory["error"]
-    return flow.handle(memory["error"])
+        memory["handled"] = flow.handle(error)
+    flow.data["_error"] = memory["handled"].error
+    handled: Handled = memory["handled"]
+    return handled
 
 
 def run_split(flow: "Flow", block: Json, place: Place) -> Waits:
@@ -300,8 +302,8 @@ def run_saga(flow: "Flow", block: Json, place: Place) -> Waits:
         ended = yield from _run_actions(flow, block, place, memory)
         if ended.state != FAILED:
             return ended
-    flow.data["_error"] = memory["error"]
-    handled = flow.handle(memory["error"])
+    handled = memory["handled"]
+    flow.data["_error"] = handled.error
     stopped = False
     for undone in reversed(memory["to_undo"]):
         if place.stopped_by():
@@ -338,7 +340,7 @@ def _run_actions(flow: "Flow", block: Json, place: Place, memory: dict[str, Any]
     if ended.state == CANCELLED:
         flow.mark([step["compensation"] for step in steps if step.get("compensation")], SKIPPED)
         return ended
-    memory["error"] = {"failed_step": step["id"], "source": "saga", "block_id": block["id"]}
+    memory["handled"] = flow.handle({"failed_step": step["id"], "source": "saga", "block_id": block["id"]})
     unused = [other for other in steps if other not in completed and other.get("compensation")]
     flow.mark([other["compensation"] for other in unused], SKIPPED)
     memory["to_undo"] = [done["compensation"] for done in completed if done.get("compensation")]

@@ -244,7 +244,21 @@ def test_s8_1_data_that_are_no_object_are_read_in_a_list_that_handles_an_error()
     assert params(flow, "see") == [{"first": 1, "whole": [1, 2]}]
 
 
-def test_s3_11_retried_roll_back_reads_its_error_again_although_it_was_written_over() -> None:
+def test_s9_7_retry_goes_on_with_the_error_as_the_list_has_left_it_or_a_client_since() -> None:
+    for told in (False, True):
+        flow = failed_side_by_side("rewrite", "handle")
+        flow.complete("rewrite_a", {"_error": {"message": "mine"}})
+        flow.fail("handle_a")
+        flow.complete("rewrite_b", {"_error": {"message": "other"}})
+        flow.fail("handle_b")
+        if told:
+            flow.world.replace_context(flow.id, {"_error": {"message": "told"}}, {})
+        flow.world.retry(flow.id)
+        expected = ["told", "told"] if told else ["mine", "other"]
+        assert [params(flow, f"handle_{name}")[0]["error"] for name in "ab"] == expected
+
+
+def test_s3_11_retried_roll_back_goes_on_with_the_error_that_was_written_over() -> None:
     world = PureWorld()
     of = {"failed": "{{ context.data._error.failed_step | none }}"}
     steps = [
@@ -261,7 +275,7 @@ def test_s3_11_retried_roll_back_reads_its_error_again_although_it_was_written_o
     assert world.work(claim).params == {"failed": "none"}
     flow.finish(claim, Failed(message="no", retryable=False))
     world.retry(flow.id)
-    assert params(flow, "release") == [{"failed": "s2"}]
+    assert params(flow, "release") == [{"failed": "none"}]
 
 
 def test_s6_error_is_a_member_of_the_data_and_no_root_of_templates() -> None:
