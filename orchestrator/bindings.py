@@ -6,8 +6,10 @@ laid over what they read. Of a for_each that may have several items in progress 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
+
+import orjson
 
 from orchestrator.core.plan import Plan
 from orchestrator.core.sections import merged
@@ -16,6 +18,15 @@ from orchestrator.slices import Plans
 from orchestrator.store.instances import Record
 from orchestrator.store.interface import Transaction
 from orchestrator.store.pages import Listed
+from orchestrator.store.session import to_json
+
+
+class _Open(NamedTuple):
+    """An open instance of a page, as its plan is looked for."""
+
+    id: UUID
+    sequence_id: UUID
+    injected: int
 
 
 def shown(tx: Transaction, plans: Plans, records: Sequence[Record]) -> list[Record]:
@@ -43,8 +54,17 @@ def _with_items(record: Record, items: Mapping[str, Any]) -> Record:
 def listed(tx: Transaction, plans: Plans, rows: Sequence[Listed]) -> list[Listed]:
     """Give the instances of a page as clients read them, as `shown` does."""
     open_ones = [row for row in rows if row.state not in TERMINAL_INSTANCE_STATES]
-    bound = _bound(tx, plans.of_instances(tx, open_ones), [row.id for row in open_ones]) if open_ones else {}
-    return [row._replace(data=merged(row.data, bound[row.id])) if row.id in bound else row for row in rows]
+    if not open_ones:
+        return list(rows)
+    sequences = {text: UUID(text) for text in {row.sequence_id for row in open_ones}}
+    planned = [_Open(UUID(row.id), sequences[row.sequence_id], row.injected) for row in open_ones]
+    bound = _bound(tx, plans.of_instances(tx, planned), [each.id for each in planned])
+    of_row = {str(each): items for each, items in bound.items()}
+    return [row._replace(data=_laid_over(row.data, of_row[row.id])) if row.id in of_row else row for row in rows]
+
+
+def _laid_over(data: str | None, items: Mapping[str, Any]) -> str:
+    return to_json(merged(None if data is None else orjson.loads(data), items))
 
 
 def _bound(tx: Transaction, plan_of: Mapping[UUID, Plan], open_ones: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:

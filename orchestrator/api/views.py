@@ -4,6 +4,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import orjson
+
 from orchestrator.api.instance_shapes import PRIORITIES
 from orchestrator.core.model import Instance
 from orchestrator.core.sections import context_view, runtime_section
@@ -16,16 +18,25 @@ _HIDDEN_ROWS = frozenset({"__in_progress__", "__retry__"})
 
 def instance_view(record: Record) -> dict[str, Any]:
     """Show an instance."""
-    return _instance_view(record.instance, record.profile, due_at=record.due_at, attempt=record.attempt)
+    profile = record.profile
+    runtime = runtime_section(record.instance, attempt=record.attempt)
+    context = context_view(profile.data, profile.config, runtime, audit=profile.audit)
+    return _instance_view(record.instance, profile, context, due_at=record.due_at)
 
 
 def listed_view(row: Listed) -> dict[str, Any]:
     """Show an instance of a list."""
-    return _instance_view(row, row, due_at=row.due_at, attempt=row.attempt)
+    runtime = runtime_section(row, attempt=row.attempt)
+    context = context_view(_as_written(row.data), _as_written(row.config), runtime, audit=row.audit)
+    return _instance_view(row, row, context, due_at=row.due_at)
+
+
+def _as_written(text: str | None) -> orjson.Fragment | None:
+    return None if text is None else orjson.Fragment(text)
 
 
 def _instance_view(
-    instance: Instance | Listed, profile: Profile | Listed, *, due_at: datetime | None, attempt: int
+    instance: Instance | Listed, profile: Profile | Listed, context: dict[str, Any], *, due_at: datetime | None
 ) -> dict[str, Any]:
     view = {
         "id": instance.id,
@@ -37,9 +48,7 @@ def _instance_view(
         "priority": PRIORITIES[instance.priority],
         "timezone": instance.timezone,
         "metadata": profile.metadata,
-        "context": context_view(
-            profile.data, profile.config, runtime_section(instance, attempt=attempt), audit=profile.audit
-        ),
+        "context": context,
         "concurrency_key": profile.concurrency_key,
         "max_concurrency": profile.max_concurrency,
         "idempotency_key": profile.idempotency_key,
@@ -48,8 +57,10 @@ def _instance_view(
         "created_at": instance.created_at,
         "updated_at": instance.updated_at,
     }
-    optional = {"budget": instance.budget, "parked_reason": instance.parked_reason}
-    view |= {name: value for name, value in optional.items() if value is not None}
+    if instance.budget is not None:
+        view["budget"] = instance.budget
+    if instance.parked_reason is not None:
+        view["parked_reason"] = instance.parked_reason
     return view
 
 

@@ -5,12 +5,14 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
+import orjson
+
 
 class Progress(Protocol):
     """What the runtime section tells of an instance."""
 
     @property
-    def id(self) -> UUID: ...  # noqa: D102
+    def id(self) -> UUID | str: ...  # noqa: D102
     @property
     def run_id(self) -> UUID | str | None: ...  # noqa: D102
     @property
@@ -48,13 +50,16 @@ _HIDDEN_WHEN_NULL = ("instance_id", "run_id")
 
 def context_view(data: Any, config: Any, runtime: dict[str, Any], *, audit: Any = None) -> dict[str, Any]:
     """Show a context as clients see it; ids of the runtime section are left out while they are null."""
-    shown = {name: value for name, value in runtime.items() if value is not None or name not in _HIDDEN_WHEN_NULL}
+    shown = {**runtime}
+    for name in _HIDDEN_WHEN_NULL:
+        if shown.get(name) is None:
+            shown.pop(name, None)
     return {"data": data, "config": config, "audit": audit or [], "runtime": shown}
 
 
 def rfc3339(moment: datetime | None) -> str | None:
     """Write an aware UTC datetime as the wire does, None as None."""
-    return None if moment is None else moment.isoformat().replace("+00:00", "Z")
+    return None if moment is None else orjson.dumps(moment, option=orjson.OPT_UTC_Z)[1:-1].decode()
 
 
 def merged(data: Any, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class Apart:
     def split_data(self, data: Any) -> Split:
         """Split the data of a context: members of an object go apart, each for itself."""
         text = json_bytes(data).decode()
-        if not isinstance(data, dict) or not (self._is_large(text) or _MARK in text):
+        if not isinstance(data, dict) or not (self._is_large(text) or may_hold_marker(text)):
             return Split(text, {})
         kept: dict[str, Any] = {}
         apart: dict[str, str] = {}
@@ -88,6 +88,11 @@ class Apart:
 def is_marker(value: Any) -> bool:
     """Tell whether a stored value stands for one that is stored apart."""
     return type(value) is dict and value.get(_MARK) is True and isinstance(value.get(_REF), str)
+
+
+def may_hold_marker(text: str) -> bool:
+    """Tell whether there may be a marker in a stored value, from its JSON text."""
+    return _MARK in text
 
 
 def ref_of(marker: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from datetime import datetime
 from typing import Any, Final, NamedTuple
-from uuid import UUID
 
 from orchestrator.store import listing, payloads
 from orchestrator.store.instances import ATTEMPT, DUE_AT
@@ -14,11 +13,12 @@ from orchestrator.store.session import Transaction
 class Listed(NamedTuple):
     """An instance as a list shows it, under the names of `Instance`, `Profile` and `Record`.
 
-    A page has a hundred of them, so it is the row itself. Ids that are only shown are the text they are shown as.
+    A page has a hundred of them, so it is the row itself. Ids are the text they are shown as; of data and configuration
+    it has the JSON text, which is handed on as it is.
     """
 
-    id: UUID
-    sequence_id: UUID
+    id: str
+    sequence_id: str
     tenant_id: str
     namespace: str
     state: str
@@ -37,8 +37,8 @@ class Listed(NamedTuple):
     session_id: str | None
     budget: Any
     injected: int
-    data: Any
-    config: Any
+    data: str | None
+    config: str | None
     metadata: Any
     audit: Any
     idempotency_key: str | None
@@ -49,7 +49,7 @@ class Listed(NamedTuple):
     attempt: int
 
 
-_SHOWN_AS_TEXT: Final = ("run_id", "session_id", "parent_instance_id")
+_SHOWN_AS_TEXT: Final = ("id", "sequence_id", "run_id", "session_id", "parent_instance_id", "data", "config")
 _OF_CONTEXT: Final = Listed._fields[Listed._fields.index("data") : Listed._fields.index("due_at")]
 _COLUMNS: Final = ", ".join(
     {"due_at": DUE_AT, "attempt": ATTEMPT}.get(name)
@@ -76,6 +76,11 @@ def find(tx: Transaction, which: Filter, *, offset: int, limit: int) -> list[Lis
     """
     listing.find_page(tx, which, offset=offset, limit=limit)
     tx.later(listing.IN_ORDER)
-    rows = [Listed._make(row) for row in tx.ask(_SHOW, ())]
-    whole = payloads.whole_data(tx, [(row.id, row.data) for row in rows])
+    rows = [_opened(tx, Listed._make(row)) for row in tx.ask(_SHOW, ())]
+    whole = payloads.whole_texts(tx, [(row.id, row.data) for row in rows])
     return [row if row.data is data else row._replace(data=data) for row, data in zip(rows, whole, strict=True)]
+
+
+def _opened(tx: Transaction, row: Listed) -> Listed:
+    data, config = tx.opened_json(row.data, row.id), tx.opened_json(row.config, row.id)
+    return row if data is row.data and config is row.config else row._replace(data=data, config=config)

@@ -4,9 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from orchestrator.store.apart import is_marker, ref_of
+import orjson
+
+from orchestrator.store.apart import is_marker, may_hold_marker, ref_of
 from orchestrator.store.sealing import PrivateAlike, private_alike
-from orchestrator.store.session import Transaction
+from orchestrator.store.session import Transaction, to_json
 
 # The text of an unchanged value is compared, and not written again.
 PUT = (
@@ -76,6 +78,18 @@ def whole_data(tx: Transaction, found: Sequence[tuple[UUID, Any]]) -> list[Any]:
         else data
         for owner, data in found
     ]
+
+
+def whole_texts(tx: Transaction, found: Sequence[tuple[str, str | None]]) -> list[str | None]:
+    """Give the data of contexts as `whole_data` does, as JSON text: from pairs of instance and the text its row holds.
+
+    What has nothing apart is not read.
+    """
+    marked = [(UUID(owner), orjson.loads(text)) for owner, text in found if text is not None and may_hold_marker(text)]
+    if not marked:
+        return [text for _, text in found]
+    whole = iter(whole_data(tx, marked))
+    return [to_json(next(whole)) if text is not None and may_hold_marker(text) else text for _, text in found]
 
 
 def _read(tx: Transaction, refs: Iterable[tuple[UUID, str]]) -> dict[tuple[UUID, str], Any]:

@@ -166,7 +166,7 @@ def reader(vault: Vault | None) -> Callable[[str], Any]:
     """Give the function that decodes the text of a `json` column; a bound value comes out `Locked`."""
 
     def read(text: str) -> Any:
-        if not text.startswith(_LOOKS_SEALED):
+        if not looks_sealed(text):
             return orjson.loads(text)
         value = orjson.loads(text)
         sealed = value[_MEMBER] if type(value) is dict else value
@@ -175,12 +175,17 @@ def reader(vault: Vault | None) -> Callable[[str], Any]:
     return read
 
 
-def opened_json(text: str, owner: UUID | None, vault: Vault) -> str:
+def looks_sealed(text: str) -> bool:
+    """Tell whether the text of a `json` column holds a sealed value."""
+    return text.startswith(_LOOKS_SEALED)
+
+
+def opened_json(text: str, owner: UUID | None, vault: Vault | None) -> str:
     """Give the JSON text that a `json` column means, from the text it holds."""
-    if not text.startswith(_LOOKS_SEALED):
+    if not looks_sealed(text):
         return text
     value = orjson.loads(text)
-    return vault.open(value[_MEMBER] if type(value) is dict else value, owner)
+    return _vault(vault).open(value[_MEMBER] if type(value) is dict else value, owner)
 
 
 def unlocked(value: Any, owner: UUID, vault: Vault | None) -> Any:

@@ -21,7 +21,16 @@ from orchestrator.store.apart import Apart
 from orchestrator.store.pool import UNKNOWN_SESSION, Connection, Pool, Pooler
 from orchestrator.store.prepared import Form, Prepared, arrays_of, literals_of, texts_of
 from orchestrator.store.row_security import RowSecurity
-from orchestrator.store.sealing import Parameters, opened_text, reader, sealed_parameters, sealed_row, unlocked
+from orchestrator.store.sealing import (
+    Parameters,
+    looks_sealed,
+    opened_json,
+    opened_text,
+    reader,
+    sealed_parameters,
+    sealed_row,
+    unlocked,
+)
 from sequences.json_values import json_bytes
 
 _RETRYABLE = frozenset({"40001", "40P01", "55P03"})
@@ -194,6 +203,10 @@ class Transaction:
     def unlocked(self, value: Any, owner: UUID) -> Any:
         """Give a value of a `json` column that may be bound to an instance."""
         return unlocked(value, owner, self.vault)
+
+    def opened_json(self, text: str | None, owner: str) -> str | None:
+        """Give the JSON text that a `json` column of an instance means, from the text it holds."""
+        return opened_json(text, UUID(owner), self.vault) if text is not None and looks_sealed(text) else text
 
     def opened_text(self, text: str | None) -> str | None:
         """Give the text of a `text` column that may be sealed."""

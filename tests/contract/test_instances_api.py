@@ -261,6 +261,30 @@ def test_api_10_4_lists_are_filtered_and_know_if_there_is_more(api: Api):
     assert ([each["id"] for each in page["items"]], page["has_more"]) == ([second], False)
 
 
+def test_api_10_4_a_list_shows_each_instance_as_reading_it_does(api: Api):
+    deep: dict[str, Any] = {"end": None}
+    for _ in range(50):
+        deep = {"in": deep}
+    body = [step("b", params={"item": "{{ it }}"}), step("c")]
+    each = {"type": "for_each", "id": "f", "collection": "many", "item_var": "it", "body": body}
+    data = {"many": ["größe", {"x": 1.0}], "big": 2**63, "small": 1e-7, "quote": '"\\\n\u0001', "_externalized": True}
+    started = [
+        api.start(each, data=data, metadata={"n": 1.5}, budget={"max_steps": 5}),
+        api.start(each, step("a"), data={"many": [], "it": "mine", "stored apart": "x" * 100_000}),
+        api.start(step("a"), data={"looks stored apart": {"_externalized": True, "_ref": "data:x"}}),
+        api.start(step("a"), context={"data": deep, "config": {"k": [1, None]}}),
+        api.start(step("a"), context={"data": "text", "config": ["enc:v1:x"]}),
+        api.start(step("a")),
+    ]
+    api.signal(started[-1], "cancel")
+    api.poll()
+    answer = api.http.get("/instances")
+    listed = {each["id"]: each for each in answer.json()["items"]}
+    assert listed == {each: api.instance(each) for each in started}
+    assert listed[started[0]]["context"]["data"] == {**data, "it": "größe"}
+    assert all(api.http.get(f"/instances/{each}").content in answer.content for each in started)
+
+
 @pytest.mark.parametrize(
     "query", [{"limit": "x"}, {"limit": -1}, {"offset": -1}, {"sequence_id": "x"}, {"state": "odd"}]
 )

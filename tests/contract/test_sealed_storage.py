@@ -173,6 +173,15 @@ def test_api_18_1_data_of_another_instance_cannot_be_put_in_place(api: Api, stor
         tx.execute(statement, (UUID(first), UUID(second)))
     assert api.instance(first)["context"]["data"] == {"n": 0}
     assert api.http.get(f"/instances/{second}").status_code == 500
+    assert api.http.get("/instances").status_code == 500
+
+
+def test_api_18_1_a_list_shows_what_is_sealed(api: Api):
+    context = {"data": {"small": "s", "stored apart": "x" * 3000}, "config": {"k": "v"}}
+    started = [api.start(step("a"), context=context), api.start(step("a"))]
+    listed = {each["id"]: each for each in api.http.get("/instances").json()["items"]}
+    assert listed == {each: api.instance(each) for each in started}
+    assert {name: listed[started[0]]["context"][name] for name in context} == context
 
 
 def test_api_18_1_plain_text_from_before_is_read(api: Api, database_url: str):
