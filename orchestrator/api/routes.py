@@ -78,8 +78,9 @@ class Routes(BaseRoute):
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request with the endpoint that was found."""
         call = self._calls.get(scope["endpoint"])
-        if call is not None and call.takes(scope["path_params"]):
-            answer = await call(Request(scope, receive, send))
+        request = Request(scope, receive, send)
+        if call is not None and call.takes(request):
+            answer = await call(request)
             await answer(scope, receive, send)
         else:
             route: APIRoute = scope["route"]

@@ -7,13 +7,13 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from fastapi import APIRouter, FastAPI, Path
+from fastapi import APIRouter, FastAPI, Path, Query
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from orchestrator.api.addresses import InstanceId
+from orchestrator.api.addresses import InstanceId, Limit, Offset
 from orchestrator.api.app import PREFIXED
 from orchestrator.api.auth import Caller, CallerDependency
 from orchestrator.api.bodies import Body
@@ -25,6 +25,7 @@ from orchestrator.errors import PayloadTooLarge, RequestError
 
 HOT = {
     ("POST", "/api/v1/instances"),
+    ("GET", "/api/v1/instances"),
     ("GET", "/api/v1/instances/{id}"),
     ("POST", "/api/v1/instances/{id}/signals"),
     ("POST", "/api/v1/workers/tasks/poll"),
@@ -108,6 +109,18 @@ def _plain(serving: Serving, caller: CallerDependency, instance_id: InstanceId, 
     return Response(f"{serving.settings.max_body_bytes} {caller.tenant} {instance_id} {body.content!r}")
 
 
+@router.get("/found")
+def _asking(
+    request: Request,
+    name: str | None = None,
+    owner: UUID | None = None,
+    note: Annotated[str | None, Query(description="said of it")] = "none",
+    offset: Offset = 0,
+    limit: Limit = 100,
+) -> Response:
+    return Response(f"{request.url.query} {name!r} {owner!r} {note!r} {offset!r} {limit!r}")
+
+
 @router.delete("/things/{id}")
 async def _awaited(instance_id: InstanceId) -> Response:
     raise PayloadTooLarge(f"{instance_id}")
@@ -122,8 +135,20 @@ def _shaped(instance_id: InstanceId) -> dict[str, str]:
     return {"id": str(instance_id)}
 
 
-def _asking(instance_id: InstanceId, limit: int = 1) -> Response:
+def _counting(instance_id: InstanceId, limit: int = 1) -> Response:
     return Response(f"{instance_id} {limit}")
+
+
+def _demanding(name: str | None) -> Response:
+    return Response(name)
+
+
+def _short(name: Annotated[str | None, Query(max_length=2)] = None) -> Response:
+    return Response(name)
+
+
+def _renamed(name: Annotated[str | None, Query(alias="n")] = None) -> Response:
+    return Response(name)
 
 
 def _bounded(number: Annotated[int, Path(alias="id", ge=1)]) -> Response:
@@ -134,12 +159,12 @@ def _long(instance_id: Annotated[UUID, Path(alias="id", max_length=2)]) -> Respo
     return Response(str(instance_id))
 
 
-@pytest.mark.parametrize("endpoint", [_shaped, _asking, _bounded, _long])
+@pytest.mark.parametrize("endpoint", [_shaped, _counting, _demanding, _short, _renamed, _bounded, _long])
 def test_what_only_fastapi_can_give_is_left_to_it(endpoint: Any):
     assert direct_call(endpoint) is None
 
 
-@pytest.mark.parametrize("endpoint", [_plain, _awaited, _failing])
+@pytest.mark.parametrize("endpoint", [_plain, _asking, _awaited, _failing])
 def test_what_takes_no_more_is_called_directly(endpoint: Any):
     assert direct_call(endpoint) is not None
 
@@ -180,3 +205,36 @@ def test_a_direct_call_gives_what_fastapi_gives(method: str, content: bytes):
         given = _answer(ours, method, f"/things/{path}", content)
         assert given == _answer(theirs, method, f"/things/{path}", content), path
     assert given[0] == 404
+
+
+@pytest.mark.parametrize("name", ["name", "owner", "note", "offset", "limit", "other"])
+def test_a_direct_call_reads_a_query_as_fastapi_does(name: str):
+    ours, theirs = _app(with_table=True), _app(with_table=False)
+    id_ = str(uuid4())
+    numbers = [
+        "0",
+        "7",
+        "007",
+        "+7",
+        "-1",
+        "1.0",
+        "1_0",
+        " 7",
+        "%207",
+        "7%0A",
+        "\u0667",
+        str(2**63 - 1),
+        str(2**63),
+        "9" * 40,
+    ]
+    ids = [id_, id_.upper(), id_.replace("-", ""), f"{{{id_}}}", f"urn:uuid:{id_}", f"{id_}%0A", id_[1:]]
+    for text in ("", "null", "a+b%20c", "%C3%A9", "%FF", "a%0Ab", *numbers, *ids):
+        for query in (
+            f"{name}={text}",
+            f"{name}=1&{name}={text}",
+            f"{name}={text}&{name}",
+            name,
+            f"{name.upper()}={text}",
+        ):
+            given = _answer(ours, "GET", f"/found?{query}", b"")
+            assert given == _answer(theirs, "GET", f"/found?{query}", b""), query
