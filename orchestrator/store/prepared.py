@@ -35,12 +35,15 @@ class Form:
         prepare: Makes the server keep it; empty for one that is always sent whole, and so planned anew each time.
         execute: Runs what is kept, with a place for each parameter.
         whole: Runs without being kept; the places of its parameters are named by their numbers.
+        suits_all: The plan that is made for one tenant suits every other one: no way it takes depends on how much is
+            whose. Only then it is kept where it runs in the role of tenants.
     """
 
     name: str
     prepare: str
     execute: str
     whole: str
+    suits_all: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +91,7 @@ WHERE current_setting('orchestrator.is_current', true) IS DISTINCT FROM 'no') AS
     )
 
 
-def form(name: str, types: Sequence[str], statement: str, *, is_kept: bool = True) -> Form:
+def form(name: str, types: Sequence[str], statement: str, *, is_kept: bool = True, suits_all: bool = False) -> Form:
     """Give a statement; its parameters are `$1` and so on.
 
     >>> form("half", ["int", "text"], "SELECT $1 % 2, $2, $1").whole
@@ -102,6 +105,7 @@ def form(name: str, types: Sequence[str], statement: str, *, is_kept: bool = Tru
         whole=_PARAMETER.sub(
             lambda found: f"CAST(%({found[1]})s AS {types[int(found[1]) - 1]})", statement.replace("%", "%%")
         ),
+        suits_all=suits_all,
     )
 
 

@@ -177,11 +177,11 @@ class Transaction:
         """Write the execution of a statement; the server learns it first if this connection has not used it before."""
         text: bytes
         # A plan that was kept for a role would be the one for the tenant it was made for, who may have next to nothing.
-        has_own_role = self.reader is not None and self.reader.role is not None
+        is_for_one = self.reader is not None and self.reader.role is not None and not form.suits_all
         if not self._goes_by_index:
             self._goes_by_index = True
             self._waiting.append(_BY_INDEX)
-        if has_own_role or not form.prepare or not self._connection.keeps_session:
+        if is_for_one or not form.prepare or not self._connection.keeps_session:
             texts = enumerate(texts_of(values), 1)
             text = self.cursor.mogrify(form.whole, {str(number): each for number, each in texts})
             return text

@@ -51,9 +51,12 @@ class Measuring:
             self._tx.later(statement, parameters)
 
     def query(self, statement: str, parameters: Any = None) -> list[tuple[Any, ...]]:
+        self.note(statement, parameters)
+        return self._tx.query(statement, parameters)
+
+    def note(self, statement: str, parameters: Any = None) -> None:
         [(plans,)] = self._tx.query("EXPLAIN (ANALYZE, FORMAT JSON) " + statement, parameters)
         self._note(plans[0]["Plan"])
-        return self._tx.query(statement, parameters)
 
     def _note(self, node: dict[str, Any]) -> None:
         if "Scan" in node["Node Type"]:
@@ -178,14 +181,36 @@ def test_each_entry_is_read_once_although_the_planner_has_last_seen_one_instance
         assert max(measuring.reads.values()) <= READ_AT_MOST, name
 
 
-def test_no_plan_made_for_a_tenant_without_any_is_followed_for_one_with_many(filled: Store) -> None:
+def test_the_plan_that_a_tenant_without_any_leaves_suits_one_with_many(filled: Store) -> None:
+    with filled.transaction() as tx:
+        tx.execute("UPDATE instances SET current_step = 's'")
+        tx.execute(
+            "INSERT INTO timers (instance_id, block_id, iteration, due_at) "
+            "SELECT id, 's', '{}', now() FROM instances WHERE state = 'scheduled'"
+        )
     with filled.reading("nobody") as tx:
         instances.freeze(tx)
         assert pages.find(tx, Filter(tenant_id="nobody"), offset=0, limit=LIMIT) == []
-    with filled.reading("t1") as tx:
-        instances.freeze(tx)
-        assert len(pages.find(tx, Filter(tenant_id="t1"), offset=0, limit=LIMIT)) == LIMIT
-        assert tx.query("SELECT name FROM pg_prepared_statements WHERE name LIKE 'show%'") == []
+    for tenant in ("t0", "t1"):
+        which = Filter(tenant_id=tenant, states=("scheduled", "running"))
+        with filled.reading(tenant) as tx:
+            instances.freeze(tx)
+            shown = pages.find(tx, which, offset=0, limit=LIMIT)
+            assert [row.tenant_id for row in shown] == [tenant] * LIMIT
+            assert any(row.due_at for row in shown)
+            measuring = Measuring(tx)
+            measuring.note("EXECUTE show_page")
+        assert max(measuring.reads.values()) <= READ_AT_MOST
+        assert any("timers_pkey" in scan for scan in measuring.reads)
+
+
+def test_a_plan_of_the_account_shows_a_tenant_nothing_of_others(filled: Store) -> None:
+    everybody = Filter(states=("completed",))
+    for tenant, shown in ((None, {"t0", "t1"}), ("t1", {"t1"}), ("nobody", set()), (None, {"t0", "t1"})):
+        with filled.reading(tenant) as tx:
+            instances.freeze(tx)
+            rows = pages.find(tx, everybody, offset=0, limit=LIMIT)
+        assert {row.tenant_id for row in rows} == shown
 
 
 def test_a_list_without_an_index_would_be_noticed(filled: Store) -> None:
