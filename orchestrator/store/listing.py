@@ -81,7 +81,7 @@ def _by_metadata(tx: Transaction, which: Filter, offset: int, limit: int) -> tup
     """
     sources, spans = _sources(which), dict[tuple[str, str], timedelta]()
     if len(sources) > 1:
-        found = _survey(tx, which, sources)
+        found = _survey(tx, sources)
         (count, _), fewest = min(zip(found, sources, strict=True), key=lambda pair: pair[0][0])
         if count < FEW:
             return _one_by_one(fewest, which, offset, limit)
@@ -136,10 +136,12 @@ class _Source:
 
     Args:
         query: Gives `id` and, of a member, `minute`.
+        order: In which it is read when it is surveyed; empty for any.
     """
 
     query: str
     values: list[Any]
+    order: str = ""
     member: tuple[str, str] | None = None
 
 
@@ -147,23 +149,28 @@ def _sources(which: Filter) -> list[_Source]:
     others = replace(which, metadata=())
     conditions, parameters = _conditions(others)
     query = f"SELECT i.id, NULL::timestamptz AS minute FROM instances i WHERE {conditions}"
-    sources = [] if others == Filter(tenant_id=which.tenant_id) else [_Source(query=query, values=parameters)]
+    # The index of sequences is asked for in its order: a planner that is free may pass by a tenant's other sequences.
+    order = "" if which.sequence_id is None else " ORDER BY i.state, i.listed_at"
+    sources = (
+        [] if others == Filter(tenant_id=which.tenant_id) else [_Source(query=query, values=parameters, order=order)]
+    )
     of_tenant, tenant = ("", []) if which.tenant_id is None else (" AND m.tenant_id = %s", [which.tenant_id])
     query = (
         "SELECT m.instance_id AS id, m.minute FROM metadata_entries m "
         f"WHERE m.entry = metadata_entry(%s, %s){of_tenant}"
     )
+    order = "" if which.tenant_id is None else " ORDER BY minute DESC"
     return sources + [
-        _Source(query=query, values=[*member, *tenant], member=member) for member in _members(which)[:JOINED]
+        _Source(query=query, values=[*member, *tenant], order=order, member=member)
+        for member in _members(which)[:JOINED]
     ]
 
 
-def _survey(tx: Transaction, which: Filter, sources: list[_Source]) -> list[tuple[int, timedelta | None]]:
+def _survey(tx: Transaction, sources: list[_Source]) -> list[tuple[int, timedelta | None]]:
     """Count what each source has, up to `FEW`, and tell how far these are apart; None of what has no minutes."""
-    order = "" if which.tenant_id is None else " ORDER BY minute DESC"
     tables = [
         "(SELECT count(*) AS count, max(minute) - min(minute) AS span "
-        f"FROM ({source.query}{order} LIMIT {FEW}) AS newest) AS source{number}"
+        f"FROM ({source.query}{source.order} LIMIT {FEW}) AS newest) AS source{number}"
         for number, source in enumerate(sources)
     ]
     values = [value for source in sources for value in source.values]

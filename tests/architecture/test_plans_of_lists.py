@@ -113,6 +113,11 @@ FILTERS = {
     "what many and old ones have": Filter(tenant_id="t1", metadata=(("often", "1"), ("import", "old"))),
     "what old ones and many have": Filter(tenant_id="t1", metadata=(("import", "old"), ("often", "1"))),
     "what many and old ones of all tenants have": Filter(metadata=(("half", "1"), ("import", "old"), ("often", "1"))),
+    "what some of a sequence have": Filter(tenant_id="t1", sequence_id=SEQUENCE, metadata=(("some", "7"),)),
+    "what many of a sequence and of states have": Filter(
+        tenant_id="t1", sequence_id=SEQUENCE, states=("completed", "failed"), metadata=(("often", "1"),)
+    ),
+    "what many of a sequence of all tenants have": Filter(sequence_id=SEQUENCE, metadata=(("half", "1"),)),
     "what few of a sequence have": Filter(
         tenant_id="t1", sequence_id=SEQUENCE, metadata=(("often", "1"), ("seldom", "77"))
     ),
