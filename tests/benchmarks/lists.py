@@ -3,7 +3,8 @@
 The instances are copies, in SQL, of one that the engine has run: of twenty tenants, the largest of which has a third,
 in all states, of some sequences and namespaces, changed over a month, with metadata that many, some, few or one have,
 some of them only the older ones. Each list is asked for again and again, in turn with all others, a page of 100 over an
-open connection. The exit status is 1 when the p95 of one is above the bar.
+open connection. The bar is for the p95 of all these requests together, and decides the exit status; the lists that are
+above it by themselves are named.
 
 With `--keep` a directory holds the database, and a later run goes on from there: with filling it, if it was broken off,
 and else with the migrations that are new, so that what a change brings is seen on the same rows.
@@ -250,17 +251,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def report(took: dict[str, list[float]]) -> int:
-    """Print the milliseconds of each list, and of all requests; 1 if the p95 of one is above the bar, else 0."""
-    above = 0
+    """Print the milliseconds of each list, and of all requests; 1 if the p95 of all is above the bar, else 0."""
     print(f"{'list':50} {'p50':>8} {'p95':>8} {'most':>8}  ms")
     together = [milliseconds for each in took.values() for milliseconds in each]
     for name, each in (*took.items(), ("requests of all lists", together)):
-        high = percentile(each, 95) if len(each) > 1 else each[0]
-        above += high > BAR_MS
-        print(
-            f"{name:50} {statistics.median(each):8.1f} {high:8.1f} {max(each):8.1f}{'  above' if high > BAR_MS else ''}"
-        )
-    return 1 if above else 0
+        high = _p95(each)
+        note = "  above" if high > BAR_MS else ""
+        print(f"{name:50} {statistics.median(each):8.1f} {high:8.1f} {max(each):8.1f}{note}")
+    above = sum(_p95(each) > BAR_MS for each in took.values())
+    print(f"lists above {BAR_MS:g} ms by themselves: {above} of {len(took)}")
+    return 1 if _p95(together) > BAR_MS else 0
+
+
+def _p95(values: list[float]) -> float:
+    return percentile(values, 95) if len(values) > 1 else values[0]
 
 
 def _parser() -> argparse.ArgumentParser:
