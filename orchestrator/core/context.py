@@ -2,10 +2,6 @@
 
 The API, signals, gates and outputs all write through here, so one limit holds for all of them. Only what the engine
 itself notes (`_error` of a handled failure) is not weighed: a failure must never be lost because the data are full.
-
-Two names are not the data's own where a block stands: the variable of a for_each around it, and `_error` in a list that
-handles one. What the block writes by the first is left out of the data, as the item hides it. What it writes by the
-second is in the data, and is also what that list reads from then on.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,7 +12,7 @@ import orjson
 from orchestrator.core.changes import SessionMemberGone, SessionWritten
 from orchestrator.core.injection import inject
 from orchestrator.core.letters import SignalSent
-from orchestrator.core.model import Node, NodeKey
+from orchestrator.core.model import NodeKey
 from orchestrator.core.outcomes import (
     BlocksAdded,
     CheckpointKept,
@@ -32,11 +28,11 @@ from orchestrator.core.outcomes import (
     StateWritten,
 )
 from orchestrator.core.overlay import ERROR
+from orchestrator.core.own_names import error_in, members_after, merge_at, rewrite_errors, without_variables
 from orchestrator.core.sections import merged
 from orchestrator.core.shared import written
 from orchestrator.core.signalling import event_of_signal
 from orchestrator.core.turn import Turn
-from orchestrator.core.values import replace
 
 SESSION_MEMBER = "_session"
 """Member of a worker's output that is merged into the data of the session (§8.6)."""
@@ -60,66 +56,35 @@ def merge_checked(turn: Turn, values: Mapping[str, Any]) -> None:
     _check(turn, values)
     turn.merge_data(values)
     if ERROR in values:
-        _rewrite_errors(turn, {ERROR: values[ERROR]})
+        rewrite_errors(turn, {ERROR: values[ERROR]})
 
 
 def replace_data(turn: Turn, data: Any, config: Any) -> None:
     """Put other sections in the place of those there are, whatever their size: the API has weighed them."""
-    before, after = _error_in(turn.context.data), _error_in(data)
+    before, after = error_in(turn.context.data), error_in(data)
     turn.put_context(data, config)
     if after != before:
-        _rewrite_errors(turn, after)
-
-
-def _error_in(data: Any) -> dict[str, Any]:
-    return {ERROR: data[ERROR]} if isinstance(data, dict) and ERROR in data else {}
-
-
-def _rewrite_errors(turn: Turn, error: dict[str, Any]) -> None:
-    """Let every list that handles an error, or may once more, read another: who writes from outside stands in none."""
-    for node in (*turn.open_nodes(), *turn.ended_badly()):
-        if node.memory.get("caught"):
-            _rewrite_error(turn, node, error)
-
-
-def _rewrite_error(turn: Turn, handler: Node, error: dict[str, Any]) -> None:
-    turn.put_node(replace(handler, memory={**handler.memory, "rewritten": error}))
+        rewrite_errors(turn, after)
 
 
 def write_checked(turn: Turn, key: NodeKey, values: Mapping[str, Any]) -> None:
     """Write top-level keys of `context.data` from where a block stands; raises TooLarge if they do not fit."""
-    values = _without_variables(turn, key, values)
+    values = without_variables(turn, key, values)
     _check(turn, values)
-    _write(turn, key, values)
+    merge_at(turn, key, values)
 
 
 def write_output(turn: Turn, key: NodeKey, outcome: Completed) -> None:
     """Write what a step has brought to the data, and whatever else its handler wants written."""
-    _write(turn, key, _merging(turn, key, outcome))
+    merge_at(turn, key, _merging(turn, key, outcome))
     write_effects(turn, key, outcome.effects)
-
-
-def _write(turn: Turn, key: NodeKey, values: Mapping[str, Any]) -> None:
-    turn.merge_data(values)
-    handler = turn.handler_of(key) if ERROR in values else None
-    if handler is not None:
-        _rewrite_error(turn, handler, {ERROR: values[ERROR]})
 
 
 def _merging(turn: Turn, key: NodeKey, outcome: Completed) -> Mapping[str, Any]:
     """Give the members of an output that are written to the data."""
     if not outcome.merges or not isinstance(outcome.output, dict):
         return {}
-    return _without_variables(turn, key, outcome.output)
-
-
-def _without_variables(turn: Turn, key: NodeKey, values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Leave out the variables of for_eachs around a block that run one item after another.
-
-    Inside of the for_each the item hides them, and when it ends they are gone (§3.5).
-    """
-    bound = turn.plan_of(key).variables(key.block_id)
-    return {name: value for name, value in values.items() if name not in bound} if bound else values
+    return without_variables(turn, key, outcome.output)
 
 
 def _check(turn: Turn, values: Mapping[str, Any]) -> None:
@@ -172,7 +137,7 @@ def _data_after(turn: Turn, key: NodeKey, values: Mapping[str, Any], written_bel
     after = merged(turn.context.data, values) if values else turn.context.data
     seen = merged(turn.data_seen(key), values) if written_below else None
     for effect in written_below:
-        members = _members_after(turn, key, seen, effect.path, effect.value)
+        members = members_after(turn, key, seen, effect.path, effect.value)
         if members:
             after, seen = merged(after, members), merged(seen, members)
     return after
@@ -218,11 +183,4 @@ def _write_effect(turn: Turn, key: NodeKey, effect: Effect) -> None:
 
 
 def _write_at(turn: Turn, key: NodeKey, path: tuple[str, ...], value: Any) -> None:
-    _write(turn, key, _members_after(turn, key, turn.data_seen(key), path, value))
-
-
-def _members_after(turn: Turn, key: NodeKey, data: Any, path: tuple[str, ...], value: Any) -> Mapping[str, Any]:
-    """Give the top-level keys that a value written below one of them changes, as they read then."""
-    name, *inside = path
-    current = data.get(name) if isinstance(data, dict) else None
-    return _without_variables(turn, key, {name: written(current, tuple(inside), value)})
+    merge_at(turn, key, members_after(turn, key, turn.data_seen(key), path, value))
