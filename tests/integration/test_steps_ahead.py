@@ -279,10 +279,10 @@ def test_what_could_not_be_read_for_a_step_ahead_is_not_taken_for_absent(
     """The connection is lost while an output is read, and the commit finds another one."""
     read, losses = reading._newest, [StoreUnavailable("the connection was lost")]
 
-    def losing(*positional: Any) -> Any:
+    def losing(*positional: Any, **named: Any) -> Any:
         if losses and hands.plain_runs == 2:
             raise losses.pop()
-        return read(*positional)
+        return read(*positional, **named)
 
     def in_doubt(reports: Sequence[Report], carry_on: Any = None) -> Finished:
         """Report as a process does that has not run the steps before."""

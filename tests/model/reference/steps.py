@@ -119,11 +119,11 @@ class _Step:
                 return ended
             memory["is_answered"] = True
         ended = memory.get("handled") or (yield from self.attempts())
-        if self.block.get("wait_for_signal") and ended.state == COMPLETED:
-            memory["handled"] = ended
-        if ended.state == COMPLETED and (gate := self.block.get("wait_for_signal")):
-            return (yield from self.open_gate(gate if isinstance(gate, dict) else {}))
-        return ended
+        gate = self.block.get("wait_for_signal", False)  # an empty object is a gate as well
+        if gate is False or ended.state != COMPLETED:
+            return ended
+        memory["handled"] = ended
+        return (yield from self.open_gate(gate if isinstance(gate, dict) else {}))
 
     def wait(self, phase: str, due: Any = None) -> Any:
         """Stand somewhere until a message comes; a cancel ends the step."""
