@@ -35,6 +35,8 @@ WALKS = 25
 SINGLE = ("coverage", "fuzzing")
 LEAST = {"sequences": 20, "instances": 10, "steps done": 3}
 """What the walks must have made in the database, or they led nowhere."""
+FURTHER = 3
+"""How often as many walks again are drawn, where chance has led the first ones to less than that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +106,12 @@ def parts_of(document: Mapping[str, Any], examples: int, seed: int) -> Iterator[
             chosen = names[index : index + MOST_OPERATIONS]
             name = f"{collection}-{index // MOST_OPERATIONS + 1}"
             yield Part(name=name, operations=chosen, phases=SINGLE, examples=examples, seed=seed)
-    for index, done in enumerate(range(0, examples, WALKS)):
+    yield from walks_of(examples, seed)
+
+
+def walks_of(examples: int, seed: int, *, behind: int = 0) -> Iterator[Part]:
+    """Share walks out; those of a further round come behind the parts of the rounds before."""
+    for index, done in enumerate(range(0, examples, WALKS), behind):
         walks = min(WALKS, examples - done)
         yield Part(name=f"walks-{index + 1}", phases=("stateful",), examples=walks, seed=seed + index)
 
@@ -159,26 +166,44 @@ def _run(stack: Stack, given: argparse.Namespace) -> int:
     every = list(parts_of(document, given.examples, progress.seed))
     left = [part for part in every if part.name not in progress.passed and part.name.startswith(given.only)]
     _say(f"seed {progress.seed}: {len(left)} of {len(every)} parts are left; what they find is in {HOME}")
+    failed = _draw(stack, left, given.processes, progress, file)
+    is_whole = all(part.name in progress.passed for part in every)
+    rounds = 0
+    while is_whole and not failed and _is_idle(progress) and rounds < FURTHER:
+        rounds += 1
+        _say(f"made: {progress.made}; walks are drawn once more")
+        more = list(walks_of(given.examples, progress.seed, behind=rounds * -(-given.examples // WALKS)))
+        failed = _draw(stack, more, given.processes, progress, file)
+    still_works(stack)
+    faults = faults_of(stack)
+    _say(*faults, *(f"see {HOME / name}.log" for name in failed), f"made: {progress.made}")
+    leads_nowhere = is_whole and not failed and _is_idle(progress)
+    if leads_nowhere:
+        _say(f"the walks led nowhere: at least {LEAST} must have been made")
+    return int(bool(failed or faults or leads_nowhere))
+
+
+def _is_idle(progress: Progress) -> bool:
+    return any(progress.made[kind] < LEAST[kind] for kind in LEAST)
+
+
+def _draw(stack: Stack, parts: Sequence[Part], processes: int, progress: Progress, file: Path) -> list[str]:
+    """Draw parts side by side, and keep what has passed; returns the names of the others."""
     failed = []
-    before = dict(progress.made)
-    with ThreadPoolExecutor(given.processes) as pool:
-        playing = {pool.submit(play, stack, part): part for part in left}
+    before, former = dict(progress.made), made_by(stack)
+    with ThreadPoolExecutor(processes) as pool:
+        playing = {pool.submit(play, stack, part): part for part in parts}
         for count, future in enumerate(as_completed(playing), 1):
             part, (is_right, seconds) = playing[future], future.result()
-            _say(f"{count:3}/{len(left)} {part.name:24} {seconds:6.0f} s  {'passed' if is_right else 'FAILED'}")
+            _say(f"{count:3}/{len(parts)} {part.name:24} {seconds:6.0f} s  {'passed' if is_right else 'FAILED'}")
             if is_right:
                 progress.passed[part.name] = round(seconds, 1)
             else:
                 failed.append(part.name)
-            progress.made = {kind: before.get(kind, 0) + number for kind, number in made_by(stack).items()}
+            new = {kind: number - former[kind] for kind, number in made_by(stack).items()}
+            progress.made = {kind: before.get(kind, 0) + number for kind, number in new.items()}
             progress.save(file)
-    still_works(stack)
-    faults = faults_of(stack)
-    _say(*faults, *(f"see {HOME / name}.log" for name in failed), f"made: {progress.made}")
-    is_idle = len(progress.passed) == len(every) and any(progress.made[kind] < LEAST[kind] for kind in LEAST)
-    if is_idle:
-        _say(f"the walks led nowhere: at least {LEAST} must have been made")
-    return int(bool(failed or faults or is_idle))
+    return failed
 
 
 def _say(*lines: str) -> None:
