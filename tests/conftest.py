@@ -60,7 +60,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
 
 @pytest.fixture(scope="session")
 def servers(request: pytest.FixtureRequest) -> Iterator[embedded.Servers]:
-    """PostgreSQL and Redis, started from the wheels for this session; they wait for the disk where speed is measured.
+    """PostgreSQL and Redis, started from the wheels for this session; they wait for the disk if a test measures speed.
 
     The folder can be entered by every account, because as root the servers run as another.
     """
@@ -68,7 +68,7 @@ def servers(request: pytest.FixtureRequest) -> Iterator[embedded.Servers]:
     directory.chmod(0o711)
     try:
         with embedded.running(directory, environment={}) as running:
-            if request.config.getoption("markexpr") != "bench":
+            if not any(item.get_closest_marker("bench") for item in request.session.items):
                 databases.spare_the_disk(running)
             yield running
     finally:

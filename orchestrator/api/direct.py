@@ -1,6 +1,6 @@
-"""Endpoints that are called without FastAPI: those that take nothing but what is named here.
+"""Endpoints that are called without FastAPI: those that take nothing but what is read here.
 
-That are the services, the caller, the request, a body, ids, and parameters of a query without conditions of their own.
+It reads the services, the caller, the request, a body, ids, and parameters of a query without conditions of their own.
 
 FastAPI finds out at each request what an endpoint takes, and keeps stacks of what is to be closed behind it: more than
 half of what is left of a small request once it is routed. Here it is found out once. An endpoint that takes more, and
@@ -9,7 +9,7 @@ an id or a number in another than the usual form, go FastAPI's way.
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, get_args
@@ -53,6 +53,10 @@ class _Query:
     read: Callable[[str], Any]
     default: Any
 
+    def value(self, given: Mapping[str, str]) -> Any:
+        """Give the argument."""
+        return self.read(given[self.name]) if self.name in given else self.default
+
 
 @dataclass(frozen=True, slots=True)
 class DirectCall:
@@ -81,11 +85,7 @@ class DirectCall:
         """Call the endpoint, in a thread unless it is asynchronous."""
         values = {name: await source(request) for name, source in self.sources}
         values |= {name: UUID(request.path_params[alias]) for name, alias in self.ids}
-        if self.queries:
-            given = request.query_params
-            values |= {
-                each.name: each.read(given[each.name]) if each.name in given else each.default for each in self.queries
-            }
+        values |= {each.name: each.value(request.query_params) for each in self.queries}
         answer: Response
         if self.is_async:
             answer = await self.endpoint(**values)
@@ -113,9 +113,7 @@ def direct_call(endpoint: Callable[..., Any]) -> DirectCall | None:
             return None
     if signature.return_annotation is not Response:
         return None
-    return DirectCall(
-        endpoint, inspect.iscoroutinefunction(endpoint), tuple(sources), tuple(ids), queries=tuple(queries)
-    )
+    return DirectCall(endpoint, inspect.iscoroutinefunction(endpoint), tuple(sources), tuple(ids), tuple(queries))
 
 
 def _id_alias(annotation: Any) -> str | None:

@@ -48,6 +48,7 @@ class Place:
         stops_with: Ids of the enclosing composites that may end the block although it is well, each with the number of
             loops and for_eachs around it: races, and parallels that fail fast. Those around a `finally_block` are not
             among them: it always runs.
+        variables: Variables of the enclosing for_eachs that run one item after another.
     """
 
     block: Block
@@ -59,6 +60,7 @@ class Place:
     is_shielded: bool
     parent_depth: int = 0
     stops_with: tuple[tuple[str, int], ...] = ()
+    variables: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +139,7 @@ class Plan:
         is_shielded: bool,
         parent_depth: int = 0,
         stops_with: tuple[tuple[str, int], ...] = (),
+        variables: frozenset[str] = frozenset(),
     ) -> None:
         for position, block in enumerate(blocks):
             following = blocks[position + 1].id if position + 1 < len(blocks) else None
@@ -150,9 +153,15 @@ class Plan:
                 is_shielded=is_shielded,
                 parent_depth=parent_depth,
                 stops_with=stops_with,
+                variables=variables,
             )
             self._place_lists_of(
-                block, loops=loops, lane_depth=lane_depth, is_shielded=is_shielded, stops_with=stops_with
+                block,
+                loops=loops,
+                lane_depth=lane_depth,
+                is_shielded=is_shielded,
+                stops_with=stops_with,
+                variables=variables,
             )
 
     def _place_lists_of(
@@ -163,16 +172,19 @@ class Plan:
         lane_depth: int,
         is_shielded: bool,
         stops_with: tuple[tuple[str, int], ...],
+        variables: frozenset[str],
     ) -> None:
         lists = block_lists(block)
         depth = len(loops)
         self._lists[block.id] = tuple(tuple(child.id for child in blocks) for blocks in lists)
         if isinstance(block, Loop | ForEach):
             loops = (*loops, block.id)
-            if isinstance(block, ForEach) and block.concurrency > 1:
-                lane_depth = len(loops)
-        if isinstance(block, ForEach) and lane_depth == 0:
-            self.item_vars[block.id] = block.item_var
+        if _is_concurrent(block):
+            lane_depth = len(loops)
+        elif isinstance(block, ForEach):
+            variables |= {block.item_var}
+            if lane_depth == 0:
+                self.item_vars[block.id] = block.item_var
         if isinstance(block, Race) or (isinstance(block, Parallel) and block.fails_fast):
             stops_with = (*stops_with, (block.id, depth))
         for branch, blocks in enumerate(lists):
@@ -187,6 +199,7 @@ class Plan:
                 is_shielded=is_shielded or shields,
                 parent_depth=depth,
                 stops_with=() if is_finally else stops_with,
+                variables=variables,
             )
 
     def with_injections(self, injections: Iterable[Injection]) -> "Plan":
@@ -255,10 +268,8 @@ class Plan:
         return self._within[loop_id]
 
     def variables(self, block_id: str) -> frozenset[str]:
-        """Name the variables of the for_eachs around a block that run one item after another."""
-        place = self.places.get(block_id)
-        around = (self.places[loop_id].block for loop_id in (place.loops if place is not None else ()))
-        return frozenset(block.item_var for block in around if isinstance(block, ForEach) and block.concurrency == 1)
+        """Name the variables of the for_eachs around a block that run one item after another; none of no block."""
+        return self.places[block_id].variables if block_id in self.places else frozenset()
 
     def parent(self, key: NodeKey) -> NodeKey | None:
         """Name the node that encloses this one; None at the root."""
@@ -312,9 +323,11 @@ class Plan:
         if loops == reader_loops[: len(loops)]:
             return OutputKey(block_id, reader.iteration[: len(loops)])
         shared = takewhile(lambda pair: pair[0] == pair[1], zip(loops, reader_loops, strict=False))
-        depths = [depth for depth, (loop_id, _) in enumerate(shared, start=1) if self._is_concurrent(loop_id)]
+        depths = [
+            depth for depth, (loop_id, _) in enumerate(shared, start=1) if _is_concurrent(self.places[loop_id].block)
+        ]
         return OutputKey(block_id, reader.iteration[: max(depths, default=0)], is_any_below=True)
 
-    def _is_concurrent(self, loop_id: str) -> bool:
-        block = self.places[loop_id].block
-        return isinstance(block, ForEach) and block.concurrency > 1
+
+def _is_concurrent(block: Block) -> bool:
+    return isinstance(block, ForEach) and block.concurrency > 1

@@ -104,8 +104,9 @@ def test_peer_that_was_not_measured_is_said_to_be_unchecked() -> None:
 
 
 def test_database_that_does_not_flush_is_refused(database_url: str) -> None:
+    check_durability(database_url)
     careless = database_url + "&options=-csynchronous_commit%3Doff"
-    with pytest.raises(NotDurable, match=r"(fsync|synchronous_commit) = off"):
+    with pytest.raises(NotDurable, match="synchronous_commit = off"):
         check_durability(careless)
 
 

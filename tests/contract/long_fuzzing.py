@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from secrets import randbelow
@@ -166,14 +167,14 @@ def _run(stack: Stack, given: argparse.Namespace) -> int:
     every = list(parts_of(document, given.examples, progress.seed))
     left = [part for part in every if part.name not in progress.passed and part.name.startswith(given.only)]
     _say(f"seed {progress.seed}: {len(left)} of {len(every)} parts are left; what they find is in {HOME}")
-    failed = _draw(stack, left, given.processes, progress, file)
+    draw = partial(_draw, stack, processes=given.processes, progress=progress, file=file, earlier=dict(progress.made))
+    failed = draw(left)
     is_whole = all(part.name in progress.passed for part in every)
-    rounds = 0
-    while is_whole and not failed and _is_idle(progress) and rounds < FURTHER:
-        rounds += 1
+    walks = behind = len(list(walks_of(given.examples, progress.seed)))
+    while is_whole and not failed and _is_idle(progress) and behind <= FURTHER * walks:
         _say(f"made: {progress.made}; walks are drawn once more")
-        more = list(walks_of(given.examples, progress.seed, behind=rounds * -(-given.examples // WALKS)))
-        failed = _draw(stack, more, given.processes, progress, file)
+        failed = draw(list(walks_of(given.examples, progress.seed, behind=behind)))
+        behind += walks
     still_works(stack)
     faults = faults_of(stack)
     _say(*faults, *(f"see {HOME / name}.log" for name in failed), f"made: {progress.made}")
@@ -187,10 +188,21 @@ def _is_idle(progress: Progress) -> bool:
     return any(progress.made[kind] < LEAST[kind] for kind in LEAST)
 
 
-def _draw(stack: Stack, parts: Sequence[Part], processes: int, progress: Progress, file: Path) -> list[str]:
-    """Draw parts side by side, and keep what has passed; returns the names of the others."""
+def _draw(
+    stack: Stack,
+    parts: Sequence[Part],
+    *,
+    processes: int,
+    progress: Progress,
+    file: Path,
+    earlier: Mapping[str, int],
+) -> list[str]:
+    """Draw parts side by side, and keep what has passed; returns the names of the others.
+
+    Args:
+        earlier: What was made in the installations before this one.
+    """
     failed = []
-    before, former = dict(progress.made), made_by(stack)
     with ThreadPoolExecutor(processes) as pool:
         playing = {pool.submit(play, stack, part): part for part in parts}
         for count, future in enumerate(as_completed(playing), 1):
@@ -200,8 +212,7 @@ def _draw(stack: Stack, parts: Sequence[Part], processes: int, progress: Progres
                 progress.passed[part.name] = round(seconds, 1)
             else:
                 failed.append(part.name)
-            new = {kind: number - former[kind] for kind, number in made_by(stack).items()}
-            progress.made = {kind: before.get(kind, 0) + number for kind, number in new.items()}
+            progress.made = {kind: earlier.get(kind, 0) + number for kind, number in made_by(stack).items()}
             progress.save(file)
     return failed
 

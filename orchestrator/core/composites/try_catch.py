@@ -21,10 +21,9 @@ def enter(turn: Turn, key: NodeKey, memory: Memory | None) -> None:
     """Begin with the try list, or go on with the list that a retry comes back to."""
     phase = phase_to_go_on_with(memory)
     origin = memory["origin"] if memory and phase is TryPhase.FINALLY else phase
-    known = {name: memory.get(name) if memory else None for name in ("caught", "rewritten")}
-    node = open_composite(
-        turn, key, {"phase": phase, "origin": origin, "result": NodeState.COMPLETED, "error": None, **known}
-    )
+    known = memory or {}
+    fresh = {"phase": phase, "origin": origin, "result": NodeState.COMPLETED, "error": None}
+    node = open_composite(turn, key, {**fresh, "caught": known.get("caught"), "rewritten": known.get("rewritten")})
     if phase is TryPhase.CATCH:
         turn.merge_data(handled_error(node))
     if not start_list(turn, key.block_id, LIST_OF_PHASE[phase], key.iteration):

@@ -267,8 +267,8 @@ def _handled(flow: "Flow", block: Json, place: Place, ended: Ended) -> Handled:
             "step_id": ended.step_id,
         }
         memory["handled"] = flow.handle(error)
-    flow.data["_error"] = memory["handled"].error
     handled: Handled = memory["handled"]
+    flow.data["_error"] = handled.error
     return handled
 
 
