@@ -210,7 +210,7 @@ class Plan:
         return plan
 
     def with_injection(self, injection: Injection) -> "Plan":
-        """Give the plan with further root blocks; the work is proportional to copying two dicts, not to compiling.
+        """Give the plan with further root blocks; the work is proportional to copying dicts, not to compiling.
 
         Blocks whose ids the plan has already are left out: after a migration, those of the new definition count. If
         the block they were to stand in front of is gone, they stand at the end.
@@ -221,7 +221,7 @@ class Plan:
         if not blocks:
             return plan
         plan.places, plan._lists, plan._params = dict(self.places), dict(self._lists), dict(self._params)
-        plan._beside, plan.item_vars = dict(self._beside), dict(self.item_vars)
+        plan._beside, plan._within, plan.item_vars = dict(self._beside), dict(self._within), dict(self.item_vars)
         position = self.root.index(injection.before) if injection.before in self.root else len(self.root)
         ids = tuple(block.id for block in blocks)
         plan.root = (*self.root[:position], *ids, *self.root[position:])
