@@ -41,6 +41,7 @@ from orchestrator.settings import Settings
 from orchestrator.slices import Plans
 from orchestrator.starting import Starter
 from orchestrator.store.claiming import Worker
+from orchestrator.store.definitions import Head
 from orchestrator.store.interface import Store, Transaction
 from orchestrator.store.leases import HeldTask
 from orchestrator.store.rows import claim_of
@@ -103,6 +104,22 @@ class Engine:
         self.know_handlers()
         with self.store.transaction() as tx:
             begun = self.begin(tx, requests)
+        self.see_off(begun)
+        return begun.started
+
+    def start_at_once(self, requests: Sequence[NewInstance], seen: Collection[Head]) -> list[Started] | None:
+        """Accept instances as `start_many` does, if one message is enough for all of them; else none, and give None.
+
+        Args:
+            seen: What the requests were checked against; nothing is accepted if that is no longer so.
+
+        Raises:
+            StoreUnavailable: The store did not answer; whether they were accepted is unknown.
+        """
+        self.know_handlers()
+        begun = self._starter.begin_at_once(requests, seen)
+        if begun is None:
+            return None
         self.see_off(begun)
         return begun.started
 

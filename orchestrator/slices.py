@@ -119,9 +119,13 @@ class Plans:
             raise SequenceGone(min(unknown))
         return plans
 
-    def _known(self, tx: Transaction, wanted: set[UUID]) -> dict[UUID, Plan]:
+    def compiled(self, sequence_ids: Iterable[UUID]) -> dict[UUID, Plan]:
+        """Give the plans of those definitions that are compiled already."""
         with self._lock:
-            plans = {i: self._plans[i] for i in wanted if i in self._plans}
+            return {i: self._plans[i] for i in sequence_ids if i in self._plans}
+
+    def _known(self, tx: Transaction, wanted: set[UUID]) -> dict[UUID, Plan]:
+        plans = self.compiled(wanted)
         missing = wanted - plans.keys()
         if missing:
             stored = tx.load_definitions(list(missing))

@@ -4,11 +4,11 @@ Instances that are alike but for their ids and contexts are decided together whe
 (`core/beginning.py`); all others one by one.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from orchestrator.carry import ReadySteps, hints_for
 from orchestrator.core.beginning import common
@@ -23,6 +23,7 @@ from orchestrator.exchange import Begun, NewInstance, Started
 from orchestrator.handlers_known import KnownHandlers
 from orchestrator.settings import Settings
 from orchestrator.store.creations import Alike, Member
+from orchestrator.store.definitions import Head
 from orchestrator.store.instances import IdempotencyKey, Profile
 from orchestrator.store.interface import Transaction
 from orchestrator.turnstile import Turnstile, left_ready
@@ -51,24 +52,49 @@ class Starter:
 
     def begin(self, tx: Transaction, requests: Sequence[NewInstance]) -> Begun:
         """Accept instances in a transaction of the caller's, who rings and runs errands after its commit."""
-        now = tx.now()
+        now = self._turnstile.asked(tx)
         started, accepted = self._accept(tx, requests, now)
         plans = self._turnstile.plans(tx, [each.request.sequence_id for each in accepted])
-        # Asked without the store: a second transaction would wait for a connection that this one holds.
-        beginning = _Start(tx, self._turnstile, ReadySteps(None, self._known.latest(), rings=self._rings), now)
+        beginning = self._start(now)
         for group in _groups(accepted):
-            first = group[0].request
-            not_before = first.not_before
-            if not_before is None and self._settings.tick_interval_ms:
-                not_before = now + timedelta(milliseconds=self._settings.tick_interval_ms)
-            beginning.add(plans[first.sequence_id], group, not_before)
-        return beginning.written(started)
+            beginning.add(tx, plans[group[0].request.sequence_id], group)
+        return beginning.written(tx, started)
+
+    def begin_at_once(self, requests: Sequence[NewInstance], seen: Collection[Head]) -> Begun | None:
+        """Accept instances and commit them in one message; the caller rings.
+
+        None, and nothing is written, where that takes more than this process has at hand: for instances that do not
+        begin alike, if a sequence is no longer as it was seen, and if an idempotency key is known.
+        """
+        now = self._turnstile.time_at_hand()
+        keys = [key for request in requests if (key := request.idempotency_key) is not None]
+        if now is None or len(set(keys)) < len(keys):
+            return None
+        plans = self._turnstile.plans_at_hand({request.sequence_id for request in requests})
+        beginning = self._start(now)
+        accepted = list(map(_Accepted, self._ids_of(requests, now), requests))
+        for group in _groups(accepted):
+            plan = plans.get(group[0].request.sequence_id)
+            if plan is None or not beginning.is_common(plan, group):
+                return None
+        if not self._turnstile.insert_at_once(beginning.alike, seen):
+            return None
+        return beginning.begun([Started(each.id) for each in accepted])
+
+    def _start(self, now: datetime) -> "_Start":
+        # Asked without the store: a second transaction would wait for a connection that the caller holds.
+        ready = ReadySteps(None, self._known.latest(), rings=self._rings)
+        tick = timedelta(milliseconds=self._settings.tick_interval_ms or 0)
+        return _Start(self._turnstile, ready, now, tick)
+
+    def _ids_of(self, requests: Sequence[NewInstance], now: datetime) -> list[UUID]:
+        made = self._turnstile.new_ids(now, len(requests))
+        return [request.id or new_id for request, new_id in zip(requests, made, strict=True)]
 
     def _accept(
         self, tx: Transaction, requests: Sequence[NewInstance], now: datetime
     ) -> tuple[list[Started], list[_Accepted]]:
-        made = self._turnstile.new_ids(now, len(requests))
-        ids = [request.id or new_id for request, new_id in zip(requests, made, strict=True)]
+        ids = self._ids_of(requests, now)
         keys = [request.idempotency_key for request in requests]
         first: dict[IdempotencyKey, UUID] = {}
         for instance_id, key in zip(ids, keys, strict=True):
@@ -100,35 +126,32 @@ _ALIKE: Final = attrgetter(*(set(NewInstance._fields) - {"id", "profile", "budge
 
 
 class _Start:
-    """Decides how new instances begin, and writes that."""
+    """Decides how new instances begin.
 
-    def __init__(self, tx: Transaction, turnstile: Turnstile, ready: ReadySteps, now: datetime) -> None:
-        self._tx = tx
+    Args:
+        tick: How long after this moment they begin, unless a request says when.
+    """
+
+    def __init__(self, turnstile: Turnstile, ready: ReadySteps, now: datetime, tick: timedelta) -> None:
+        self.alike: list[Alike] = []
         self._turnstile = turnstile
         self._ready = ready
         self._now = now
+        self._tick = tick
         self._facts = turnstile.facts(now)
-        self._alike: list[Alike] = []
         self._own: list[tuple[Instance, Profile]] = []
         self._decided: list[tuple[Instance, Sequence[Change]]] = []
         self._begun = Begun(started=[])
 
-    def add(self, plan: Plan, group: Sequence[_Accepted], not_before: datetime | None) -> None:
+    def add(self, tx: Transaction, plan: Plan, group: Sequence[_Accepted]) -> None:
         """Decide how some instances begin that differ in their ids and profiles only."""
-        if len(group) == 1 or not self._together(plan, group, not_before):
+        if len(group) == 1 or not self.is_common(plan, group):
             for each in group:
-                self._alone(plan, each, not_before)
+                self._alone(tx, plan, each)
 
-    def written(self, started: list[Started]) -> Begun:
-        """Write what was decided."""
-        self._tx.insert_alike(self._alike)
-        self._tx.insert_instances(self._own)
-        self._tx.write(self._decided)
-        self._begun.started = started
-        return self._begun
-
-    def _together(self, plan: Plan, group: Sequence[_Accepted], not_before: datetime | None) -> bool:
-        beginning = common(plan, self._new(group[0]), not_before, self._facts)
+    def is_common(self, plan: Plan, group: Sequence[_Accepted]) -> bool:
+        """Decide how all of such instances begin, if they begin alike; else nothing is decided."""
+        beginning = common(plan, self._new(group[0]), self._not_before(group[0]), self._facts)
         if beginning is None:
             return False
         members, step = self._members(group, len(beginning.transitions)), beginning.step
@@ -136,11 +159,29 @@ class _Start:
         if step is not None and step.state is StepState.READY:
             hinted = self._ready.rung_of(step, len(members))
             self._begun.hints += [
-                Hint(step_id=member.step_id, attempt=step.attempt, queue=step.queue, hint_id=uuid4())
-                for member in members[:hinted]
+                Hint(step_id=member.step_id, attempt=step.attempt, queue=step.queue, hint_id=hint_id)
+                for member, hint_id in zip(members, self._turnstile.new_ids(self._now, hinted), strict=False)
             ]
-        self._alike.append(Alike(beginning=beginning, members=members, hinted=hinted))
+        self.alike.append(Alike(beginning=beginning, members=members, hinted=hinted))
         return True
+
+    def written(self, tx: Transaction, started: list[Started]) -> Begun:
+        """Write what was decided."""
+        tx.insert_alike(self.alike)
+        tx.insert_instances(self._own)
+        tx.write(self._decided)
+        return self.begun(started)
+
+    def begun(self, started: list[Started]) -> Begun:
+        """Give what is to be done once it is committed."""
+        self._begun.started = started
+        return self._begun
+
+    def _not_before(self, accepted: _Accepted) -> datetime | None:
+        """Give the moment before which an instance does not begin; None if it begins at once."""
+        if accepted.request.not_before is not None or not self._tick:
+            return accepted.request.not_before
+        return self._now + self._tick
 
     def _members(self, group: Sequence[_Accepted], transitions: int) -> list[Member]:
         run_ids, step_ids, *audit_ids = (self._turnstile.new_ids(self._now, len(group)) for _ in range(2 + transitions))
@@ -149,12 +190,13 @@ class _Start:
             for each, run_id, step_id, *transition_ids in zip(group, run_ids, step_ids, *audit_ids, strict=True)
         ]
 
-    def _alone(self, plan: Plan, accepted: _Accepted, not_before: datetime | None) -> None:
+    def _alone(self, tx: Transaction, plan: Plan, accepted: _Accepted) -> None:
         profile, instance = accepted.request.profile, self._new(accepted)
         new = Slice.of_new(plan, instance, profile.data, profile.config, profile.audit, profile.metadata)
+        created = Created(not_before=self._not_before(accepted))
         # Of a new instance there is nothing to load but what it shares with others, and sequences that it names.
-        while isinstance(decision := decide(new, Created(not_before=not_before), self._facts), Needs):
-            self._tx.fill([(new, decision)])
+        while isinstance(decision := decide(new, created, self._facts), Needs):
+            tx.fill([(new, decision)])
         changes = self._ready.rewrite(instance.id, decision.changes, self._now)
         self._begun.errands.note(changes)
         self._begun.hints += hints_for(left_ready(changes))

@@ -25,6 +25,8 @@ from orchestrator.core.slice import Needs, Slice
 from orchestrator.core.states import StepState
 from orchestrator.errors import SequenceGone
 from orchestrator.slices import MAX_SLICES, Plans, Slices
+from orchestrator.store.creations import Alike
+from orchestrator.store.definitions import Head
 from orchestrator.store.interface import Store, Transaction
 
 Events = Mapping[UUID, Sequence[Event]]
@@ -143,14 +145,41 @@ class Turnstile:
         now = self._clock.now()
         if now is None:
             with self._store.transaction() as tx:
-                asked_at = self._machine.monotonic()
-                now = tx.now()
-            self._clock.set(now, asked_at)
+                now = self.asked(tx)
         return now
+
+    def asked(self, tx: Transaction) -> datetime:
+        """Ask for the database's time, which is carried forward from there."""
+        asked_at = self._machine.monotonic()
+        now = tx.now()
+        self._clock.set(now, asked_at)
+        return now
+
+    def time_at_hand(self) -> datetime | None:
+        """Give the database's time as carried forward in this process; None if it was never told."""
+        return self._clock.now()
 
     def plans(self, tx: Transaction, sequence_ids: Sequence[UUID]) -> dict[UUID, Plan]:
         """Give compiled definitions."""
         return self._plans.get(tx, sequence_ids)
+
+    def plans_at_hand(self, sequence_ids: Collection[UUID]) -> dict[UUID, Plan]:
+        """Give those compiled definitions that this process has in memory."""
+        return self._plans.compiled(sequence_ids)
+
+    def insert_at_once(self, groups: Sequence[Alike], seen: Collection[Head]) -> bool:
+        """Insert new instances that begin alike, and commit them, in one message; False if nothing was written.
+
+        Raises:
+            StoreUnavailable: The store did not answer; whether the commit took effect is unknown.
+        """
+        asked_at = self._machine.monotonic()
+        with self._store.transaction() as tx:
+            written = tx.insert_at_once(groups, seen)
+        if written is None:
+            return False
+        self._clock.set(written.now, asked_at)
+        return written.is_current
 
     def keep(self, current: Slice) -> None:
         """Keep a slice that was loaded for reading."""

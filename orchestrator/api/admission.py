@@ -5,15 +5,22 @@ group no request fails for another one: what is refused is left out before, and 
 each instance begun alone. Only an answer that is lost on the way to the store fails all of them, for nothing is known.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from uuid import UUID
+
+import structlog
 
 from orchestrator.api.creation import check_startable, heads_of, new_instance
 from orchestrator.api.gathering import together_or_alone
 from orchestrator.api.instance_shapes import CreateInstance
 from orchestrator.api.services import Services
+from orchestrator.errors import StoreUnavailable
 from orchestrator.exchange import NewInstance, Started
+from orchestrator.store.definitions import Head
 from orchestrator.store.session import patiently
+
+log = structlog.get_logger()
 
 
 async def admit(serving: Services, request: CreateInstance) -> Started:
@@ -26,9 +33,42 @@ async def admit(serving: Services, request: CreateInstance) -> Started:
     return await serving.creations.do(partial(begin, serving), request)
 
 
-def begin(serving: Services, requests: Sequence[CreateInstance]) -> list[Started | Exception]:
+def begin(serving: Services, requests: Sequence[CreateInstance]) -> Sequence[Started | Exception]:
     """Begin instances, each as if it were alone; gives what became of each, or why it may not be started."""
+    return _begun_at_once(serving, requests) or _begun(serving, requests)
+
+
+def _begun_at_once(serving: Services, requests: Sequence[CreateInstance]) -> list[Started] | None:
+    """Begin all of them in one message, checked against what was last seen of their sequences; None if none is begun.
+
+    That may be out of date, so nothing is refused by it.
+    """
+    heads = serving.heads.seen({request.sequence_id for request in requests})
+    wanted = [] if heads is None else _checked(serving, requests, heads)
+    admitted = [new for new in wanted if isinstance(new, NewInstance)]
+    if heads is None or len(admitted) < len(requests):
+        return None
+    try:
+        return serving.engine.start_at_once(admitted, heads.values())
+    except StoreUnavailable:
+        raise
+    except Exception as error:  # noqa: BLE001 - one of them cannot be committed: it is found when they are begun alone
+        log.info("not_begun_at_once", count=len(requests), error=type(error).__name__)
+        return None
+
+
+def _begun(serving: Services, requests: Sequence[CreateInstance]) -> list[Started | Exception]:
     heads = heads_of(serving, (request.sequence_id for request in requests))
+    wanted = _checked(serving, requests, heads)
+    admitted = [new for new in wanted if isinstance(new, NewInstance)]
+    begun = iter(together_or_alone(lambda some: patiently(lambda: serving.engine.start_many(some)), admitted))
+    return [next(begun) if isinstance(new, NewInstance) else new for new in wanted]
+
+
+def _checked(
+    serving: Services, requests: Sequence[CreateInstance], heads: Mapping[UUID, Head]
+) -> list[NewInstance | Exception]:
+    """Give each request to be begun, or why it may not be started."""
     wanted: list[NewInstance | Exception] = []
     for request in requests:
         try:
@@ -39,6 +79,4 @@ def begin(serving: Services, requests: Sequence[CreateInstance]) -> list[Started
             wanted.append(refusal)
         else:
             wanted.append(new)
-    admitted = [new for new in wanted if isinstance(new, NewInstance)]
-    begun = iter(together_or_alone(lambda some: patiently(lambda: serving.engine.start_many(some)), admitted))
-    return [next(begun) if isinstance(new, NewInstance) else new for new in wanted]
+    return wanted

@@ -33,8 +33,11 @@ def check_names(caller: Caller, *, tenant_id: str, namespace: str, idempotency_k
 
 def heads_of(serving: Services, ids: Iterable[UUID]) -> dict[UUID, Head]:
     """Read what must be known of the sequences to be started; unknown ids are left out."""
+    wanted = set(ids)
     with serving.store.transaction(is_single=True) as tx:
-        return definitions.heads(tx, list(set(ids)))
+        found = definitions.heads(tx, list(wanted))
+    serving.heads.note(wanted, found)
+    return found
 
 
 def check_startable(serving: Services, head: Head | None, tenant_id: str, missing: str) -> Head:

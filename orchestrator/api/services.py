@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 from starlette.responses import Response
 
 from orchestrator.api.gathering import Gatherer, Gatherers
+from orchestrator.api.heads import Heads
 from orchestrator.api.instance_shapes import CreateInstance
 from orchestrator.api.keyring import Keyring
 from orchestrator.api.metrics import Metrics
@@ -60,6 +61,7 @@ class Services:
     credentials: Credentials
     credential_use: CredentialUse
     plans: Plans = field(default_factory=Plans)
+    heads: Heads = field(default_factory=Heads)
     pollers: Pollers = field(default_factory=Pollers)
     key_throttle: SharedThrottle | None = None
     throttle: Throttle = field(default_factory=Throttle)

@@ -10,8 +10,8 @@ from operator import attrgetter
 from orchestrator.core.changes import Change
 from orchestrator.core.model import Claim, Instance
 from orchestrator.store import breakers, definitions, sessions
-from orchestrator.store.interface import Written
-from orchestrator.store.prepared import MARK, MAY_WRITE, Form, Prepared, array_of, form, prepared
+from orchestrator.store.fence import Written, committed, unless
+from orchestrator.store.prepared import Form, Prepared, array_of, form, prepared
 from orchestrator.store.rare_writes import clear, forget, put_payloads, rest, trim
 from orchestrator.store.rows import NODE_ROW, STEP_COLUMNS, STEP_ROW, TRANSITION_ROW, names_of
 from orchestrator.store.session import Transaction
@@ -50,7 +50,7 @@ def _update_if_current(name: str, claims: Sequence[str], hold: str) -> Form:
         "WITH moved AS (UPDATE instances SET "
         + ", ".join(f"{column.split()[0]} = ${place}" for place, column in enumerate(_FENCED, 2))
         + f" WHERE id = $1 AND version = ${len(_FENCED) + 2} AND {hold.format(**places)} RETURNING 1) "
-        f"SELECT set_config('{MARK}', 'no', true) WHERE NOT EXISTS (SELECT FROM moved)",
+        + unless("moved"),
     )
 
 
@@ -66,7 +66,6 @@ _UPDATE_IF_CURRENT = _update_if_current(
     "cardinality(${first}) = (SELECT count(*) FROM steps WHERE id = ANY(${first}) AND token = ANY(${second}) "
     "AND state = 'claimed')",
 )
-_WAS_CURRENT = form("was_current", [], f"SELECT {MAY_WRITE}, clock_timestamp()")
 
 _MOVE_METADATA = prepared(
     "move_metadata",
@@ -184,8 +183,7 @@ def write_at_once(
             tx.tell(_UPDATE_IF_CURRENT, (*row, ids, tokens))
     _put_rows(tx, writes)
     breakers.record(tx, writes.executions)
-    [(is_current, now)] = tx.end_with(_WAS_CURRENT, ())
-    return Written(is_current=is_current, now=now)
+    return committed(tx)
 
 
 def apply(tx: Transaction, writes: WriteSet) -> None:

@@ -11,9 +11,11 @@ from uuid import UUID
 
 from orchestrator.core.beginning import Beginning
 from orchestrator.core.model import Instance
-from orchestrator.store import definitions, payloads
-from orchestrator.store.instances import Profile
-from orchestrator.store.prepared import Form, array_of, form, prepared
+from orchestrator.store import definitions, instances, payloads
+from orchestrator.store.definitions import Head
+from orchestrator.store.fence import Written, committed
+from orchestrator.store.instances import IdempotencyKey, Profile
+from orchestrator.store.prepared import MAY_WRITE, Form, array_of, form, prepared
 from orchestrator.store.rows import (
     INSTANCE_ROW,
     STEP_ROW,
@@ -25,6 +27,8 @@ from orchestrator.store.rows import (
 )
 from orchestrator.store.sealing import private, private_of
 from orchestrator.store.session import Transaction, to_json
+
+Row = tuple[Any, ...]
 
 AT_ONCE = 1000
 """Rows of one statement."""
@@ -75,7 +79,8 @@ class _Stamp:
         kinds = dict(columns)
         types = [columns[position][1] for position in shared] + [f"{kinds[name]}[]" for name in own]
         statement = (
-            f"INSERT INTO {table} ({names_of(row)}) SELECT {values} FROM unnest({arrays}) AS own ({', '.join(own)})"
+            f"INSERT INTO {table} ({names_of(row)}) SELECT {values} FROM unnest({arrays}) AS own ({', '.join(own)}) "
+            f"WHERE {MAY_WRITE}"
         )
         return cls(form(f"stamp_{table}", types, statement), tuple(shared))
 
@@ -102,14 +107,46 @@ def insert_alike(tx: Transaction, groups: Iterable[Alike]) -> None:
     Raises:
         SequenceGone: A sequence has been deleted.
     """
-    held = set()
+    groups = list(groups)
+    profiles, apart = _profile_rows(tx, groups)
+    _put_alike(tx, groups, profiles)
+    payloads.put(tx, apart)
+    definitions.hold(tx, (group.beginning.instance.sequence_id for group in groups))
+
+
+def insert_at_once(tx: Transaction, groups: Iterable[Alike], seen: Iterable[Head]) -> Written | None:
+    """Insert instances that begin alike, and commit them, in one message.
+
+    Only if their sequences are as they were seen and their idempotency keys free. Large values, which are stored apart,
+    are not written so.
+    """
+    groups = list(groups)
+    profiles, apart = _profile_rows(tx, groups)
+    if apart or not tx.may_end_at_once:
+        return None
+    keys = keys_of(groups)
+    instances.expect_free_keys(tx, keys)
+    definitions.hold_as_seen(tx, seen)
+    instances.take_keys(tx, keys)
+    _put_alike(tx, groups, profiles)
+    return committed(tx)
+
+
+def keys_of(groups: Iterable[Alike]) -> dict[IdempotencyKey, UUID]:
+    """Give the idempotency keys of new instances, each with the instance that wants it."""
+    return {
+        IdempotencyKey(group.beginning.instance.tenant_id, group.beginning.instance.dry_run, key): member.id
+        for group in groups
+        for member in group.members
+        if (key := member.profile.idempotency_key) is not None
+    }
+
+
+def _put_alike(tx: Transaction, groups: Iterable[Alike], profiles: Sequence[Row]) -> None:
     for group in groups:
-        held.add(group.beginning.instance.sequence_id)
         for start in range(0, len(group.members), AT_ONCE):
-            members = group.members[start : start + AT_ONCE]
-            _stamp(tx, group.beginning, members, max(0, group.hinted - start))
-            _insert_profiles(tx, ((member.id, member.profile) for member in members))
-    definitions.hold(tx, held)
+            _stamp(tx, group.beginning, group.members[start : start + AT_ONCE], max(0, group.hinted - start))
+    _put_profiles(tx, profiles)
 
 
 def _stamp(tx: Transaction, beginning: Beginning, members: Sequence[Member], hinted: int) -> None:
@@ -135,17 +172,25 @@ def insert(tx: Transaction, new: Sequence[tuple[Instance, Profile]]) -> None:
     for start in range(0, len(new), AT_ONCE):
         part = new[start : start + AT_ONCE]
         tx.put(_INSERT_INSTANCES, [instance_row(instance) for instance, _ in part])
-        _insert_profiles(tx, ((instance.id, profile) for instance, profile in part))
+    apart: payloads.Rows = []
+    _put_profiles(tx, [_profile_row(tx, instance.id, profile, apart) for instance, profile in new])
+    payloads.put(tx, apart)
     definitions.hold(tx, (instance.sequence_id for instance, _ in new))
 
 
-def _insert_profiles(tx: Transaction, profiles: Iterable[tuple[UUID, Profile]]) -> None:
+def _profile_rows(tx: Transaction, groups: Iterable[Alike]) -> tuple[list[Row], payloads.Rows]:
+    """Write what instances were given as rows; beside them those of what is stored apart of it."""
     apart: payloads.Rows = []
-    tx.put(_INSERT_PROFILES, [_profile_row(tx, owner, profile, apart) for owner, profile in profiles])
-    payloads.put(tx, apart)
+    members = (member for group in groups for member in group.members)
+    return [_profile_row(tx, member.id, member.profile, apart) for member in members], apart
 
 
-def _profile_row(tx: Transaction, owner: UUID, profile: Profile, apart: payloads.Rows) -> tuple[Any, ...]:
+def _put_profiles(tx: Transaction, rows: Sequence[Row]) -> None:
+    for start in range(0, len(rows), AT_ONCE):
+        tx.put(_INSERT_PROFILES, rows[start : start + AT_ONCE])
+
+
+def _profile_row(tx: Transaction, owner: UUID, profile: Profile, apart: payloads.Rows) -> Row:
     split = tx.apart.split_data(profile.data)
     if split.apart:
         apart += payloads.rows(owner, split.apart)

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.errors import SequenceGone
+from orchestrator.store.fence import unless
 from orchestrator.store.prepared import array_of, form
 from orchestrator.store.sealing import private
 from orchestrator.store.session import Transaction
@@ -22,6 +23,19 @@ class StoredDefinition:
     version: int
     deprecated: bool
     document: dict[str, Any]
+    content_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What starting an instance has to know of a sequence, without its document."""
+
+    id: UUID
+    tenant_id: str
+    namespace: str
+    name: str
+    version: int
+    deprecated: bool
     content_hash: str
 
 
@@ -117,24 +131,28 @@ def hold(tx: Transaction, ids: Iterable[UUID]) -> None:
         raise SequenceGone(min(gone))
 
 
+_HOLD_AS_SEEN = form(
+    "hold_as_seen",
+    ["uuid", "text", "boolean"],
+    "WITH held AS (SELECT FROM sequences WHERE id = $1 AND tenant_id = $2 AND deprecated = $3 FOR KEY SHARE) "
+    + unless("held"),
+)
+
+
+def hold_as_seen(tx: Transaction, seen: Iterable[Head]) -> None:
+    """Keep versions as `hold` does; if one is no longer as it was seen, nothing behind this is written.
+
+    An id has always stood for the same content, so what may have changed is whether it is there, and deprecated.
+    """
+    for head in sorted(seen, key=lambda head: head.id):
+        tx.tell(_HOLD_AS_SEEN, (head.id, head.tenant_id, head.deprecated))
+
+
 _HEADS = form(
     "heads",
     ["uuid[]"],
     "SELECT id, tenant_id, namespace, name, version, deprecated, content_hash FROM sequences WHERE id = ANY($1)",
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
-    """What starting an instance has to know of a sequence, without its document."""
-
-    id: UUID
-    tenant_id: str
-    namespace: str
-    name: str
-    version: int
-    deprecated: bool
-    content_hash: str
 
 
 def heads(tx: Transaction, ids: Sequence[UUID]) -> dict[UUID, Head]:

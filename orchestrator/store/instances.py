@@ -1,6 +1,6 @@
 """Instances: the keys under which they are started once, and what clients read of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -9,7 +9,8 @@ from uuid import UUID
 from orchestrator.core.asides import RESULT_REF
 from orchestrator.core.model import BESIDE, Instance
 from orchestrator.store import payloads
-from orchestrator.store.prepared import form
+from orchestrator.store.fence import unless
+from orchestrator.store.prepared import array_of, form, prepared
 from orchestrator.store.rows import INSTANCE_COLUMNS, INSTANCE_WIDTH, instance_of
 from orchestrator.store.session import Transaction, to_json
 
@@ -85,6 +86,32 @@ def reserve_keys(tx: Transaction, wanted: Mapping[IdempotencyKey, UUID]) -> dict
         f"WHERE (tenant_id, dry_run, key) IN ({names})"
     )
     return {IdempotencyKey(*row[:3]): row[3] for row in rows_of_first}
+
+
+# A look for each key, and no join: a kept plan of one might read all of a table that was small when it was made.
+_KEYS_ARE_FREE = form(
+    "keys_are_free",
+    ["text[]", "boolean[]", "text[]"],
+    "WITH wanted AS (SELECT * FROM unnest($1, $2, $3) AS w (tenant_id, dry_run, key)), "
+    "free AS (SELECT WHERE NOT EXISTS (SELECT FROM wanted w WHERE (SELECT true FROM idempotency_keys k "
+    "WHERE k.tenant_id = w.tenant_id AND k.dry_run = w.dry_run AND k.key = w.key))) " + unless("free"),
+)
+_TAKE_KEYS = prepared(
+    "take_keys",
+    "tenant_id text, dry_run boolean, key text, instance_id uuid",
+    "INSERT INTO idempotency_keys ({columns}) SELECT * FROM {rows}",
+)
+
+
+def expect_free_keys(tx: Transaction, wanted: Collection[IdempotencyKey]) -> None:
+    """Look whether nobody has idempotency keys; if somebody has, nothing behind this is written."""
+    if wanted:
+        tx.tell(_KEYS_ARE_FREE, list(map(array_of, zip(*wanted, strict=True))))
+
+
+def take_keys(tx: Transaction, wanted: Mapping[IdempotencyKey, UUID]) -> None:
+    """Take idempotency keys that are free, in the order of `reserve_keys`; the message fails if one no longer is."""
+    tx.put(_TAKE_KEYS, [(*key, wanted[key]) for key in sorted(wanted)])
 
 
 # Moments of what is beside the flow (`BESIDE`) are none of those an instance waits for. The one that a client has

@@ -22,8 +22,10 @@ from orchestrator.core.routing import Routes
 from orchestrator.core.slice import Needs, Slice
 from orchestrator.store.claiming import Taken, Worker
 from orchestrator.store.creations import Alike
+from orchestrator.store.definitions import Head as SequenceHead
 from orchestrator.store.definitions import StoredDefinition
 from orchestrator.store.effects import EffectDone
+from orchestrator.store.fence import Written
 from orchestrator.store.hints import Head
 from orchestrator.store.instances import IdempotencyKey, Profile, Seen
 from orchestrator.store.leases import HeldTask
@@ -46,19 +48,6 @@ class Locked:
     now: datetime
     versions: Mapping[UUID, int]
     held: frozenset[UUID]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
-    """What became of a decision that was written without locking first.
-
-    Args:
-        is_current: Whether the instance was as it was found, and all is committed; else nothing is.
-        now: The store's time.
-    """
-
-    is_current: bool
-    now: datetime
 
 
 class Clock(Protocol):
@@ -122,6 +111,14 @@ class Transaction(Protocol):
 
         Raises:
             SequenceGone: A sequence has been deleted.
+        """
+
+    def insert_at_once(self, groups: Iterable[Alike], seen: Iterable[SequenceHead]) -> Written | None:
+        """Insert and commit new instances that begin alike, and take their idempotency keys; none may occur twice.
+
+        Nothing is written if a sequence is no longer as it was seen, or somebody has a key already. Nothing else may
+        have been asked in the transaction, or be asked after it. Gives None, and does nothing, for what can only be
+        written in several messages.
         """
 
     def copy_rows(self, source_id: UUID, copy_id: UUID, blocks: Sequence[str], new_id: Callable[[], UUID]) -> None:

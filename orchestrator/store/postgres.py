@@ -53,6 +53,7 @@ class PostgresTransaction(session.Transaction):
     write_at_once = apply.write_at_once
     insert_instances = creations.insert
     insert_alike = creations.insert_alike
+    insert_at_once = creations.insert_at_once
     copy_rows = copies.copy_rows
     reserve_keys = instances.reserve_keys
     look_at = instances.look_at

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,7 +16,7 @@ from orchestrator.errors import AlreadyExists, Conflict, NotFound
 from orchestrator.exchange import NewInstance
 from orchestrator.reconciler import Reconciler
 from orchestrator.settings import Settings
-from orchestrator.store import instances, removal
+from orchestrator.store import definitions, instances, removal
 from orchestrator.store.postgres import PostgresStore
 from orchestrator.store.session import Transaction
 from tests.support.blocked import LONG, wait_until_blocked
@@ -97,6 +98,22 @@ def test_s1_instance_of_a_version_that_is_being_deleted_is_not_made(
     with pytest.raises(NotFound, match=str(sequence_id)):
         started.result(LONG)
     assert count(world, "instances", sequence_id) == 1
+
+
+def test_s1_instances_begun_in_one_message_are_not_made_of_a_version_that_is_being_deleted(
+    world: StoredWorld, other: ThreadPoolExecutor
+) -> None:
+    sequence_id = world.define("s", [step("a", "external")])
+    Flow(world, world.engine.start_many([request_for(world, sequence_id)])[0].id).complete("a")  # its plan is cached
+    with world.store.transaction() as tx:
+        seen = definitions.heads(tx, [sequence_id])[sequence_id]
+    begin = partial(world.engine.start_at_once, [request_for(world, sequence_id)] * 2, [seen])
+    begun = begin()
+    assert begun is not None
+    for each in begun:
+        Flow(world, each.id).complete("a")
+    assert while_open(world, other, take_away(sequence_id), begin).result(LONG) is None
+    assert count(world, "instances", sequence_id) == 3
 
 
 def test_s3_8_child_of_a_version_that_is_being_deleted_fails_its_block(

@@ -17,7 +17,7 @@ from orchestrator.core.states import NodeState, StepState
 from orchestrator.core.values import replace
 from orchestrator.loops import TickResult, together_or_alone
 from orchestrator.postman import Postman
-from orchestrator.store.interface import Written
+from orchestrator.store.fence import Written
 from orchestrator.store.memory import MemoryTransaction, hints, letters
 from orchestrator.timers import Timers
 from orchestrator.turnstile import Turnstile

@@ -101,6 +101,7 @@ def _run(*positional: Any, run: Callable[..., Any] = executor.run, **named: Any)
 
 
 _during(Engine, "start_many", "ACCEPTANCE")
+_during(Engine, "start_at_once", "ACCEPTANCE")
 _during(Engine, "finish", "REPORT")
 _during(Engine, "fire", "TIMER")
 _during(Reconciler, "_lose", "RECONCILIATION")

@@ -40,6 +40,7 @@ class MemoryTransaction(Base):
     write_at_once = writing.write_at_once
     insert_instances = writing.insert_instances
     insert_alike = writing.insert_alike
+    insert_at_once = writing.insert_at_once
     copy_rows = writing.copy_rows
     reserve_keys = writing.reserve_keys
     look_at = reading.look_at

@@ -43,9 +43,10 @@ from orchestrator.core.changes import (
 )
 from orchestrator.core.model import BESIDE, Claim, Instance, ItemKey, NodeKey, Step, names_of_output
 from orchestrator.core.shared import folded
-from orchestrator.store.creations import Alike
+from orchestrator.store.creations import Alike, keys_of
+from orchestrator.store.definitions import Head
+from orchestrator.store.fence import Written
 from orchestrator.store.instances import IdempotencyKey, Profile
-from orchestrator.store.interface import Written
 from orchestrator.store.memory import letters
 from orchestrator.store.memory.base import Base
 from orchestrator.store.memory.reading import lock
@@ -91,6 +92,21 @@ def insert_alike(tx: Base, groups: Iterable[Alike]) -> None:
             for change, change_id in zip(beginning.transitions, member.transition_ids, strict=True):
                 changes.append(replace(change, id=change_id))
             write(tx, [(instance, changes)])
+
+
+def insert_at_once(tx: Base, groups: Iterable[Alike], seen: Iterable[Head]) -> Written:
+    """Insert new instances that begin alike, if their sequences are as they were seen and their keys free."""
+    groups = list(groups)
+    keys, definitions = keys_of(groups), tx.tables.definitions
+    is_current = tx.tables.keys.keys().isdisjoint(keys) and all(
+        (found := definitions.get(head.id)) is not None
+        and (found.tenant_id, found.deprecated) == (head.tenant_id, head.deprecated)
+        for head in seen
+    )
+    if is_current:
+        reserve_keys(tx, keys)
+        insert_alike(tx, groups)
+    return Written(is_current=is_current, now=tx.now())
 
 
 def reserve_keys(tx: Base, wanted: Mapping[IdempotencyKey, UUID]) -> dict[IdempotencyKey, UUID]:

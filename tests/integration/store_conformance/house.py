@@ -1,7 +1,7 @@
 """A store with the few things that its verbs cannot do: define sequences, open sessions, let time pass."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any
@@ -16,6 +16,7 @@ from orchestrator.core.slice import Needs, Slice
 from orchestrator.core.states import Activity, InstanceState, StepState
 from orchestrator.store import definitions, sessions
 from orchestrator.store.claiming import Worker
+from orchestrator.store.definitions import Head
 from orchestrator.store.instances import Profile
 from orchestrator.store.interface import Store
 from orchestrator.store.memory import MemoryStore
@@ -75,6 +76,12 @@ class House:
         with self.store.transaction() as tx:
             tx.insert_instances([(made, profile)])
         return made
+
+    def head(self, instance: Instance) -> Head:
+        """Give what a start has to know of the sequence of an instance."""
+        with self.store.transaction() as tx:
+            stored = tx.load_definitions([instance.sequence_id])[instance.sequence_id]
+        return Head(**{field.name: getattr(stored, field.name) for field in fields(Head)})
 
     def write(self, instance: Instance, *changes: Change) -> None:
         with self.store.transaction() as tx:

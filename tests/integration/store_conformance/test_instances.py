@@ -5,6 +5,8 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+import pytest
+
 from orchestrator.core.beginning import Beginning
 from orchestrator.core.changes import (
     CheckpointSaved,
@@ -18,7 +20,7 @@ from orchestrator.core.changes import (
     TimerPut,
     TransitionRecorded,
 )
-from orchestrator.core.model import BESIDE, Node, NodeKey
+from orchestrator.core.model import BESIDE, Instance, Node, NodeKey
 from orchestrator.core.slice import Needs
 from orchestrator.core.states import InstanceState, NodeState, StepState
 from orchestrator.store.creations import Alike, Member
@@ -38,30 +40,113 @@ def test_an_instance_is_read_as_it_was_written(house: House) -> None:
         assert tx.lock_and_load([uuid4()])[1] == {}
 
 
-def test_instances_that_begin_alike_are_stored_each_with_its_own(house: House) -> None:
-    pattern = house.instance(version=1, budget={"max_steps": 3}, session_id=uuid4(), current_step="a")
+def beginning_of(house: House, pattern: Instance) -> Beginning:
+    """Give how instances begin that are like one: with a step, a timer and an audit row."""
     now = house.now()
     opened = house.step(pattern, state=StepState.DELAYED, wake_at=now, timeout=timedelta(seconds=5))
-    timer = TimerPut(key=KEY, due_at=now)
     audit = TransitionRecorded(
         id=uuid4(), from_state="running", to_state="waiting", block_id=None, details={"d": 1}, created_at=now
     )
-    profiles = [Profile(data={"n": n}, config={"c": n}, metadata={"m": n}, audit=[{"n": n}]) for n in range(3)]
-    profiles.append(Profile())
-    members = [Member(house.new_id(), uuid4(), uuid4(), (uuid4(),), profile) for profile in profiles]
-    beginning = Beginning(instance=pattern, step=opened, timers=(timer,), transitions=(audit,))
-    with house.store.transaction() as tx:
-        tx.insert_alike([Alike(beginning=beginning, members=members, hinted=2)])
-    for number, member in enumerate(members):
+    return Beginning(instance=pattern, step=opened, timers=(TimerPut(key=KEY, due_at=now),), transitions=(audit,))
+
+
+def members_of(house: House, *profiles: Profile) -> list[Member]:
+    return [Member(house.new_id(), uuid4(), uuid4(), (uuid4(),), profile) for profile in profiles]
+
+
+def check_stored(house: House, group: Alike) -> None:
+    """Compare what is stored of instances with how they were to begin."""
+    pattern, opened = group.beginning.instance, group.beginning.step
+    assert opened is not None
+    for number, member in enumerate(group.members):
         stored = replace(pattern, id=member.id, run_id=member.run_id)
         found = house.slice(stored, Needs(steps=frozenset({KEY}), timers=frozenset({KEY}), context=True, metadata=True))
         assert found.instance == stored
-        hinted_at = pattern.updated_at if number < 2 else None
+        hinted_at = pattern.updated_at if number < group.hinted else None
         assert found.steps[KEY] == replace(opened, id=member.step_id, hinted_at=hinted_at)
-        assert found.timers[KEY] == now
+        assert found.timers[KEY] == group.beginning.timers[0].due_at
         profile = member.profile
         assert (found.sections().data, found.sections().config) == (profile.data, profile.config)
         assert found.profile_metadata() == profile.metadata
+
+
+PROFILES = (
+    *(Profile(data={"n": n}, config={"c": n}, metadata={"m": n}, audit=[{"n": n}]) for n in range(3)),
+    Profile(),
+)
+
+
+def test_instances_that_begin_alike_are_stored_each_with_its_own(house: House) -> None:
+    pattern = house.instance(version=1, budget={"max_steps": 3}, session_id=uuid4(), current_step="a")
+    group = Alike(beginning=beginning_of(house, pattern), members=members_of(house, *PROFILES), hinted=2)
+    with house.store.transaction() as tx:
+        tx.insert_alike([group])
+    check_stored(house, group)
+
+
+def test_instances_that_are_inserted_at_once_are_committed(house: House) -> None:
+    pattern = house.instance(version=1, current_step="a")
+    group = Alike(beginning=beginning_of(house, pattern), members=members_of(house, *PROFILES), hinted=1)
+    seen = house.head(pattern)
+    with house.store.transaction() as tx:
+        written = tx.insert_at_once([group], [seen])
+    assert written is not None
+    assert written.is_current
+    assert abs(written.now - house.now()) < timedelta(minutes=1)
+    check_stored(house, group)
+
+
+def test_api_8_keys_are_taken_with_the_instances_that_are_inserted_at_once(house: House) -> None:
+    pattern = house.instance(version=1)
+    names = [str(uuid4()) for _ in range(2)]
+    group = Alike(
+        beginning=beginning_of(house, pattern),
+        members=members_of(house, *(Profile(idempotency_key=name) for name in names), Profile()),
+    )
+    seen = house.head(pattern)
+    with house.store.transaction() as tx:
+        written = tx.insert_at_once([group], [seen])
+    assert written is not None
+    assert written.is_current
+    keys = [IdempotencyKey("t", False, name) for name in names]
+    with house.store.transaction() as tx:
+        assert tx.reserve_keys({key: uuid4() for key in keys}) == {
+            key: member.id for key, member in zip(keys, group.members, strict=False)
+        }
+
+
+@pytest.mark.parametrize("why", ["gone", "deprecated", "another tenant's", "key taken"])
+def test_instances_whose_sequence_or_key_is_not_as_it_was_seen_are_not_inserted_at_once(house: House, why: str) -> None:
+    pattern, known = house.instance(version=1), house.instance()
+    taken, free = IdempotencyKey("t", False, str(uuid4())), IdempotencyKey("t", False, str(uuid4()))
+    seen = house.head(pattern)
+    match why:
+        case "gone":
+            seen = replace(seen, id=uuid4())
+        case "deprecated":
+            seen = replace(seen, deprecated=True)
+        case "another tenant's":
+            seen = replace(seen, tenant_id="u")
+        case _:
+            with house.store.transaction() as tx:
+                tx.reserve_keys({taken: known.id})
+    profiles = [Profile(idempotency_key=(taken if why == "key taken" else free).key), Profile(data={"n": 1})]
+    if why == "key taken":
+        profiles.append(Profile(idempotency_key=free.key))
+    group = Alike(beginning=beginning_of(house, pattern), members=members_of(house, *profiles), hinted=1)
+    other = house.head(known)
+    with house.store.transaction() as tx:
+        written = tx.insert_at_once([group], [other, seen])
+    assert written is not None
+    assert not written.is_current
+    with house.store.transaction() as tx:
+        assert tx.load_instances([member.id for member in group.members]) == {}
+        assert not [due for due in tx.due_timers(10_000) if due.instance_id in {m.id for m in group.members}]
+        assert tx.reserve_keys({free: known.id}) == {}
+    again = replace(group, members=members_of(house, Profile()))
+    with house.store.transaction() as tx:
+        tx.insert_alike([again])
+    check_stored(house, again)  # the next transaction of the connection writes
 
 
 def test_api_8_idempotency_keys_belong_to_the_first_of_a_tenant(house: House) -> None:
