@@ -6,6 +6,7 @@ from uuid import UUID
 
 from orchestrator import bindings
 from orchestrator.core.asides import block_of_claim
+from orchestrator.core.changes import ContextPut
 from orchestrator.core.inputs import InputError, prepare
 from orchestrator.core.model import Claim, Instance, ItemKey, NodeKey, Step, is_beside
 from orchestrator.core.outcomes import Failed, FailureKind
@@ -17,7 +18,6 @@ from orchestrator.core.turn import Turn
 from orchestrator.core.values import replace
 from orchestrator.errors import SequenceGone
 from orchestrator.exchange import OtherFlow, Work
-from orchestrator.store.claiming import Taken
 from orchestrator.store.interface import Store, Transaction
 from orchestrator.turnstile import Turnstile
 from sequences.document import ForEach
@@ -35,30 +35,25 @@ class Briefing:
         self._store = store
         self._turnstile = turnstile
 
-    def remember(self, taken: Taken) -> None:
-        """Keep what was loaded with the claims of steps that are run here; see `prepare_for`."""
-        known = self._slices_of(taken.steps, taken.instances)
+    def remember(
+        self,
+        steps: Sequence[tuple[UUID, Step]],
+        instances: Mapping[UUID, Instance],
+        contexts: Mapping[UUID, tuple[ContextPut, Any]],
+    ) -> None:
+        """Keep what was loaded with the claims of steps, as far as their definitions are known here.
+
+        And load the composites around the steps, which the ends of these will be told to: then they are decided in
+        memory; and the items they are run for. What else their inputs need, and definitions that this process has not
+        compiled yet, `inputs` loads.
+        """
+        known = self._slices_of(steps, instances)
         for current in known:
-            if found := taken.contexts.get(current.instance.id):
+            if found := contexts.get(current.instance.id):
                 current.context, current.audit = found
         if wanted := _with_composites(known):
-            with self._store.transaction() as tx:
+            with self._store.transaction(is_single=True) as tx:
                 tx.fill(wanted)
-        for current in known:
-            self._turnstile.keep(current)
-
-    def prepare_for(self, tx: Transaction, claimed: Sequence[tuple[UUID, Step]]) -> None:
-        """Load the instances of steps in the transaction that has claimed them, if their definitions are known here.
-
-        And the composites around the steps, which the ends of these will be told to: then they are decided in memory;
-        and the items they are run for. What else their inputs need, and definitions that this process has not compiled
-        yet, `inputs` loads.
-        """
-        if not claimed:
-            return
-        known = self._slices_of(claimed, tx.load_instances({instance_id for instance_id, _ in claimed}))
-        if wanted := _with_composites(known):
-            tx.fill(wanted)
         for current in known:
             self._turnstile.keep(current)
 

@@ -158,7 +158,7 @@ class Engine:
         self._known.note(taken.known, asked_at)
         claims = [claim_of(instance_id, step) for instance_id, step in taken.steps]
         self._forget(claims)
-        self._briefing.remember(taken)
+        self._briefing.remember(taken.steps, taken.instances, taken.contexts)
         return claims
 
     def most_urgent(self, queues: Collection[str], handlers: Collection[str]) -> int:
@@ -190,8 +190,8 @@ class Engine:
         Args:
             takers: The name of the worker that gets each task, the oldest first; so many are claimed at the most.
         """
-        with self.store.transaction() as tx:
-            held = tx.claim_tasks(
+        with self.store.transaction(is_single=True) as tx:
+            taken = tx.claim_tasks(
                 queue=queue or "default",
                 is_named=queue is not None,
                 handler=handler,
@@ -199,9 +199,9 @@ class Engine:
                 takers=takers,
                 rank=rank,
             )
-            self._forget(task.claim for task in held)
-            self._briefing.prepare_for(tx, [(task.instance_id, task.step) for task in held])
-        return held
+        self._forget(task.claim for task in taken.tasks)
+        self._briefing.remember(taken.steps, taken.instances, taken.contexts)
+        return taken.tasks
 
     def _forget(self, claims: Iterable[Claim]) -> None:
         """Drop slices that other processes may have changed since this one saw them."""

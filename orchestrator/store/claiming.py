@@ -14,7 +14,7 @@ from orchestrator.core.changes import ContextPut
 from orchestrator.core.model import Claim, Instance, Step
 from orchestrator.core.routing import Routes
 from orchestrator.store import payloads
-from orchestrator.store.leases import HELD_TASK_OF_S, STEP_OF_S, HeldTask, claims_in, held_task_of
+from orchestrator.store.leases import HELD_TASK_OF_S, HELD_TASK_WIDTH, STEP_OF_S, HeldTask, claims_in, held_task_of
 from orchestrator.store.prepared import array_of, form
 from orchestrator.store.rows import (
     INSTANCE_COLUMNS,
@@ -47,6 +47,14 @@ WHERE s.id = free.id
 RETURNING s.instance_id, {STEP_OF_S}
 """
 
+
+# For the statement behind it in the same transaction.
+_NOTE_CLAIMED = (
+    "SELECT set_config('orchestrator.claimed', coalesce((SELECT array_agg(id) FROM claimed)::text, '{}'), true)"
+)
+_NOTED_AS_CLAIMED = (
+    "(SELECT * FROM steps WHERE id = ANY(current_setting('orchestrator.claimed', true)::uuid[]) OFFSET 0) AS found"
+)
 
 _FREE_STEP = """
 SELECT id FROM steps WHERE id = %(step_id)s AND state = 'ready' AND handler = ANY(%(handlers)s)
@@ -87,21 +95,20 @@ claimed AS (
         expires_at = {_EXPIRES_AT}
     WHERE s.id = ANY(ARRAY(SELECT id FROM first UNION ALL SELECT id FROM more))
     RETURNING s.id)
-SELECT set_config('orchestrator.claimed', coalesce((SELECT array_agg(id) FROM claimed)::text, '{{}}'), true)
+{_NOTE_CLAIMED}
 """,
 )
 
 
-_OF_INSTANCE = slice(1 + STEP_WIDTH, 1 + STEP_WIDTH + INSTANCE_WIDTH)
-
-
-_OF_CONTEXT = slice(_OF_INSTANCE.stop, _OF_INSTANCE.stop + 4)
-
-
 _INSTANCE = ", ".join(f"i.{name}" for name in INSTANCE_COLUMNS.split(", "))
-
-
+_CONTEXT = "c.instance_id, c.data, c.config, c.audit"
+# Of a step s: `place` tells the first of each instance, `reads` whether its context is wanted.
 # OFFSET 0: a join whose plan is kept goes from each step to its instance, whatever the tables were when it was made.
+_ITS_INSTANCE_AND_CONTEXT = """
+LEFT JOIN LATERAL (SELECT * FROM instances WHERE id = s.instance_id AND s.place = 1 OFFSET 0) AS i ON true
+LEFT JOIN LATERAL (SELECT * FROM contexts WHERE instance_id = i.id AND s.reads OFFSET 0) AS c ON true
+"""
+
 _CLAIMED = form(
     "claimed",
     ["text[]", "interval"],
@@ -109,15 +116,12 @@ _CLAIMED = form(
 WITH s AS MATERIALIZED (
     SELECT *, row_number() OVER () = 1 AS is_first,
         row_number() OVER own AS place, bool_or(handler = ANY($1)) OVER own AS reads
-    FROM (SELECT * FROM steps WHERE id = ANY(current_setting('orchestrator.claimed', true)::uuid[]) OFFSET 0) AS found
+    FROM {_NOTED_AS_CLAIMED}
     WINDOW own AS (PARTITION BY instance_id))
-SELECT s.instance_id, {STEP_OF_S}, {_INSTANCE}, c.instance_id, c.data, c.config, c.audit,
+SELECT s.instance_id, {STEP_OF_S}, {_INSTANCE}, {_CONTEXT},
     CASE WHEN is_first AND $2 IS NOT NULL THEN {HANDLERS.format("$2")} END,
     CASE WHEN is_first AND $2 IS NOT NULL THEN {ROUTES} END
-FROM s
-LEFT JOIN LATERAL (SELECT * FROM instances WHERE id = s.instance_id AND s.place = 1 OFFSET 0) AS i ON true
-LEFT JOIN LATERAL (SELECT * FROM contexts WHERE instance_id = i.id AND s.reads OFFSET 0) AS c ON true
-""",
+FROM s{_ITS_INSTANCE_AND_CONTEXT}""",
 )
 
 
@@ -144,15 +148,26 @@ free AS MATERIALIZED (
                       AND ($5 IS NULL OR v.rank > $5))
     ORDER BY s.ready_at, s.id LIMIT cardinality($6) FOR UPDATE OF s SKIP LOCKED
   ) AS f ORDER BY f.ready_at, f.id LIMIT cardinality($6)
-)
-UPDATE steps s
-SET state = 'claimed', token = gen_random_uuid(), worker_id = NULL, slot = NULL,
-    worker_name = ($6)[array_position(ARRAY(SELECT id FROM free ORDER BY ready_at, id), s.id)],
-    claimed_at = clock_timestamp(), heartbeat_at = clock_timestamp(), claim_epoch = s.claim_epoch + 1,
-    expires_at = {_EXPIRES_AT}
-WHERE s.id = ANY(ARRAY(SELECT id FROM free))
-RETURNING {HELD_TASK_OF_S}
+),
+claimed AS (
+  UPDATE steps s
+  SET state = 'claimed', token = gen_random_uuid(), worker_id = NULL, slot = NULL,
+      worker_name = ($6)[array_position(ARRAY(SELECT id FROM free ORDER BY ready_at, id), s.id)],
+      claimed_at = clock_timestamp(), heartbeat_at = clock_timestamp(), claim_epoch = s.claim_epoch + 1,
+      expires_at = {_EXPIRES_AT}
+  WHERE s.id = ANY(ARRAY(SELECT id FROM free))
+  RETURNING s.id)
+{_NOTE_CLAIMED}
 """,
+)
+
+_CLAIMED_TASKS = form(
+    "claimed_tasks",
+    [],
+    f"""
+WITH s AS MATERIALIZED (
+    SELECT *, row_number() OVER (PARTITION BY instance_id) AS place, true AS reads FROM {_NOTED_AS_CLAIMED})
+SELECT {HELD_TASK_OF_S}, {_INSTANCE}, {_CONTEXT} FROM s{_ITS_INSTANCE_AND_CONTEXT}""",
 )
 
 
@@ -180,6 +195,20 @@ class Taken:
     instances: dict[UUID, Instance]
     contexts: dict[UUID, tuple[ContextPut, Any]]
     known: tuple[frozenset[str], Routes] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenTasks:
+    """Tasks that were claimed, the oldest first, and what their inputs are made of; see `Taken`."""
+
+    tasks: list[HeldTask]
+    instances: dict[UUID, Instance]
+    contexts: dict[UUID, tuple[ContextPut, Any]]
+
+    @property
+    def steps(self) -> list[tuple[UUID, Step]]:
+        """Each step with the instance it belongs to."""
+        return [(task.instance_id, task.step) for task in self.tasks]
 
 
 def claim_one(tx: Transaction, step_id: UUID, handlers: Sequence[str], worker: Worker) -> Claim | None:
@@ -227,19 +256,26 @@ def claim_ready(
     rows = tx.ask(_CLAIMED, (array_of(readers), alive_within))
     claimed = [(row[0], step_of(row[1:])) for row in rows]
     claimed.sort(key=lambda each: (each[1].id != step_id, -each[1].priority, _ready_at(each[1])))
-    instances = [instance_of(row[_OF_INSTANCE]) for row in rows if row[_OF_INSTANCE.start] is not None]
-    contexts = {}
-    for owner, data, config, audit in [row[_OF_CONTEXT] for row in rows if row[_OF_CONTEXT.start] is not None]:
-        opened = tx.unlocked(data, owner)
-        if not payloads.has_parts_apart(opened):
-            contexts[owner] = (context_of((opened, config)), audit)
+    instances, contexts = _instances_and_contexts(tx, [row[1 + STEP_WIDTH :] for row in rows])
     known = next((row[-2:] for row in rows if row[-2] is not None), None)
     return Taken(
         steps=claimed,
-        instances={each.id: each for each in instances},
+        instances=instances,
         contexts=contexts,
         known=None if known is None else (frozenset(known[0]), routes_of(known[1])),
     )
+
+
+def _instances_and_contexts(
+    tx: Transaction, rows: Sequence[Sequence[Any]]
+) -> tuple[dict[UUID, Instance], dict[UUID, tuple[ContextPut, Any]]]:
+    """Read rows of `_INSTANCE` and `_CONTEXT`; contexts of which a part is stored apart are left out."""
+    instances = [instance_of(row[:INSTANCE_WIDTH]) for row in rows if row[0] is not None]
+    contexts = {}
+    for owner, data, config, audit in (row[INSTANCE_WIDTH : INSTANCE_WIDTH + 4] for row in rows):
+        if owner is not None and not payloads.has_parts_apart(opened := tx.unlocked(data, owner)):
+            contexts[owner] = (context_of((opened, config)), audit)
+    return {each.id: each for each in instances}, contexts
 
 
 def _ready_at(step: Step) -> datetime:
@@ -267,8 +303,8 @@ def claim_tasks(
     tenant_id: str | None,
     takers: Sequence[str],
     rank: Sequence[int] | None = None,
-) -> list[HeldTask]:
-    """Claim tasks for workers that poll over HTTP; gives them the oldest first, none if there are none.
+) -> TakenTasks:
+    """Claim tasks for workers that poll over HTTP, and load their instances as they then are, in one message.
 
     Args:
         is_named: Whether the queue was named by the step; a plain poll takes steps without a queue.
@@ -276,8 +312,15 @@ def claim_tasks(
         rank: Of their version, as `orchestrator.versions` gives it; None for workers without one.
     """
     values = (queue, is_named, handler, tenant_id, None if rank is None else tuple(rank), array_of(takers))
-    claimed = [held_task_of(row) for row in tx.ask(_CLAIM_TASKS, values)]
-    return sorted(claimed, key=lambda task: (_ready_at(task.step), task.step.id))
+    tx.tell(_CLAIM_TASKS, values)
+    rows = tx.ask(_CLAIMED_TASKS, ())
+    tasks = [held_task_of(row[:HELD_TASK_WIDTH]) for row in rows]
+    instances, contexts = _instances_and_contexts(tx, [row[HELD_TASK_WIDTH:] for row in rows])
+    return TakenTasks(
+        tasks=sorted(tasks, key=lambda task: (_ready_at(task.step), task.step.id)),
+        instances=instances,
+        contexts=contexts,
+    )
 
 
 def _worker(worker: Worker) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from orchestrator.core.model import Claim, Instance, NodeKey
 from orchestrator.core.plan import Injection
 from orchestrator.core.routing import Routes
 from orchestrator.core.slice import Needs, Slice
-from orchestrator.store.claiming import Taken, Worker
+from orchestrator.store.claiming import Taken, TakenTasks, Worker
 from orchestrator.store.creations import Alike
 from orchestrator.store.definitions import Head as SequenceHead
 from orchestrator.store.definitions import StoredDefinition
@@ -28,7 +28,6 @@ from orchestrator.store.effects import EffectDone
 from orchestrator.store.fence import Written
 from orchestrator.store.hints import Head
 from orchestrator.store.instances import IdempotencyKey, Profile, Seen
-from orchestrator.store.leases import HeldTask
 from orchestrator.store.timers import Due
 from orchestrator.store.triggers import Trigger
 from orchestrator.store.upkeep import Leftovers
@@ -189,8 +188,11 @@ class Transaction(Protocol):
         tenant_id: str | None,
         takers: Sequence[str],
         rank: Sequence[int] | None = None,
-    ) -> list[HeldTask]:
-        """Claim tasks for workers that poll over HTTP, the oldest first; `takers` names the worker of each."""
+    ) -> TakenTasks:
+        """Claim tasks for workers that poll over HTTP, and load their instances as they then are, at once.
+
+        The oldest first; `takers` names the worker of each.
+        """
 
     def claims_of(self, worker_id: UUID) -> list[Claim]:
         """List the claims of one worker process."""

@@ -14,6 +14,7 @@ from orchestrator.store import task_events
 from orchestrator.store.prepared import array_of, form
 from orchestrator.store.rows import (
     STEP_COLUMNS,
+    STEP_WIDTH,
     claim_of,
     step_of,
 )
@@ -23,6 +24,7 @@ from orchestrator.store.session import Transaction
 STEP_OF_S = ", ".join(f"s.{name.strip()}" for name in STEP_COLUMNS.split(","))
 """The columns of a step whose table is called s."""
 HELD_TASK_OF_S = f"s.instance_id, s.heartbeat_at, s.checkpoint, s.checkpoint_seq, {STEP_OF_S}"
+HELD_TASK_WIDTH = 4 + STEP_WIDTH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

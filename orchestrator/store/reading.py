@@ -301,6 +301,14 @@ def _fill_signals(tx: Transaction, wanted: Wanted) -> None:
             current.signals = {row[0]: signal_of(row) for row in rows}
 
 
+_OPEN_STEPS = form("open_steps", ["uuid"], f"SELECT {STEP_COLUMNS} FROM steps WHERE instance_id = $1")
+# In the order of their ids, told in a way that no index gives: a plan that is kept, and was made while the table was
+# small, would go through the steps of all instances in that order.
+_OPEN_STEPS_LOCKED = form(
+    "open_steps_locked",
+    ["uuid"],
+    f"SELECT {STEP_COLUMNS} FROM steps WHERE instance_id = $1 ORDER BY id::text FOR UPDATE",
+)
 _NODES_IN_STATES = form(
     "nodes_in_states",
     ["uuid", "text[]"],
@@ -313,8 +321,7 @@ def _fill_open_work(tx: Transaction, wanted: Wanted, *, lock: bool) -> None:
     for current, needs in wanted:
         owner = (current.instance.id,)
         if needs.open_work:
-            # A kept plan might go through the steps of all instances, in the order that is asked for.
-            steps = tx.query(f"SELECT {STEP_COLUMNS} FROM steps WHERE instance_id = %s" + _locking(lock), owner)
+            steps = tx.ask(_OPEN_STEPS_LOCKED if lock else _OPEN_STEPS, owner)
             current.steps = {**{step.key: step for step in map(step_of, steps)}, **current.steps}
             current.open_work = True
         if needs.open_work or needs.ended_badly:

@@ -26,7 +26,9 @@ from orchestrator.store import (
     breakers,
     change_feed,
     claiming,
+    creations,
     credentials,
+    definitions,
     dispatch,
     hints,
     instances,
@@ -345,7 +347,8 @@ def _forms_of(module: Any) -> Iterator[Form]:
 
 READ_WHOLE = ("workers", "routing_rules")
 """Tables of a few rows, of which all are wanted."""
-KEPT = [form for module in (apply, reading, breakers, claiming, leases) for form in _forms_of(module) if form.prepare]
+MODULES = (apply, reading, breakers, claiming, creations, definitions, instances, leases)
+KEPT = [form for module in MODULES for form in _forms_of(module) if form.prepare]
 
 
 @pytest.mark.parametrize("form", KEPT, ids=lambda form: form.name)

@@ -8,7 +8,7 @@ from uuid import UUID
 from orchestrator.carry import claimed
 from orchestrator.core.model import Claim, Step
 from orchestrator.core.states import StepState
-from orchestrator.store.claiming import Taken, Worker
+from orchestrator.store.claiming import Taken, TakenTasks, Worker
 from orchestrator.store.leases import HeldTask
 from orchestrator.store.memory.base import Base
 from orchestrator.store.memory.reading import context_and_audit, load_instances
@@ -79,7 +79,7 @@ def claim_tasks(
     tenant_id: str | None,
     takers: Sequence[str],
     rank: Sequence[int] | None = None,
-) -> list[HeldTask]:
+) -> TakenTasks:
     """Claim tasks for workers that poll over HTTP, the oldest first. No version is pinned here, so no rank counts."""
     wanted = (queue, is_named, handler)
     found = [
@@ -89,7 +89,12 @@ def claim_tasks(
         and tenant_id in {None, row.step.tenant_id}
     ]
     found.sort(key=lambda each: (_ready_at(each[1].step), each[1].step.id))
-    return [_handed(tx, owner, row, taker) for (owner, row), taker in zip(found, takers, strict=False)]
+    tasks = [_handed(tx, owner, row, taker) for (owner, row), taker in zip(found, takers, strict=False)]
+    return TakenTasks(
+        tasks=tasks,
+        instances=load_instances(tx, [task.instance_id for task in tasks]),
+        contexts={task.instance_id: context_and_audit(tx, task.instance_id) for task in tasks},
+    )
 
 
 def _handed(tx: Base, owner: UUID, row: StepRow, taker: str) -> HeldTask:

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from orchestrator.core.changes import StepGone
+from orchestrator.core.changes import ContextPut, StepGone
 from orchestrator.core.model import NodeKey
 from orchestrator.core.states import StepState
 from tests.integration.store_conformance.house import House
@@ -15,9 +15,10 @@ def test_api_12_tasks_are_claimed_by_queue_handler_and_tenant(house: House) -> N
     house.step(flow, NodeKey("named"), handler="task", is_queue_named=True)
     given = {"queue": queue, "handler": "task", "takers": ["poller"] * 9}
     with house.store.transaction() as tx:
-        assert tx.claim_tasks(**given, is_named=True, tenant_id="else") == []
-        assert [t.step.key.block_id for t in tx.claim_tasks(**given, is_named=True, tenant_id="t")] == ["named"]
-        assert [t.step.key.block_id for t in tx.claim_tasks(**given, is_named=False, tenant_id=None)] == ["plain"]
+        assert tx.claim_tasks(**given, is_named=True, tenant_id="else").tasks == []
+        named = tx.claim_tasks(**given, is_named=True, tenant_id="t")
+        plain = tx.claim_tasks(**given, is_named=False, tenant_id=None)
+    assert [[task.step.key.block_id for task in taken.tasks] for taken in (named, plain)] == [["named"], ["plain"]]
     house.write(flow, StepGone(key=NodeKey("plain")), StepGone(key=NodeKey("named")))
 
 
@@ -31,7 +32,7 @@ def test_api_13_2_tasks_are_claimed_the_oldest_first_whatever_their_priority(hou
     claimed = []
     with house.store.transaction() as tx:
         for limit in (1, 2, 9):
-            found = tx.claim_tasks(**given, takers=["poller"] * limit)
+            found = tx.claim_tasks(**given, takers=["poller"] * limit).tasks
             assert len(found) == min(limit, 4 - len(claimed))
             claimed += [task.step.key for task in found]
     house.write(flow, *(StepGone(key=key) for key in claimed))
@@ -45,9 +46,10 @@ def test_api_13_2_tasks_of_one_claim_are_dealt_out_in_the_order_of_the_takers(ho
         ready_at = now - timedelta(seconds=age)
         house.step(flow, NodeKey(name), handler="task", priority=priority, ready_at=ready_at)
     with house.store.transaction() as tx:
-        held = tx.claim_tasks(
+        taken = tx.claim_tasks(
             queue=str(flow.id), is_named=False, handler="task", tenant_id="t", takers=["x", "y", "x", "z", "late"]
         )
+    held = taken.tasks
     stored = [house.read_step(flow, task.step.key) for task in held]
     house.write(flow, *(StepGone(key=task.step.key) for task in held))
     assert [(task.step.key.block_id, task.step.worker_name) for task in held] == [
@@ -57,6 +59,8 @@ def test_api_13_2_tasks_of_one_claim_are_dealt_out_in_the_order_of_the_takers(ho
         ("d", "z"),
     ]
     assert [task.step for task in held] == stored
+    assert taken.instances == {flow.id: flow}
+    assert taken.contexts == {flow.id: (ContextPut(data={"n": 1}, config={"c": True}), None)}
     assert len({task.step.token for task in held}) == 4
     assert {(task.step.claim_epoch, task.checkpoint, task.checkpoint_seq) for task in held} == {(1, None, 0)}
     assert all(
@@ -69,9 +73,9 @@ def test_tasks_of_silent_pollers_go_back_as_they_are(house: House) -> None:
     task = house.step(flow, handler="task")
     with house.store.transaction() as tx:
         given = {"queue": task.queue, "is_named": False, "handler": "task", "tenant_id": None}
-        assert tx.claim_tasks(**given, takers=["poller"])
+        assert tx.claim_tasks(**given, takers=["poller"]).tasks
         tx.release_stale_tasks(timedelta(seconds=60), 10_000)
-        assert tx.claim_tasks(**given, takers=["other"]) == []
+        assert tx.claim_tasks(**given, takers=["other"]).tasks == []
     house.elapse(timedelta(seconds=61))
     with house.store.transaction() as tx:
         assert tx.release_stale_tasks(timedelta(seconds=60), 10_000) == 1
