@@ -35,18 +35,27 @@ async def admit(serving: Services, request: CreateInstance) -> Started:
 
 def begin(serving: Services, requests: Sequence[CreateInstance]) -> Sequence[Started | Exception]:
     """Begin instances, each as if it were alone; gives what became of each, or why it may not be started."""
-    return _begun_at_once(serving, requests) or _begun(serving, requests)
+    ids = {request.sequence_id for request in requests}
+    heads = serving.heads.seen(ids)
+    if heads is not None:
+        started = _begun_at_once(serving, requests, heads)
+        if started is not None:
+            return started
+        serving.heads.rest(ids)
+    return _begun(serving, requests)
 
 
-def _begun_at_once(serving: Services, requests: Sequence[CreateInstance]) -> list[Started] | None:
-    """Begin all of them in one message, checked against what was last seen of their sequences; None if none is begun.
+def _begun_at_once(
+    serving: Services, requests: Sequence[CreateInstance], heads: Mapping[UUID, Head]
+) -> list[Started] | None:
+    """Begin all of them in one message, or none, and give None.
 
-    That may be out of date, so nothing is refused by it.
+    Args:
+        heads: As they were last seen. They may be out of date, so nothing is refused by them.
     """
-    heads = serving.heads.seen({request.sequence_id for request in requests})
-    wanted = [] if heads is None else _checked(serving, requests, heads)
+    wanted = _checked(serving, requests, heads)
     admitted = [new for new in wanted if isinstance(new, NewInstance)]
-    if heads is None or len(admitted) < len(requests):
+    if len(admitted) < len(requests):
         return None
     try:
         return serving.engine.start_at_once(admitted, heads.values())
