@@ -10,9 +10,12 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import orjson
+
 from orchestrator.core.changes import ContextPut
 from orchestrator.core.model import Claim, Instance, Step
 from orchestrator.core.routing import Routes
+from orchestrator.encryption import Unreadable
 from orchestrator.store import payloads
 from orchestrator.store.leases import HELD_TASK_OF_S, HELD_TASK_WIDTH, STEP_OF_S, HeldTask, claims_in, held_task_of
 from orchestrator.store.prepared import array_of, form
@@ -24,6 +27,7 @@ from orchestrator.store.rows import (
     instance_of,
     step_of,
 )
+from orchestrator.store.sealing import opened_json
 from orchestrator.store.session import Transaction
 from orchestrator.store.worker_orders import HANDLERS, ROUTES, routes_of
 
@@ -101,7 +105,8 @@ claimed AS (
 
 
 _INSTANCE = ", ".join(f"i.{name}" for name in INSTANCE_COLUMNS.split(", "))
-_CONTEXT = "c.instance_id, c.data, c.config, c.audit"
+# As text: one that cannot be opened must not keep the others from being claimed.
+_CONTEXT = "c.instance_id, c.data::text, c.config::text, c.audit::text"
 # Of a step s: `place` tells the first of each instance, `reads` whether its context is wanted.
 # OFFSET 0: a join whose plan is kept goes from each step to its instance, whatever the tables were when it was made.
 _ITS_INSTANCE_AND_CONTEXT = """
@@ -269,13 +274,27 @@ def claim_ready(
 def _instances_and_contexts(
     tx: Transaction, rows: Sequence[Sequence[Any]]
 ) -> tuple[dict[UUID, Instance], dict[UUID, tuple[ContextPut, Any]]]:
-    """Read rows of `_INSTANCE` and `_CONTEXT`; contexts of which a part is stored apart are left out."""
+    """Read rows of `_INSTANCE` and `_CONTEXT`; contexts that have to be looked for once more are left out."""
     instances = [instance_of(row[:INSTANCE_WIDTH]) for row in rows if row[0] is not None]
     contexts = {}
-    for owner, data, config, audit in (row[INSTANCE_WIDTH : INSTANCE_WIDTH + 4] for row in rows):
-        if owner is not None and not payloads.has_parts_apart(opened := tx.unlocked(data, owner)):
-            contexts[owner] = (context_of((opened, config)), audit)
+    for owner, *texts in (row[INSTANCE_WIDTH : INSTANCE_WIDTH + 4] for row in rows):
+        if owner is not None and (found := _context_of(tx, owner, texts)) is not None:
+            contexts[owner] = found
     return {each.id: each for each in instances}, contexts
+
+
+def _context_of(tx: Transaction, owner: UUID, texts: Sequence[str | None]) -> tuple[ContextPut, Any] | None:
+    """Read the sections of a context; None if a part is stored apart, or one cannot be opened.
+
+    Whoever then reads it for this instance alone is told why it cannot.
+    """
+    try:
+        data, config, audit = (
+            None if text is None else orjson.loads(opened_json(text, owner, tx.vault)) for text in texts
+        )
+    except Unreadable:
+        return None
+    return None if payloads.has_parts_apart(data) else (context_of((data, config)), audit)
 
 
 def _ready_at(step: Step) -> datetime:

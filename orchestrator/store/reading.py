@@ -307,7 +307,7 @@ _OPEN_STEPS = form("open_steps", ["uuid"], f"SELECT {STEP_COLUMNS} FROM steps WH
 _OPEN_STEPS_LOCKED = form(
     "open_steps_locked",
     ["uuid"],
-    f"SELECT {STEP_COLUMNS} FROM steps WHERE instance_id = $1 ORDER BY id::text FOR UPDATE",
+    f"SELECT {STEP_COLUMNS} FROM steps WHERE instance_id = $1 ORDER BY uuid_send(id) FOR UPDATE",
 )
 _NODES_IN_STATES = form(
     "nodes_in_states",

@@ -18,6 +18,7 @@ from orchestrator.api.services import Services
 from orchestrator.api.task_shapes import Lease, TaskReport
 from orchestrator.core.model import Claim
 from orchestrator.core.outcomes import Completed
+from orchestrator.encryption import FREE, Unreadable
 from orchestrator.engine import Engine
 from orchestrator.errors import Conflict, NotFound
 from orchestrator.exchange import Report
@@ -168,6 +169,20 @@ def test_a_task_that_cannot_be_shown_fails_the_poll_it_was_claimed_for_alone(
     assert isinstance(refused, RuntimeError)
     assert [task["instance_id"] for each in (first, last) for task in tasks_of(each)] == [instances[0], instances[2]]
     assert api.http.get("/workers/tasks/stats").json()["by_state"] == {"claimed": 3}, "its lease gives the task back"
+
+
+@pytest.mark.parametrize("section", ["data", "config"])
+def test_a_task_whose_context_cannot_be_opened_fails_the_poll_it_was_claimed_for_alone(
+    api: Api, services: Services, section: str
+):
+    sequence = api.sequence(step("a"))
+    instances = [api.start_of(sequence) for _ in range(3)]
+    with services.store.transaction() as tx:
+        sealed = f'"{FREE}nobody has the key"'
+        tx.execute(f"UPDATE contexts SET {section} = %s WHERE instance_id = %s", (sealed, instances[1]))
+    first, refused, last = deal_out(services, WANTED, pollers(1, 1, 1))
+    assert isinstance(refused, Unreadable)
+    assert [task["instance_id"] for each in (first, last) for task in tasks_of(each)] == [instances[0], instances[2]]
 
 
 def test_a_task_whose_instance_has_gone_since_the_claim_is_left_out(api: Api, services: Services):

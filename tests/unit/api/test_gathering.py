@@ -54,20 +54,43 @@ def test_a_group_has_a_size() -> None:
     assert work.groups == [[1], [2, 3], [4]]
 
 
-def test_a_second_group_is_begun_beside_the_first() -> None:
+@pytest.mark.parametrize("comes_late", [False, True])
+def test_a_second_group_is_begun_beside_one_that_takes_long(*, comes_late: bool) -> None:
     work = Work()
 
     async def begin_two() -> None:
-        gatherer: Gatherer[int, int] = Gatherer(at_once=2)
+        gatherer: Gatherer[int, int] = Gatherer(at_once=2, patience=0.01)
         tasks = [asyncio.create_task(gatherer.do(work, 1))]
         await _until_begun(work, 1)
+        if comes_late:
+            await asyncio.sleep(0.05)
         tasks.append(asyncio.create_task(gatherer.do(work, 2)))
         await _until_begun(work, 2)
+        tasks += [asyncio.create_task(gatherer.do(work, job)) for job in (3, 4)]
+        await asyncio.sleep(0.05)
         work.may_end.set()
-        await asyncio.gather(*tasks)
+        async with asyncio.timeout(LIMIT_SECONDS):
+            assert await asyncio.gather(*tasks) == [2, 4, 6, 8]
+            assert await gatherer.do(work, 5) == 10
 
     asyncio.run(begin_two())
-    assert work.groups == [[1], [2]]
+    assert work.groups == [[1], [2], [3, 4], [5]]
+
+
+def test_a_job_that_comes_as_a_group_ends_is_done() -> None:
+    work = Work()
+    work.may_end.set()
+
+    async def one_after_the_other(gatherer: Gatherer[int, int]) -> None:
+        for job in range(200):
+            assert await gatherer.do(work, job) == 2 * job
+
+    async def ask() -> None:
+        gatherer: Gatherer[int, int] = Gatherer(at_once=1)
+        async with asyncio.timeout(LIMIT_SECONDS):
+            await asyncio.gather(*(one_after_the_other(gatherer) for _ in range(3)))
+
+    asyncio.run(ask())
 
 
 def test_a_job_fails_alone() -> None:
