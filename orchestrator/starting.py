@@ -64,7 +64,8 @@ class Starter:
         """Accept instances and commit them in one message; the caller rings.
 
         None, and nothing is written, where that takes more than this process has at hand: for instances that do not
-        begin alike, if a sequence is no longer as it was seen, and if an idempotency key is known.
+        begin alike, if a sequence is no longer as it was seen, if an idempotency key is known, and if the time at hand
+        is not the store's.
         """
         now = self._turnstile.time_at_hand()
         keys = [key for request in requests if (key := request.idempotency_key) is not None]

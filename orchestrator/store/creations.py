@@ -13,7 +13,7 @@ from orchestrator.core.beginning import Beginning
 from orchestrator.core.model import Instance
 from orchestrator.store import definitions, instances, payloads
 from orchestrator.store.definitions import Head
-from orchestrator.store.fence import Written, committed
+from orchestrator.store.fence import Written, committed, expect_now
 from orchestrator.store.instances import IdempotencyKey, Profile
 from orchestrator.store.prepared import MAY_WRITE, Form, array_of, form, prepared
 from orchestrator.store.rows import (
@@ -117,14 +117,15 @@ def insert_alike(tx: Transaction, groups: Iterable[Alike]) -> None:
 def insert_at_once(tx: Transaction, groups: Iterable[Alike], seen: Iterable[Head]) -> Written | None:
     """Insert instances that begin alike, and commit them, in one message.
 
-    Only if their sequences are as they were seen and their idempotency keys free. Large values, which are stored apart,
-    are not written so.
+    Only if it is about the moment they begin at, their sequences are as they were seen, and their idempotency keys
+    free. Large values, which are stored apart, are not written so.
     """
     groups = list(groups)
     profiles, apart = _profile_rows(tx, groups)
     if apart or not tx.may_end_at_once:
         return None
     keys = keys_of(groups)
+    expect_now(tx, {group.beginning.instance.created_at for group in groups})
     instances.expect_free_keys(tx, keys)
     definitions.hold_as_seen(tx, seen)
     instances.take_keys(tx, keys)

@@ -5,11 +5,16 @@ was seen, and otherwise set a mark (`MARK`) that keeps all others from writing; 
 needs no answer before it is committed (docs/decisions/0057, 0060).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from orchestrator.store.prepared import MARK, MAY_WRITE, form
 from orchestrator.store.session import Transaction
+
+MOST_APART: Final = timedelta(seconds=5)
+"""How far the moment of a decision may be from the one it is written at; on the way to the store it takes some time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +37,23 @@ def unless(rows: str) -> str:
     "SELECT set_config('orchestrator.is_current', 'no', true) WHERE NOT EXISTS (SELECT FROM held)"
     """
     return f"SELECT set_config('{MARK}', 'no', true) WHERE NOT EXISTS (SELECT FROM {rows})"
+
+
+_IS_NOW = form(
+    "is_now",
+    ["timestamptz", "interval"],
+    "WITH near AS (SELECT WHERE $1 BETWEEN clock_timestamp() - $2 AND clock_timestamp() + $2) " + unless("near"),
+)
+
+
+def expect_now(tx: Transaction, moments: Iterable[datetime]) -> None:
+    """Look whether moments that this process has told are about now; if one is not, nothing behind this is written.
+
+    The clock that carries the store's time forward stands still while the machine sleeps, and does not know if the
+    store's own is set.
+    """
+    for moment in moments:
+        tx.tell(_IS_NOW, (moment, MOST_APART))
 
 
 _WAS_CURRENT = form("was_current", [], f"SELECT {MAY_WRITE}, clock_timestamp()")

@@ -115,9 +115,9 @@ class Transaction(Protocol):
     def insert_at_once(self, groups: Iterable[Alike], seen: Iterable[SequenceHead]) -> Written | None:
         """Insert and commit new instances that begin alike, and take their idempotency keys; none may occur twice.
 
-        Nothing is written if a sequence is no longer as it was seen, or somebody has a key already. Nothing else may
-        have been asked in the transaction, or be asked after it. Gives None, and does nothing, for what can only be
-        written in several messages.
+        Nothing is written if a sequence is no longer as it was seen, somebody has a key already, or they begin at
+        another moment than about now. Nothing else may have been asked in the transaction, or be asked after it. Gives
+        None, and does nothing, for what can only be written in several messages.
         """
 
     def copy_rows(self, source_id: UUID, copy_id: UUID, blocks: Sequence[str], new_id: Callable[[], UUID]) -> None:

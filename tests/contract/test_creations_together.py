@@ -1,6 +1,7 @@
 """Single creations that arrive at the same time share a transaction, and nothing else (contract, api §10.2)."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -131,6 +132,18 @@ def test_api_10_2_sequence_that_was_deleted_meanwhile_is_not_found(api: Api, beg
     api.run_builtins()
     assert api.http.delete(f"/sequences/{sequence}").status_code == 204
     assert [type(each).__name__ for each in admission.begin(services, requests)] == ["NotFound"] * 5
+
+
+def test_instances_begin_at_the_time_of_the_store_after_the_machine_has_slept(api: Api, begun_once):
+    services, requests = begun_once
+    clock = services.store.clock
+    clock._at_zero -= timedelta(hours=8)  # so long the monotonic clock has stood still
+    begun = admission.begin(services, requests)
+    with services.store.transaction() as tx:
+        now = tx.now()
+    for each in begun:
+        created_at = datetime.fromisoformat(api.instance(str(each.id))["created_at"])
+        assert timedelta() <= now - created_at < timedelta(minutes=1)
 
 
 def test_a_group_takes_one_transaction_for_what_it_begins(api: Api, reception: Reception):

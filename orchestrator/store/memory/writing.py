@@ -45,7 +45,7 @@ from orchestrator.core.model import BESIDE, Claim, Instance, ItemKey, NodeKey, S
 from orchestrator.core.shared import folded
 from orchestrator.store.creations import Alike, keys_of
 from orchestrator.store.definitions import Head
-from orchestrator.store.fence import Written
+from orchestrator.store.fence import MOST_APART, Written
 from orchestrator.store.instances import IdempotencyKey, Profile
 from orchestrator.store.memory import letters
 from orchestrator.store.memory.base import Base
@@ -95,18 +95,22 @@ def insert_alike(tx: Base, groups: Iterable[Alike]) -> None:
 
 
 def insert_at_once(tx: Base, groups: Iterable[Alike], seen: Iterable[Head]) -> Written:
-    """Insert new instances that begin alike, if their sequences are as they were seen and their keys free."""
+    """Insert new instances that begin alike, if they do so now, with free keys, of sequences as they were seen."""
     groups = list(groups)
-    keys, definitions = keys_of(groups), tx.tables.definitions
-    is_current = tx.tables.keys.keys().isdisjoint(keys) and all(
-        (found := definitions.get(head.id)) is not None
-        and (found.tenant_id, found.deprecated) == (head.tenant_id, head.deprecated)
-        for head in seen
+    keys, definitions, now = keys_of(groups), tx.tables.definitions, tx.now()
+    is_current = (
+        all(abs(group.beginning.instance.created_at - now) <= MOST_APART for group in groups)
+        and tx.tables.keys.keys().isdisjoint(keys)
+        and all(
+            (found := definitions.get(head.id)) is not None
+            and (found.tenant_id, found.deprecated) == (head.tenant_id, head.deprecated)
+            for head in seen
+        )
     )
     if is_current:
         reserve_keys(tx, keys)
         insert_alike(tx, groups)
-    return Written(is_current=is_current, now=tx.now())
+    return Written(is_current=is_current, now=now)
 
 
 def reserve_keys(tx: Base, wanted: Mapping[IdempotencyKey, UUID]) -> dict[IdempotencyKey, UUID]:

@@ -115,6 +115,20 @@ def test_api_8_keys_are_taken_with_the_instances_that_are_inserted_at_once(house
         }
 
 
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_instances_that_begin_at_another_moment_than_now_are_not_inserted_at_once(house: House, hours: int) -> None:
+    pattern = house.instance(version=1)
+    at_another = replace(pattern, created_at=pattern.created_at + timedelta(hours=hours))
+    group = Alike(beginning=beginning_of(house, at_another), members=members_of(house, Profile()))
+    seen = house.head(pattern)
+    with house.store.transaction() as tx:
+        written = tx.insert_at_once([group], [seen])
+    assert written is not None
+    assert not written.is_current
+    with house.store.transaction() as tx:
+        assert tx.load_instances([group.members[0].id]) == {}
+
+
 @pytest.mark.parametrize("why", ["gone", "deprecated", "another tenant's", "key taken"])
 def test_instances_whose_sequence_or_key_is_not_as_it_was_seen_are_not_inserted_at_once(house: House, why: str) -> None:
     pattern, known = house.instance(version=1), house.instance()
