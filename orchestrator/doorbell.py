@@ -43,10 +43,14 @@ class Doorbell:
         self.dropped = 0
 
     def __call__(self, hints: Sequence[Hint]) -> None:
-        """Send hints soon; returns at once."""
+        """Send hints soon; returns at once, and never raises: what they tell of is committed."""
         if not hints or (self._waiting.empty() and self._broker.publish_at_once(tuple(hints))):
             return
-        self._ensure_thread()
+        try:
+            self._ensure_thread()
+        except RuntimeError as error:  # the system gives no more threads at the moment
+            self._drop(hints, error)
+            return
         for hint in hints:
             try:
                 self._waiting.put_nowait(hint)
@@ -63,8 +67,13 @@ class Doorbell:
         if self._thread is None:
             with self._lock:
                 if self._thread is None:
-                    self._thread = threading.Thread(target=self._send, name="doorbell", daemon=True)
-                    self._thread.start()
+                    thread = threading.Thread(target=self._send, name="doorbell", daemon=True)
+                    thread.start()
+                    self._thread = thread
+
+    def _drop(self, hints: Sequence[Hint], error: Exception) -> None:
+        self.dropped += len(hints)
+        log.warning("hints_dropped", count=len(hints), error=f"{type(error).__name__}: {error}")
 
     def _send(self) -> None:
         is_open = True
@@ -75,8 +84,7 @@ class Doorbell:
             try:
                 self._broker.publish(tuple(hints))
             except Exception as error:  # noqa: BLE001 - a hint may be lost, the thread may not
-                self.dropped += len(hints)
-                log.warning("hints_dropped", count=len(hints), error=f"{type(error).__name__}: {error}")
+                self._drop(hints, error)
 
     def _next(self) -> tuple[list[Hint], bool]:
         """Wait for a hint, then take all that are there; the flag is false when the bell was closed."""
