@@ -72,7 +72,7 @@ def timeless(program: Program) -> Program:
         for gate in ("wait_for_input", "wait_for_signal"):
             if isinstance(fields.get(gate), dict):
                 fields[gate].pop("timeout", None)
-    for signal in program.signals:
+    for signal in [*program.signals, *program.afterwards]:
         if signal["type"] == "inject":
             timeless(Program(blocks=signal["payload"]["blocks"]))
     return program

@@ -102,15 +102,16 @@ class Pair:
     def also_true(self, block_id: str) -> set[str]:
         """Give other states a node may read.
 
-        Of concurrent items any; in a cancelled repetition, that of the next; and inside of what was cancelled nobody
-        says whether what never began was still to come (`cancelled`) or not chosen (`skipped`).
+        Of concurrent items any; in a cancelled repetition, that of the next; and inside of what was stopped nobody
+        says whether what never began was still to come (`cancelled`) or not chosen (`skipped`), nor of what was
+        injected after the end.
         """
         states, model = self.model.states.get(block_id, set()), self.model
         found = set(states) if model.lanes[block_id] else set()
         if ("pending" in states or model.lanes[block_id]) and model.cancelling.cancelled:
             found.add("cancelled")
-        stopped = any(model.nodes[outer] == "cancelled" for outer in self.around[block_id])
-        if stopped and model.nodes[block_id] in {"cancelled", "skipped"}:
+        stopped = any(model.nodes[outer] in {"cancelled", "skipped"} for outer in self.around[block_id])
+        if (stopped and model.nodes[block_id] in {"cancelled", "skipped"}) or model.nodes[block_id] == "pending":
             found |= {"cancelled", "skipped"}
         return found
 

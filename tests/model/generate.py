@@ -58,6 +58,12 @@ LOCAL = [
     "2020-01-01T00:00:00",
 ]
 DURATIONS = [500, 90_000, 0.2, 3 * 86_400_000, 5 * 86_400_000]
+TERMINAL = ["completed", "failed", "cancelled"]
+RESTART_SIGNALS = [
+    {"signal_type": "pause"},
+    {"signal_type": "update_context", "payload": {"data": {"n": 6, "flag": False}}},
+    {"signal_type": {"custom": "hello"}, "payload": 1},
+]
 UPDATES = [{"data": {"n": 5, "flag": True}}, {"data": {"_error": {"block_id": "told"}}}, {"n": 1}, None]
 TARGETS = ["data.n", "context.data.made.x", "state.k", "data.flag", "data.item.x", "data._error.block_id"]
 NAMELESS = [{"value": "yes"}, {"decision": "no"}, {"approved": True}, {"choice": "approved"}, {"x": 1}, None, "go"]
@@ -104,11 +110,14 @@ class Maker:
         blocks = self.blocks(0, 1, 5)
         every = [*blocks, *(block for child in self.children.values() for block in child)]
         steps = [block for block in everything_in(every) if block["type"] == "step"]
-        signals = self.signals()
+        signals = [*self.signals(), *self.early_answers(steps), *self.wishes()]
         if self.chance(12):
-            signals = sorted([*signals, self.injection()], key=lambda signal: signal["at"])
-        if any(signal["type"] == "pause" for signal in signals):
-            injected = [block for s in signals if s["type"] == "inject" for block in s["payload"]["blocks"]]
+            signals.append(self.injection())
+        signals.sort(key=lambda signal: signal["at"])
+        afterwards = [self.follow_up() for _ in range(self.pick([1, 1, 2, 3]))] if self.chance(20) else []
+        if any(pauses(asked) for asked in [*signals, *afterwards]):
+            everything_asked = [*signals, *afterwards]
+            injected = [block for s in everything_asked if s["type"] == "inject" for block in s["payload"]["blocks"]]
             for step in [*steps, *everything_in(injected)]:
                 step.pop("deadline", None)
                 step.pop("on_deadline_breach", None)
@@ -124,6 +133,7 @@ class Maker:
             answers={step["id"]: self.replies() for step in steps if has_gate(step)},
             choices=[self.random.randrange(100) for _ in range(self.pick([0, 10, 30]))],
             signals=signals,
+            afterwards=afterwards,
         )
 
     def make_child(self) -> None:
@@ -170,6 +180,57 @@ class Maker:
             if kind == "pause" and self.chance(70):
                 found.append({"at": at + self.random.randrange(4), "to": to, "type": "resume", "payload": None})
         return sorted(found, key=lambda signal: signal["at"])
+
+    def early_answers(self, steps: list[Block]) -> list[dict[str, Any]]:
+        """Make answers that come whether or not their gate is open."""
+        gates = [step["id"] for step in steps if has_gate(step)]
+        if not gates or not self.chance(25):
+            return []
+        return [
+            {
+                "at": self.random.randrange(self.pick([3, 12])),
+                "to": self.pick([0, 0, 1]),
+                "type": {"custom": f"human_input:{self.pick(gates)}"},
+                "payload": self.pick([{"value": "yes", "comment": "early"}, {"value": "no"}, {"value": "maybe"}, None]),
+            }
+            for _ in range(self.pick([1, 2]))
+        ]
+
+    def wishes(self) -> list[dict[str, Any]]:
+        """Make what a client asks of flows that have not ended, beside signals."""
+        if not self.chance(20):
+            return []
+        kinds = ["replace_context", "set_state", "set_state", "resume_from"]
+        found = []
+        for _ in range(self.pick([1, 1, 2])):
+            at, to = self.random.randrange(self.pick([5, 12, 25])), self.pick([0, 0, 1])
+            wish = self.wish(self.pick(kinds))
+            if wish["type"] == "resume_from":
+                found.append({"at": at, "to": to, "type": "pause", "payload": None})
+            found.append({"at": at + self.random.randrange(2), "to": to, **wish})
+        return found
+
+    def follow_up(self) -> dict[str, Any]:
+        """Make what a client asks of a flow that has ended."""
+        kind = self.pick(["replace_context", "set_state", "resume_from", "resume_from", "inject"])
+        if kind == "inject":
+            return {**self.injection(), "at": 0}
+        wish = self.wish(kind)
+        if kind == "set_state":
+            wish["payload"]["state"] = "scheduled"
+        return {"at": 0, "to": self.pick([0, 0, 0, 1]), **wish}
+
+    def wish(self, kind: str) -> dict[str, Any]:
+        payload: dict[str, Any]
+        if kind == "replace_context":
+            error = {"_error": {"block_id": "told"}} if self.chance(30) else {}
+            payload = {"data": {**self.data(), **error}, "config": self.pick([{}, {"limit": 4}])}
+        elif kind == "set_state":
+            payload = {"state": self.pick(["paused", "scheduled", "scheduled", "running", *TERMINAL])}
+        else:
+            signals = [self.pick(RESTART_SIGNALS) for _ in range(self.pick([0, 0, 1, 2]))]
+            payload = {"block": self.random.randrange(6), "data": self.pick([{}, {"n": 4}]), "signals": signals}
+        return {"type": kind, "payload": payload}
 
     def injection(self) -> dict[str, Any]:
         self.left = self.pick([1, 3])
@@ -496,6 +557,18 @@ class Maker:
         )
 
 
+def pauses(asked: Block) -> bool:
+    """Say whether what a client asks for pauses a flow."""
+    payload = asked["payload"] or {}
+    match asked["type"]:
+        case "set_state":
+            return bool(payload["state"] == "paused")
+        case "resume_from":
+            return any(signal["signal_type"] == "pause" for signal in payload["signals"])
+        case kind:
+            return bool(kind == "pause")
+
+
 def has_gate(step: Block) -> bool:
     """Say whether a step waits for a person."""
     return "wait_for_input" in step or "wait_for_signal" in step
@@ -522,7 +595,10 @@ def features(program: Program) -> Counter[str]:
             for member in MEMBERS:
                 found[f"step with {member}"] += member in block
             found["step not cancellable"] += not block.get("cancellable", True)
-    for signal in program.signals:
-        named = isinstance(signal["type"], dict)
-        found["signal of no gate" if named else f"signal {signal['type']}"] += 1
+    for signal in [*program.signals, *program.afterwards]:
+        named = signal["type"].get("custom") if isinstance(signal["type"], dict) else ""
+        kind = (
+            ("answer, early or late" if named.startswith("human_input:") else "of no gate") if named else signal["type"]
+        )
+        found[f"signal {kind}"] += 1
     return found

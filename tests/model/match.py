@@ -26,6 +26,18 @@ from tests.support.drive import Flow as RealFlow
 from tests.support.drive import PureWorld, World
 
 MAX_EVENTS = 2000
+MOVES = {
+    "scheduled": {"paused", "cancelled", "running"},
+    "running": {"scheduled", "paused", "cancelled", "failed", "completed"},
+    "waiting": {"scheduled", "cancelled", "failed", "running"},
+    "paused": {"scheduled", "cancelled"},
+    "failed": {"scheduled"},
+    "completed": {"scheduled"},
+    "cancelled": {"scheduled"},
+}
+"""States that a client may set from each (§9.2), without the one to `waiting`, which has no work of its own to do."""
+WISHES = ("inject", "replace_context", "set_state", "resume_from")
+RESUMABLE = {"failed", "paused", "completed", "cancelled"}
 """Events after which a program is taken for one that never ends."""
 
 MICROSECONDS = timedelta(milliseconds=1)
@@ -56,7 +68,7 @@ class Match:
         self.ghosts: list[tuple[RealFlow, Claim, Any]] = []
         self.answered: Counter[tuple[int, str]] = Counter()
         self.commits: list[str] = []
-        self.events = self.signalled = self.chosen = self.retried = 0
+        self.events = self.signalled = self.chosen = self.retried = self.followed_up = 0
         self.has_crashed = False
         self.log: list[str] = []
         self.seen: Counter[str] = Counter()
@@ -128,7 +140,7 @@ class Match:
             pair.compare_end()
 
     def has_more(self) -> bool:
-        return not all(pair.has_ended for pair in self.pairs) or self.can_retry()
+        return not all(pair.has_ended for pair in self.pairs) or self.can_retry() or self.can_follow_up()
 
     def is_left_to_chance(self) -> bool:
         return any(flow.is_left_to_chance for flow in self.model.family.flows)
@@ -256,8 +268,9 @@ class Match:
         pair = self.pairs[number]
         if kind == "custom" and sum(stand.phase == "gate" for stand in pair.model.stands.values()) > 1:
             return
-        if kind == "inject":
-            self.inject(number, **payload)
+        if kind in WISHES:
+            while not getattr(self, kind)(number, **payload):
+                self.note("again, after the crash")
             return
         name = kind if isinstance(kind, str) else "custom"
         self.note(f"signal {kind} {payload or ''} to {number}")
@@ -270,11 +283,11 @@ class Match:
         if not self.commit(f"signal {name}", real) and not pair.has_ended:
             self.send(number, kind, payload)
 
-    def inject(self, number: int, blocks: list[Block], position: int | None) -> None:
-        """Inject blocks; asked again if a crash was in the way."""
+    def inject(self, number: int, blocks: list[Block], position: int | None) -> bool:
+        """Inject blocks; False if a crash was in the way."""
         pair = self.pairs[number]
         if any(block["id"] in pair.model.nodes for block in blocks):
-            return
+            return True
         self.note(f"inject {[block['id'] for block in blocks]} at {position} into {number}")
         self.seen[f"injection while {pair.model.state}"] += 1
 
@@ -282,8 +295,62 @@ class Match:
             pair.real.inject(*blocks, position=position)
             return lambda: pair.model.injected(blocks, position)
 
-        if not self.commit("injection", real) and not pair.has_ended:
-            self.inject(number, blocks, position)
+        return self.commit("injection", real)
+
+    def replace_context(self, number: int, data: Any, config: Any) -> bool:
+        """Replace the context of a flow."""
+        pair = self.pairs[number]
+        return self.ask(
+            number,
+            f"replace the context of {number} by {data}",
+            lambda: self.world.replace_context(pair.id, copy.deepcopy(data), copy.deepcopy(config)),
+            lambda: pair.model.replace_context(data, config),
+        )
+
+    def set_state(self, number: int, state: str) -> bool:
+        """Set the state of a flow, if that may be set from where it stands and no cancel is on its way."""
+        pair = self.pairs[number]
+        is_cancelling = pair.model.cancelling.cancelled and not pair.has_ended
+        if state not in MOVES[pair.model.state] or is_cancelling:
+            return True
+
+        def model() -> None:
+            pair.rows_seen = 0
+            self.retried += pair.has_ended
+            pair.model.set_state(state)
+
+        return self.ask(number, f"set the state of {number} to {state}", lambda: pair.real.force(state), model)
+
+    def resume_from(self, number: int, block: int, data: Block, signals: list[Block]) -> bool:
+        """Go on from a root block, named by its place."""
+        pair = self.pairs[number]
+        if pair.model.state not in RESUMABLE:
+            return True
+        block_id = pair.model.blocks[block % len(pair.model.blocks)]["id"]
+
+        def model() -> None:
+            pair.rows_seen = 0
+            self.retried += 1
+            pair.model.resume_from(block_id, data, signals)
+
+        return self.ask(
+            number,
+            f"resume {number} from {block_id} with {data} {signals}",
+            lambda: pair.real.resume_from(block_id, *copy.deepcopy(signals), **copy.deepcopy(data)),
+            model,
+        )
+
+    def ask(self, number: int, what: str, real: Callable[[], object], model: Callable[[], None]) -> bool:
+        """Let a client ask for something; False if a crash was in the way."""
+        kind = " ".join(word for word in what.split()[:3] if word != str(number))
+        self.note(what)
+        self.seen[f"{kind} while {self.pairs[number].model.state}"] += 1
+
+        def both() -> Callable[[], None]:
+            real()
+            return model
+
+        return self.commit(kind, both)
 
     def options(self) -> list[Callable[[], Any]]:
         """Give what can happen without time passing, in a fixed order."""
@@ -298,6 +365,8 @@ class Match:
                 found.append(lambda where=where: self.answer(where))  # type: ignore[misc]
         if not found and self.can_retry():
             found.append(self.retry)
+        elif not found and self.can_follow_up():
+            found.append(self.follow_up)
         return found
 
     def all_stands(self) -> list[tuple[Where, Stand]]:
@@ -403,6 +472,15 @@ class Match:
 
     def can_retry(self) -> bool:
         return self.model.state == "failed" and self.retried < self.program.retries
+
+    def can_follow_up(self) -> bool:
+        return self.followed_up < len(self.program.afterwards) and all(pair.has_ended for pair in self.pairs)
+
+    def follow_up(self) -> None:
+        """Do to a flow that has ended what the script says."""
+        wish = self.program.afterwards[self.followed_up]
+        self.followed_up += 1
+        self.send(wish["to"] % len(self.pairs), wish["type"], wish["payload"])
 
     def retry(self) -> None:
         self.note("retry")

@@ -42,7 +42,9 @@ class Program:
             and iteration: `{"output": …}`, `{"fail": text, "retryable": bool, "details": …}` or `{"silent": true}`.
         answers: What people say at a gate, by block id, in order.
         choices: Numbers that choose what happens next, used in turn, then 0.
-        signals: `{"at": number of events, "to": number of a flow, "type": …, "payload": …}`, in order.
+        signals: `{"at": number of events, "to": number of a flow, "type": …, "payload": …}`, in order. Beside the types
+            of signals are `inject`, `replace_context`, `set_state` and `resume_from`: what else a client asks for.
+        afterwards: The same without `at`, for flows that have ended: done one by one when all have.
         retries: How often the flow is retried when it has failed.
         crash: The one crash, if there is one.
     """
@@ -57,6 +59,7 @@ class Program:
     answers: dict[str, list[Any]] = field(default_factory=dict)
     choices: list[int] = field(default_factory=list)
     signals: list[dict[str, Any]] = field(default_factory=list)
+    afterwards: list[dict[str, Any]] = field(default_factory=list)
     retries: int = 0
     crash: Crash | None = None
 

@@ -37,6 +37,8 @@ def shrink(program: Program, fails: Callable[[Program], bool], *, tries: int = 3
 def _smaller(program: Program) -> Iterator[Program]:
     for index in range(len(program.signals)):
         yield replace(program, signals=program.signals[:index] + program.signals[index + 1 :])
+    for index in range(len(program.afterwards)):
+        yield replace(program, afterwards=program.afterwards[:index] + program.afterwards[index + 1 :])
     if program.retries:
         yield replace(program, retries=program.retries - 1)
     if program.choices:

@@ -268,7 +268,7 @@ def _handled(flow: "Flow", block: Json, place: Place, ended: Ended) -> Handled:
         }
         memory["handled"] = flow.handle(error)
     handled: Handled = memory["handled"]
-    flow.data["_error"] = handled.error
+    flow.put_error(handled)
     return handled
 
 
@@ -303,7 +303,7 @@ def run_saga(flow: "Flow", block: Json, place: Place) -> Waits:
         if ended.state != FAILED:
             return ended
     handled = memory["handled"]
-    flow.data["_error"] = handled.error
+    flow.put_error(handled)
     stopped = False
     for undone in reversed(memory["to_undo"]):
         if place.stopped_by():

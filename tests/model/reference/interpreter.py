@@ -14,11 +14,10 @@ from uuid import UUID
 from tests.model.reference import composites, steps
 from tests.model.reference.family import Family, NewId
 from tests.model.reference.handlers import Outcome
-from tests.model.reference.places import EXTERNAL, Fence, Handled, Json, Place, everything_in, lanes_of
+from tests.model.reference.places import EXTERNAL, NOTHING, Fence, Handled, Json, Place, everything_in, lanes_of
 from tests.model.reference.tasks import CANCELLED, COMPLETED, FAILED, SKIPPED, Ended, Key, Stand, Task, Tasks, Waits
 from tests.model.reference.values import View
 
-NOT_BEGUN = frozenset({"pending", CANCELLED})
 TERMINAL = frozenset({COMPLETED, FAILED, CANCELLED})
 
 
@@ -66,6 +65,7 @@ class Flow:
         self.rows: list[Row] = []
         self.nodes: dict[str, str] = {block["id"]: "pending" for block in everything_in(self.blocks)}
         self.states: dict[str, set[str]] = {}
+        self.begun: set[str] = set()
         self.executed: list[tuple[str, tuple[int, ...], int]] = []
         self.interceptors: Json = document.get("interceptors") or {}
         self.intercepted: list[tuple[str, Any]] = []
@@ -113,17 +113,15 @@ class Flow:
         """Where the flow stands."""
         return self.tasks.stands
 
-    def _run_root(self) -> Waits:
+    def _run_root(self, first: int = 0) -> Waits:
         place = Place(fences=(self.cancelling,), is_root=True)
-        return (yield from self.run_list(self.blocks, place))
+        return (yield from self.run_list(self.blocks, place, first))
 
     def inject(self, blocks: list[Json], position: int | None) -> bool:
         """Put blocks among the root blocks that have not started (§9.10); False if an id is taken."""
         if any(block["id"] in self.nodes for block in everything_in(blocks)):
             return False
-        begun = max(
-            (i for i, block in enumerate(self.blocks, 1) if self.nodes[block["id"]] not in NOT_BEGUN), default=0
-        )
+        begun = max((i for i, block in enumerate(self.blocks, 1) if block["id"] in self.begun), default=0)
         at = len(self.blocks) if position is None else min(begun + position, len(self.blocks))
         self.blocks[at:at] = blocks
         self.nodes |= {block["id"]: "pending" for block in everything_in(blocks)}
@@ -142,9 +140,9 @@ class Flow:
 
     # -- walking -------------------------------------------------------------------------------------------------
 
-    def run_list(self, blocks: list[Json], place: Place) -> Waits:
+    def run_list(self, blocks: list[Json], place: Place, first: int = 0) -> Waits:
         """Run blocks one after another, up to the first that fails or is cancelled; a root list may grow meanwhile."""
-        index = -1
+        index = first - 1
         while (index := index + 1) < len(blocks):
             block = blocks[index]
             if place.stopped_by():
@@ -164,6 +162,7 @@ class Flow:
             return self.finished[key]
         run = steps.run_step if block["type"] == "step" else composites.RUN[block["type"]]
         self.nodes[block["id"]] = "running"
+        self.begun.add(block["id"])
         ended: Ended = yield from run(self, block, place)
         self.set_node(block["id"], ended.state)
         if ended.state in {COMPLETED, SKIPPED}:
@@ -195,13 +194,18 @@ class Flow:
         self.handled.append(Handled(error))
         return self.handled[-1]
 
+    def put_error(self, handled: Handled) -> None:
+        """Put the error that a list handles into the data, unless it was taken from that list."""
+        self.data.pop("_error", None)
+        self.data.update(handled.members())
+
     def write(self, place: Place, path: tuple[str, ...], value: Any) -> None:
         """Write a value to the data from where a block stands: names that are bound there are not the data's own."""
         if path[0] in {binding.name for binding in place.bindings if binding.is_alone}:
             return
         is_own_error = path[0] == "_error" and place.handled is not None
         if is_own_error:
-            self.data["_error"] = copy.deepcopy(place.handled.error)
+            self.put_error(place.handled)
         inside: dict[str, Any] = self.data
         for key in path[:-1]:
             known = inside.get(key)
@@ -216,13 +220,15 @@ class Flow:
     def view(self, block_id: str, place: Place, *, attempt: int = 0, **variables: Any) -> View:
         """Give what conditions and templates of a block can read."""
         items = {binding.name: binding.item for binding in place.bindings}
-        handled = {"_error": place.handled.error} if place.handled is not None else {}
+        data = self.data
+        if place.handled is not None:
+            data = {**{name: value for name, value in data.items() if name != "_error"}, **place.handled.members()}
         if place.bindings:
             index = place.bindings[-1].index
             variables = {"index": index, "item_index": index, **variables}
         runtime = {"attempt": attempt, "dry_run": False, "instance_id": str(self.instance_id)}
         sections = {
-            "data": {**self.data, **handled},
+            "data": dict(data),
             "config": self.config,
             "state": self.values,
             "runtime": runtime,
@@ -238,9 +244,7 @@ class Flow:
         mine = self.lanes[reader]
         depth = max((mine[lane] for lane in self.lanes[wanted] if lane in mine), default=0)
         found = [
-            row
-            for row in self.rows
-            if row.block_id == wanted and row.mark is None and row.iteration[:depth] == place.iteration[:depth]
+            row for row in self.rows if row.block_id == wanted and row.iteration[:depth] == place.iteration[:depth]
         ]
         if not found:
             raise KeyError(wanted)
@@ -296,7 +300,7 @@ class Flow:
 
     def signal(self, kind: Any, payload: Any) -> None:
         """Take a signal; a custom one that is no gate's answer has no effect."""
-        self.intercept("on_signal", "_interceptor:on_signal", _signal={"signal_type": kind, "payload": payload})
+        self._note_signal(kind, payload)
         match kind:
             case "pause":
                 self.pause()
@@ -310,6 +314,9 @@ class Flow:
                 self.answer(name.removeprefix("human_input:"), payload)
             case "custom":
                 self.answer(None, payload)
+
+    def _note_signal(self, kind: Any, payload: Any) -> None:
+        self.intercept("on_signal", "_interceptor:on_signal", _signal={"signal_type": kind, "payload": payload})
 
     def answer(self, block_id: str | None, payload: Any) -> None:
         """Take the signal `human_input:<block id>`, or one without a name, for whichever gate is open or opens next."""
@@ -328,13 +335,16 @@ class Flow:
 
     def update_context(self, payload: Any) -> None:
         """Merge keys into `data`, shallowly."""
+        self._merge(payload)
+        self.settle()
+
+    def _merge(self, payload: Any) -> None:
         given = payload.get("data") if isinstance(payload, Mapping) else None
         if isinstance(given, Mapping):
             self.data.update(copy.deepcopy(dict(given)))
             if "_error" in given:
                 for handled in self.handled:
                     handled.error = given["_error"]
-        self.settle()
 
     def pause(self) -> None:
         """Stop before the next step; handlers that run finish first, a sleep is interrupted."""
@@ -370,9 +380,85 @@ class Flow:
         self._let_go()
         self.settle()
 
+    def replace_context(self, data: Any, config: Any) -> None:
+        """Put other sections in the place of those there are; lists that handle an error read the new one."""
+        before, self.data, self.config = self.data, copy.deepcopy(data or {}), copy.deepcopy(config or {})
+        if before.get("_error") != self.data.get("_error"):
+            for handled in self.handled:
+                handled.error = self.data.get("_error", NOTHING)
+        self.settle()
+
+    def set_state(self, state: str) -> None:
+        """Bring the flow to a state by hand: its work ends at once, or is there to be done again (§9.2)."""
+        if state in TERMINAL:
+            self._abandon(state)
+        elif self.state in TERMINAL:
+            self.retry()
+            return
+        else:
+            for stand in self.stands.values():
+                steps.interrupt(stand)
+            self.pausing = state == "paused"
+            if self.pausing:
+                self.state = state
+            else:
+                self._let_go()
+        self.settle()
+
+    def _abandon(self, state: str) -> None:
+        """End everything that is open, shielded or not."""
+        for stand in self.stands.values():
+            self.set_node(stand.key[0], CANCELLED)
+            if stand.child is not None:
+                self.family.cancel(stand.child)
+        for block_id, stood in self.nodes.items():
+            if stood in {"pending", "running"}:
+                self.set_node(block_id, CANCELLED)
+        self.tasks = Tasks()
+        self.pausing, self.cancelling = False, Fence(EXTERNAL, cancelled=state == CANCELLED)
+        self._root = Task(iter(()), ended=Ended(state))  # type: ignore[arg-type]
+
+    def resume_from(self, block_id: str, data: Json, signals: list[Json]) -> None:
+        """Forget a root block and all behind it, and go on from there (§9.8)."""
+        first = next(index for index, block in enumerate(self.blocks) if block["id"] == block_id)
+        self._abandon(CANCELLED)
+        self.cancelling, self.state = Fence(EXTERNAL), "scheduled"
+        forgotten = {block["id"] for block in everything_in(self.blocks[first:])}
+        self.rows = [row for row in self.rows if row.block_id not in forgotten and row.mark is None]
+        self.finished = {key: ended for key, ended in self.finished.items() if key[0] not in forgotten}
+        self.memories = {key: known for key, known in self.memories.items() if key[0] not in forgotten}
+        self.nodes.update(dict.fromkeys(forgotten, "pending"))
+        self.states = {name: states for name, states in self.states.items() if name not in forgotten}
+        for block in self.blocks[:first]:
+            if (block["id"], ()) not in self.finished:
+                self.finished[block["id"], ()] = Ended(SKIPPED)
+                self.set_node(block["id"], SKIPPED)
+        self.begun = {block["id"] for block in self.blocks[:first]}
+        self.data.update(copy.deepcopy(dict(data)))
+        if "_error" in data:
+            for handled in self.handled:
+                handled.error = data["_error"]
+        for signal in signals:
+            self._deliver(signal["signal_type"], signal.get("payload"))
+        self._root = self.tasks.spawn(self._run_root(first))
+        self.settle()
+
+    def _deliver(self, kind: Any, payload: Any) -> None:
+        """Take a signal while nothing is open."""
+        self._note_signal(kind, payload)
+        match kind:
+            case "pause" | "resume":
+                self.pausing = kind == "pause"
+            case "cancel":
+                self.cancelling.cancelled, self.pausing = True, False
+            case "update_context":
+                self._merge(payload)
+            case {"custom": str(name)} if name.startswith("human_input:"):
+                self.mail.append((name.removeprefix("human_input:"), payload))
+
     def retry(self) -> None:
-        """Go on where the flow failed: what has ended well stays, rows of the failure go, attempts start anew."""
-        assert self.state == FAILED
+        """Go on where the flow ended: what has ended well stays, rows of a failure go, attempts start anew."""
+        assert self.state in TERMINAL
         self.rows = [row for row in self.rows if row.mark is None]
         self.pausing, self.cancelling, self.state = False, Fence(EXTERNAL), "scheduled"
         self._root = self.tasks.spawn(self._run_root())

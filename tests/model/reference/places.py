@@ -8,6 +8,8 @@ Json = Mapping[str, Any]
 EXTERNAL, INTERNAL = "external", "internal"
 """Who cancels: a signal from outside, or a sibling (a race that is won, a parallel that fails fast)."""
 
+NOTHING = object()
+
 
 def lists_of(block: Json) -> list[list[Json]]:
     """Give the lists of a block, in the order of the document; a saga's action and compensation are lists of one."""
@@ -70,9 +72,16 @@ class Binding:
 
 @dataclass
 class Handled:
-    """The `_error` that a catch list and the finally list behind it, or the compensations of a saga, read and write."""
+    """The `_error` that a catch list and the finally list behind it, or the compensations of a saga, read and write.
+
+    It is `NOTHING` when a client has replaced the data by some that have none.
+    """
 
     error: Any
+
+    def members(self) -> dict[str, Any]:
+        """Give it as members of the data."""
+        return {} if self.error is NOTHING else {"_error": self.error}
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,12 @@ def hold(stand: Stand) -> None:
         stand.phase, stand.target, stand.due = "held", "ready", None
 
 
+def interrupt(stand: Stand) -> None:
+    """Take back a step whoever has it: the state of its instance was set by hand."""
+    if stand.phase in {"ready", "claimed", "asleep"}:
+        stand.phase, stand.target, stand.due, stand.outcome = "held", "ready", None, None
+
+
 def sleeps_on(stand: Stand) -> bool:
     """Say whether a sleep withstands a pause."""
     return not stand.cancellable
