@@ -128,11 +128,11 @@ def force(turn: Turn, state: InstanceState, not_before: datetime | None) -> None
             turn.end(NodeState(state.value), None)
         case InstanceState.PAUSED:
             _forget_chosen_moment(turn)
-            turn.amend(is_held=True, is_cancelling=False)
+            turn.amend(is_held=True)
             _hold_all(turn)
         case InstanceState.WAITING:
             _forget_chosen_moment(turn)
-            turn.amend(is_held=True, is_cancelling=False)
+            turn.amend(is_held=True)
             _hold_what_runs_here(turn)
         case InstanceState.SCHEDULED | InstanceState.RUNNING:
             _set_going(turn, not_before)

@@ -308,10 +308,9 @@ class Match:
         )
 
     def set_state(self, number: int, state: str) -> bool:
-        """Set the state of a flow, if that may be set from where it stands and no cancel is on its way."""
+        """Set the state of a flow, if that may be set from where it stands."""
         pair = self.pairs[number]
-        is_cancelling = pair.model.cancelling.cancelled and not pair.has_ended
-        if state not in MOVES[pair.model.state] or is_cancelling:
+        if state not in MOVES[pair.model.state]:
             return True
 
         def model() -> None:

@@ -17,6 +17,7 @@ from tests.support.drive import (
     loop,
     parallel,
     say,
+    scope,
     step,
     try_catch,
 )
@@ -302,6 +303,14 @@ def test_s9_2_ended_flow_is_reopened_at_the_moment_that_was_given(world: World, 
     assert flow.run().check().state == "running"
     flow.pass_time()
     assert [row.block_id for row in flow.run().check().rows()] == ["a", "nap"]
+
+
+@pytest.mark.parametrize("state", ["paused", "waiting"])
+def test_s9_2_cancel_that_shielded_work_puts_off_outlasts_a_state_set_by_hand(world: World, state: str) -> None:
+    flow = world.start([scope("s", NAP), step("z")]).run().cancel()
+    assert flow.force(state).check().state == state
+    flow.force("scheduled").run().pass_time()
+    assert (flow.check().state, flow.row_ids(), flow.tree()["z"]) == ("cancelled", ["nap"], "cancelled")
 
 
 # -- 9.7 retry -------------------------------------------------------------------------------------------------------

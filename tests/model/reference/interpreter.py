@@ -359,11 +359,11 @@ class Flow:
         self.settle()
 
     def _let_go(self) -> None:
-        self.pausing = False
+        self.pausing, had_ended = False, self._root.ended
         for stand in list(self.stands.values()):
-            if stand.phase == "held" and stand.task:
+            if stand.phase == "held" and stand.task and self.stands.get(stand.key) is stand:
                 self.tasks.advance(stand.task, steps.RESUMED)
-        if self.state == "paused" and self._root.ended:
+        if self.state == "paused" and had_ended:
             self._go_on_behind_the_end()
 
     def _go_on_behind_the_end(self) -> None:
