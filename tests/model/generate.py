@@ -66,7 +66,14 @@ RESTART_SIGNALS = [
 ]
 UPDATES = [{"data": {"n": 5, "flag": True}}, {"data": {"_error": {"block_id": "told"}}}, {"n": 1}, None]
 TARGETS = ["data.n", "context.data.made.x", "state.k", "data.flag", "data.item.x", "data._error.block_id"]
-NAMELESS = [{"value": "yes"}, {"decision": "no"}, {"approved": True}, {"choice": "approved"}, {"x": 1}, None, "go"]
+CHOICES = [["approve", "reject"], ["yes", "no", "maybe"], ["true", "approved"], ["go"], ["rejected", "later"]]
+NAMELESS = [{"value": "approve"}, {"decision": "rejected"}, {"choice": "true"}, {"approved": False}]
+NAMELESS += [
+    {"value": "maybe", "decision": "yes"},
+    {"decision": None, "approved": True},
+    {"value": 1, "choice": "go"},
+]
+NAMELESS += [{"value": "yes"}, {"decision": "no"}, {"approved": True}, {"choice": "approved"}, {"x": 1}, None, "go"]
 
 
 class Maker:
@@ -85,6 +92,7 @@ class Maker:
         self.left = min(most, self.pick([4, 8, 14, MAX_BLOCKS]))
         self.count = 0
         self.ids: list[str] = []
+        self.gates: list[str] = []
         self.items: list[str] = []
         self.in_lane = self.in_loop = 0
         self.children: dict[str, list[Block]] = {}
@@ -175,7 +183,7 @@ class Maker:
                 kind, payload = "custom", self.pick(NAMELESS)
             elif kind == "other":
                 kind, payload = {"custom": "hello"}, self.pick([None, {"value": "yes"}])
-            to = self.pick([0, 0, 1])
+            to = self.pick([0, 0, 1, 2])
             found.append({"at": at, "to": to, "type": kind, "payload": payload})
             if kind == "pause" and self.chance(70):
                 found.append({"at": at + self.random.randrange(4), "to": to, "type": "resume", "payload": None})
@@ -200,7 +208,7 @@ class Maker:
         """Make what a client asks of flows that have not ended, beside signals."""
         if not self.chance(20):
             return []
-        kinds = ["replace_context", "set_state", "set_state", "resume_from"]
+        kinds = ["replace_context", "set_state", "set_state", "resume_from", "fork"]
         found = []
         for _ in range(self.pick([1, 1, 2])):
             at, to = self.random.randrange(self.pick([5, 12, 25])), self.pick([0, 0, 1])
@@ -212,7 +220,7 @@ class Maker:
 
     def follow_up(self) -> dict[str, Any]:
         """Make what a client asks of a flow that has ended."""
-        kind = self.pick(["replace_context", "set_state", "resume_from", "resume_from", "inject"])
+        kind = self.pick(["replace_context", "set_state", "resume_from", "resume_from", "inject", "fork"])
         if kind == "inject":
             return {**self.injection(), "at": 0}
         wish = self.wish(kind)
@@ -230,6 +238,11 @@ class Maker:
         else:
             signals = [self.pick(RESTART_SIGNALS) for _ in range(self.pick([0, 0, 1, 2]))]
             payload = {"block": self.random.randrange(6), "data": self.pick([{}, {"n": 4}]), "signals": signals}
+            if self.chance(10):
+                payload["signals"] = [*signals, {"signal_type": "cancel"}]
+            elif self.ids and self.chance(20):
+                answer = {"signal_type": {"custom": f"human_input:{self.pick(self.gates or ['none'])}"}}
+                payload["signals"] = [{**answer, "payload": {"value": "yes"}}, *signals]
         return {"type": kind, "payload": payload}
 
     def injection(self) -> dict[str, Any]:
@@ -301,6 +314,8 @@ class Maker:
             fields["continue_on_error"] = True
         if self.chance(15):
             fields["poll_interval"] = 5
+        if self.chance(15):
+            fields["retain_iterations"] = self.pick([0, 1, 2])
         self.in_loop -= 1
         return {"body": body, **fields}
 
@@ -315,6 +330,8 @@ class Maker:
             fields["concurrency"] = self.pick([2, 3])
         if self.chance(20):
             fields["max_iterations"] = 2
+        if self.chance(15):
+            fields["retain_iterations"] = self.pick([0, 1, 2])
         is_lane = fields.get("concurrency", 1) > 1
         self.items.append(name)
         self.in_lane += is_lane
@@ -369,7 +386,10 @@ class Maker:
         if self.chance(10):
             step["cancellable"] = False
         self.add_limits(step)
-        if not has_gate(step):
+        if has_gate(step):
+            self.gates.append(step["id"])
+            self.ids.append(f"{step['id']}.value")
+        else:
             self.ids.append(step["id"])
         return step
 
@@ -428,6 +448,8 @@ class Maker:
             gate["store_as"] = self.pick(["decision", "decision", "item", "_error"])
         if self.chance(30):
             gate["allow_comment"] = True
+        if self.chance(30):
+            gate["choices"] = [{"label": text.upper(), "value": text} for text in self.pick(CHOICES)]
         return gate
 
     def retry(self) -> Block:
@@ -563,7 +585,7 @@ def pauses(asked: Block) -> bool:
     match asked["type"]:
         case "set_state":
             return bool(payload["state"] == "paused")
-        case "resume_from":
+        case "resume_from" | "fork":
             return any(signal["signal_type"] == "pause" for signal in payload["signals"])
         case kind:
             return bool(kind == "pause")

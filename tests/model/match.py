@@ -36,7 +36,7 @@ MOVES = {
     "cancelled": {"scheduled"},
 }
 """States that a client may set from each (§9.2), without the one to `waiting`, which has no work of its own to do."""
-WISHES = ("inject", "replace_context", "set_state", "resume_from")
+WISHES = ("inject", "replace_context", "set_state", "resume_from", "fork")
 RESUMABLE = {"failed", "paused", "completed", "cancelled"}
 """Events after which a program is taken for one that never ends."""
 
@@ -337,6 +337,20 @@ class Match:
             f"resume {number} from {block_id} with {data} {signals}",
             lambda: pair.real.resume_from(block_id, *copy.deepcopy(signals), **copy.deepcopy(data)),
             model,
+        )
+
+    def fork(self, number: int, block: int, data: Block, signals: list[Block]) -> bool:
+        """Start a copy that goes on from a root block, named by its place."""
+        pair = self.pairs[number]
+        block_id = pair.model.blocks[block % len(pair.model.blocks)]["id"]
+        made: list[UUID] = []
+        return self.ask(
+            number,
+            f"fork {number} at {block_id} with {data} {signals}",
+            lambda: made.append(
+                pair.real.fork(block_id, *copy.deepcopy(signals), dry_run=False, **copy.deepcopy(data)).id
+            ),
+            lambda: pair.model.fork(made[-1], block_id, data, signals),
         )
 
     def ask(self, number: int, what: str, real: Callable[[], object], model: Callable[[], None]) -> bool:

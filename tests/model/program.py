@@ -43,7 +43,7 @@ class Program:
         answers: What people say at a gate, by block id, in order.
         choices: Numbers that choose what happens next, used in turn, then 0.
         signals: `{"at": number of events, "to": number of a flow, "type": …, "payload": …}`, in order. Beside the types
-            of signals are `inject`, `replace_context`, `set_state` and `resume_from`: what else a client asks for.
+            of signals: `inject`, `replace_context`, `set_state`, `resume_from` and `fork`, what else a client asks for.
         afterwards: The same without `at`, for flows that have ended: done one by one when all have.
         retries: How often the flow is retried when it has failed.
         crash: The one crash, if there is one.

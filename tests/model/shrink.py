@@ -21,7 +21,7 @@ OPTIONAL = (
 )
 OPTIONAL += ("break_on", "poll_interval", "continue_on_error", "failure_policy", "semantics", "concurrency", "default")
 OPTIONAL += ("deadline", "on_deadline_breach", "cache_key", "output_schema", "context_access", "input")
-OPTIONAL += ("finally_block", "max_iterations")
+OPTIONAL += ("finally_block", "max_iterations", "retain_iterations")
 
 
 def shrink(program: Program, fails: Callable[[Program], bool], *, tries: int = 3000) -> Program:

@@ -33,7 +33,7 @@ EXPECTED += [f"signal {kind}" for kind in ("cancel", "pause", "resume", "update_
 EXPECTED += [
     f"crash: {when} the commit of a {kind}" for when in ("before", "after") for kind in ("claim", "report", "timer")
 ]
-EXPECTED += [f"signal {kind}" for kind in ("resume_from", "replace_context", "set_state", "inject")]
+EXPECTED += [f"signal {kind}" for kind in ("resume_from", "replace_context", "set_state", "fork", "inject")]
 EXPECTED += ["late report", "children", "retry of a failed flow", "crash: worker the commit of a claim of a worker"]
 
 

@@ -113,6 +113,8 @@ def run_loop(flow: "Flow", block: Json, place: Place) -> Waits:
             flow.mark(body, "pending")
         memory["has_begun"] = True
         ended = yield from flow.run_list(body, place.turn(number))
+        if "retain_iterations" in block:
+            flow.trim(body, block, place, block["retain_iterations"], None)
         if ended.state == CANCELLED or (ended.state == FAILED and not block.get("continue_on_error")):
             return ended
         number += 1
@@ -183,7 +185,7 @@ def run_for_each(flow: "Flow", block: Json, place: Place) -> Waits:
             flow.mark(block["body"], "pending")
         memory["item"] = number
         free = width - sum(not task.ended for task in tasks)
-        task = flow.tasks.spawn(_run_item(flow, block["body"], place.turn(number, binding), done))
+        task = flow.tasks.spawn(_run_item(flow, block, place.turn(number, binding), place, memory))
         tasks.append(task)
         begun += 1
         flow.is_left_to_chance |= free > 1 and number + 1 < len(items) and bool(_ends([task], FAILED))
@@ -193,10 +195,16 @@ def run_for_each(flow: "Flow", block: Json, place: Place) -> Waits:
     return Ended(CANCELLED if _ends(tasks, CANCELLED) or begun < len(items) else COMPLETED)
 
 
-def _run_item(flow: "Flow", body: list[Json], place: Place, done: set[int]) -> Waits:
-    ended = yield from flow.run_list(body, place)
+def _run_item(flow: "Flow", block: Json, place: Place, around: Place, memory: dict[str, Any]) -> Waits:
+    number, running = place.iteration[-1], memory.setdefault("running", set())
+    running.add(number)
+    ended = yield from flow.run_list(block["body"], place)
+    running.discard(number)
+    if "retain_iterations" in block:
+        since = (*around.iteration, min(running)) if running and block.get("concurrency", 1) > 1 else None
+        flow.trim(block["body"], block, around, block["retain_iterations"], since)
     if ended.state == COMPLETED:
-        done.add(place.iteration[-1])
+        memory["done"].add(number)
     return ended
 
 

@@ -6,7 +6,7 @@ A driver looks at `stands` (what could be claimed, which timers are set, which g
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -19,6 +19,7 @@ from tests.model.reference.tasks import CANCELLED, COMPLETED, FAILED, SKIPPED, E
 from tests.model.reference.values import View
 
 TERMINAL = frozenset({COMPLETED, FAILED, CANCELLED})
+_END = Task(iter(()), ended=Ended(CANCELLED))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,12 @@ class Flow:
         parent: "Flow | None" = None,
         sequences: Mapping[str, Json] | None = None,
         new_id: NewId | None = None,
+        original: "Flow | None" = None,
     ) -> None:
         self.blocks: list[Json] = list(document["blocks"])
-        self.parent = parent
-        self.family = parent.family if parent else Family(sequences or {}, now, new_id or (lambda *_: instance_id))
+        self.parent, self.is_copy = parent, original is not None
+        related = parent or original
+        self.family = related.family if related else Family(sequences or {}, now, new_id or (lambda *_: instance_id))
         self.family.flows.append(self)
         self.instance_id, self.timezone = instance_id, timezone
         self.data: dict[str, Any] = copy.deepcopy(data or {})
@@ -80,8 +83,9 @@ class Flow:
         self.cancelling = Fence(EXTERNAL)
         self.tasks = Tasks()
         self.state = "scheduled"
-        self._root: Task = self.tasks.spawn(self._run_root())
-        self.settle()
+        self._root = _END if original else self.tasks.spawn(self._run_root())
+        if original is None:
+            self.settle()
 
     @property
     def now(self) -> datetime:
@@ -416,11 +420,11 @@ class Flow:
                 self.set_node(block_id, CANCELLED)
         self.tasks = Tasks()
         self.pausing, self.cancelling = False, Fence(EXTERNAL, cancelled=state == CANCELLED)
-        self._root = Task(iter(()), ended=Ended(state))  # type: ignore[arg-type]
+        self._root = replace(_END, ended=Ended(state))
 
     def resume_from(self, block_id: str, data: Json, signals: list[Json]) -> None:
         """Forget a root block and all behind it, and go on from there (§9.8)."""
-        first = next(index for index, block in enumerate(self.blocks) if block["id"] == block_id)
+        first = self._place_of(block_id)
         self._abandon(CANCELLED)
         self.cancelling, self.state = Fence(EXTERNAL), "scheduled"
         forgotten = {block["id"] for block in everything_in(self.blocks[first:])}
@@ -442,6 +446,41 @@ class Flow:
             self._deliver(signal["signal_type"], signal.get("payload"))
         self._root = self.tasks.spawn(self._run_root(first))
         self.settle()
+
+    def _place_of(self, block_id: str) -> int:
+        return next(index for index, block in enumerate(self.blocks) if block["id"] == block_id)
+
+    def fork(self, instance_id: UUID, block_id: str, data: Json, signals: list[Json]) -> None:
+        """Start a flow of its own with what this one has in front of a root block, and go on from there (§9.9)."""
+        document = {"blocks": self.blocks, "interceptors": self.interceptors}
+        copied = Flow(
+            document,
+            instance_id=instance_id,
+            now=self.now,
+            data=self.data,
+            config=self.config,
+            timezone=self.timezone,
+            original=self,
+        )
+        kept = {block["id"] for block in everything_in(self.blocks[: self._place_of(block_id)])}
+        copied.values = copy.deepcopy(self.values)
+        copied.rows = [row for row in self.rows if row.block_id in kept]
+        copied.finished = {key: ended for key, ended in self.finished.items() if key[0] in kept}
+        copied.nodes |= {name: state for name, state in self.nodes.items() if name in kept}
+        copied.states = {name: set(states) for name, states in self.states.items() if name in kept}
+        copied.resume_from(block_id, data, signals)
+
+    def trim(self, blocks: list[Json], around: Json, place: Place, keep: int, since: tuple[int, ...] | None) -> None:
+        """Keep the newest rows of each block in a list, and those of items in progress (`since`)."""
+        depth = max(self.lanes[around["id"]].values(), default=0)
+        for block in everything_in(blocks):
+            mine = [
+                row
+                for row in self.rows
+                if row.block_id == block["id"] and row.iteration[:depth] == place.iteration[:depth]
+            ]
+            old = [row for row in mine[: -max(1, keep)] if since is None or row.iteration < since]
+            self.rows = [row for row in self.rows if all(row is not each for each in old)]
 
     def _deliver(self, kind: Any, payload: Any) -> None:
         """Take a signal while nothing is open."""
