@@ -71,6 +71,12 @@ def cancel_inside(turn: Turn, key: NodeKey) -> None:
             children.abandon(turn, node)
 
 
+def is_still_shielded(turn: Turn, key: NodeKey) -> bool:
+    """Tell whether a cancel spares a step that a migration has taken back in this turn, and enters again."""
+    former = turn.withdrawn.get(key)
+    return former is not None and _is_shielded(turn, former)
+
+
 def _is_shielded(turn: Turn, step: Step) -> bool:
     if turn.plan_of(step.key).places[step.key.block_id].is_shielded:
         return True

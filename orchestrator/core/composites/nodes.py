@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from orchestrator.core.cancellation import is_still_shielded
 from orchestrator.core.model import Iteration, Node, NodeKey, StepError
 from orchestrator.core.states import NodeState
 from orchestrator.core.steps import end_node
@@ -81,7 +82,7 @@ def settled_state(memory: Memory) -> NodeState:
 def must_end(turn: Turn, key: NodeKey) -> bool:
     """Tell whether nothing may start here any more: the instance is cancelled, or what is around stops early."""
     place = turn.plan.places[key.block_id]
-    if turn.instance.is_cancelling and not place.is_shielded:
+    if turn.instance.is_cancelling and not (place.is_shielded or is_still_shielded(turn, key)):
         return True
     for block_id, depth in place.stops_with:
         if turn.open_node(NodeKey(block_id, key.iteration[:depth])).memory["stopping"]:

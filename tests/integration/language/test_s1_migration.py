@@ -250,6 +250,15 @@ def test_s1_cancel_after_a_migration_ends_what_is_left(world: World) -> None:
     assert flow.row_ids() == ["r"]
 
 
+@pytest.mark.parametrize("waiting", [ext("a", cancellable=False), gate("a", cancellable=False)])
+def test_s9_5_step_that_a_cancel_spares_is_finished_after_a_migration(world: World, waiting) -> None:
+    flow = world.start([parallel("p", [waiting], [ext("b")]), ext("c")]).cancel()
+    flow.migrate(parallel("p", [waiting], [ext("b")]), ext("d"))
+    assert list(flow.check().standing()) == ["a"]
+    flow.complete("a") if waiting["handler"] == "external" else flow.answer("a").run()
+    assert (flow.check().state, flow.tree()["a"], flow.tree()["d"]) == ("cancelled", "completed", "cancelled")
+
+
 # -- at depth --------------------------------------------------------------------------------------------------------
 
 
