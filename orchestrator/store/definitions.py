@@ -13,20 +13,6 @@ from orchestrator.store.session import Transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredDefinition:
-    """A stored sequence; `document` is its canonical form as the API writes it back."""
-
-    id: UUID
-    tenant_id: str
-    namespace: str
-    name: str
-    version: int
-    deprecated: bool
-    document: dict[str, Any]
-    content_hash: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
     """What starting an instance has to know of a sequence, without its document."""
 
@@ -37,6 +23,13 @@ class Head:
     version: int
     deprecated: bool
     content_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredDefinition(Head):
+    """A stored sequence; `document` is its canonical form as the API writes it back."""
+
+    document: dict[str, Any]
 
 
 _COLUMNS = "id, tenant_id, namespace, name, version, deprecated, document, content_hash, status"
