@@ -6,7 +6,6 @@ from uuid import UUID
 
 from orchestrator import bindings
 from orchestrator.core.asides import block_of_claim
-from orchestrator.core.changes import ContextPut
 from orchestrator.core.inputs import InputError, prepare
 from orchestrator.core.model import Claim, Instance, ItemKey, NodeKey, Step, is_beside
 from orchestrator.core.outcomes import Failed, FailureKind
@@ -18,6 +17,7 @@ from orchestrator.core.turn import Turn
 from orchestrator.core.values import replace
 from orchestrator.errors import SequenceGone
 from orchestrator.exchange import OtherFlow, Work
+from orchestrator.store.claiming import Taken, TakenTasks
 from orchestrator.store.interface import Store, Transaction
 from orchestrator.turnstile import Turnstile
 from sequences.document import ForEach
@@ -35,21 +35,16 @@ class Briefing:
         self._store = store
         self._turnstile = turnstile
 
-    def remember(
-        self,
-        steps: Sequence[tuple[UUID, Step]],
-        instances: Mapping[UUID, Instance],
-        contexts: Mapping[UUID, tuple[ContextPut, Any]],
-    ) -> None:
+    def remember(self, taken: Taken | TakenTasks) -> None:
         """Keep what was loaded with the claims of steps, as far as their definitions are known here.
 
         And load the composites around the steps, which the ends of these will be told to: then they are decided in
         memory; and the items they are run for. What else their inputs need, and definitions that this process has not
         compiled yet, `inputs` loads.
         """
-        known = self._slices_of(steps, instances)
+        known = self._slices_of(taken.steps, taken.instances)
         for current in known:
-            if found := contexts.get(current.instance.id):
+            if found := taken.contexts.get(current.instance.id):
                 current.context, current.audit = found
         if wanted := _with_composites(known):
             with self._store.transaction(is_single=True) as tx:

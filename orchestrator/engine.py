@@ -158,7 +158,7 @@ class Engine:
         self._known.note(taken.known, asked_at)
         claims = [claim_of(instance_id, step) for instance_id, step in taken.steps]
         self._forget(claims)
-        self._briefing.remember(taken.steps, taken.instances, taken.contexts)
+        self._briefing.remember(taken)
         return claims
 
     def most_urgent(self, queues: Collection[str], handlers: Collection[str]) -> int:
@@ -200,7 +200,7 @@ class Engine:
                 rank=rank,
             )
         self._forget(task.claim for task in taken.tasks)
-        self._briefing.remember(taken.steps, taken.instances, taken.contexts)
+        self._briefing.remember(taken)
         return taken.tasks
 
     def _forget(self, claims: Iterable[Claim]) -> None:

@@ -52,6 +52,7 @@ _HELD = form(
     "held_tasks",
     ["uuid[]"],
     f"SELECT {HELD_TASK_OF_S} FROM steps s WHERE s.id = ANY($1)",
+    suits_all=True,  # by the id, whosever the task is
 )
 
 
