@@ -52,7 +52,7 @@ class Starter:
 
     def begin(self, tx: Transaction, requests: Sequence[NewInstance]) -> Begun:
         """Accept instances in a transaction of the caller's, who rings and runs errands after its commit."""
-        now = self._turnstile.asked(tx)
+        now = self._turnstile.ask_time(tx)
         started, accepted = self._accept(tx, requests, now)
         plans = self._turnstile.plans(tx, [each.request.sequence_id for each in accepted])
         beginning = self._start(now)
@@ -76,7 +76,7 @@ class Starter:
         accepted = list(map(_Accepted, self._ids_of(requests, now), requests))
         for group in _groups(accepted):
             plan = plans.get(group[0].request.sequence_id)
-            if plan is None or not beginning.is_common(plan, group):
+            if plan is None or not beginning.begin_alike(plan, group):
                 return None
         if not self._turnstile.insert_at_once(beginning.alike, seen):
             return None
@@ -146,12 +146,12 @@ class _Start:
 
     def add(self, tx: Transaction, plan: Plan, group: Sequence[_Accepted]) -> None:
         """Decide how some instances begin that differ in their ids and profiles only."""
-        if len(group) == 1 or not self.is_common(plan, group):
+        if len(group) == 1 or not self.begin_alike(plan, group):
             for each in group:
                 self._alone(tx, plan, each)
 
-    def is_common(self, plan: Plan, group: Sequence[_Accepted]) -> bool:
-        """Decide how all of such instances begin, if they begin alike; else nothing is decided."""
+    def begin_alike(self, plan: Plan, group: Sequence[_Accepted]) -> bool:
+        """Decide how all of such instances begin; False, and nothing is decided, if they do not begin alike."""
         beginning = common(plan, self._new(group[0]), self._not_before(group[0]), self._facts)
         if beginning is None:
             return False

@@ -145,10 +145,10 @@ class Turnstile:
         now = self._clock.now()
         if now is None:
             with self._store.transaction() as tx:
-                now = self.asked(tx)
+                now = self.ask_time(tx)
         return now
 
-    def asked(self, tx: Transaction) -> datetime:
+    def ask_time(self, tx: Transaction) -> datetime:
         """Ask for the database's time, which is carried forward from there."""
         asked_at = self._machine.monotonic()
         now = tx.now()
