@@ -1,7 +1,7 @@
 """A store with the few things that its verbs cannot do: define sequences, open sessions, let time pass."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any
@@ -80,8 +80,7 @@ class House:
     def head(self, instance: Instance) -> Head:
         """Give what a start has to know of the sequence of an instance."""
         with self.store.transaction() as tx:
-            stored = tx.load_definitions([instance.sequence_id])[instance.sequence_id]
-        return Head(**{field.name: getattr(stored, field.name) for field in fields(Head)})
+            return tx.load_definitions([instance.sequence_id])[instance.sequence_id]
 
     def write(self, instance: Instance, *changes: Change) -> None:
         with self.store.transaction() as tx:
